@@ -1,0 +1,169 @@
+"""`distillbench plan`: what would run, what is done already and why not, and how much work that is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from distillbench.cli.session import FAST, JSON, LIMIT, MATRIX, ONLY, Loaded, Session, print_json
+from distillbench.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from distillbench.plan.estimate import Estimate
+    from distillbench.plan.stages import Plan
+
+#: Rows of a long table that are shown without `--all`.
+_MOST_ROWS = 40
+
+
+@click.command()
+@MATRIX
+@ONLY
+@LIMIT
+@FAST
+@click.option("--all", "show_all", is_flag=True, help="Show every cell and every stage.")
+@JSON
+@click.pass_context
+def plan(
+    context: click.Context,
+    matrix: Path,
+    only: tuple[str, ...],
+    limit: int | None,
+    fast: bool,
+    show_all: bool,
+    as_json: bool,
+) -> None:
+    """Show the cells and stages of MATRIX, what is done, and an estimate of the rest. Runs nothing."""
+    session: Session = context.obj
+    print_plan(session.load(matrix, only, limit, fast), session, as_json=as_json, show_all=show_all)
+
+
+def print_plan(loaded: Loaded, session: Session, *, as_json: bool, show_all: bool) -> None:
+    """Prints a plan as tables or as JSON."""
+    from distillbench.plan.estimate import estimate
+
+    made = loaded.plan()
+    left = estimate(made, session.store.history)
+    if as_json:
+        print_json(_as_json(made, left))
+        return
+    _print_cells(made, session, show_all)
+    _print_stages(made, session)
+    _print_reasons(made, session, show_all)
+    _print_estimate(made, left, session)
+
+
+def _print_cells(made: Plan, session: Session, show_all: bool) -> None:
+    from rich.table import Table
+
+    table = Table(title=f"{made.matrix}: {len(made.cells)} cells", title_justify="left", box=None, pad_edge=False)
+    for heading in ("cell", "teacher", "student", "renderer", "filters", "trainer", "seed", "stages to do"):
+        table.add_column(heading, overflow="fold")
+    shown = made.cells if show_all else made.cells[:_MOST_ROWS]
+    for cell in shown:
+        keys = made.cell_stages[cell.name]
+        todo = sum(made.statuses[key].state != "done" for key in keys)
+        more = "+" if cell.name in made.open_cells else ""
+        table.add_row(
+            cell.name,
+            cell.teacher.label if cell.teacher else "-",
+            cell.student.label,
+            cell.renderer.label,
+            "+".join(choice.label for choice in cell.filters) or "-",
+            cell.trainer.label if cell.trainer else "untouched",
+            str(cell.seed) if cell.trainer else "-",
+            f"{todo}{more} of {len(keys)}{more}",
+        )
+    session.console.print(table)
+    if len(shown) < len(made.cells):
+        session.console.print(f"... and {len(made.cells) - len(shown)} more cells (--all shows them)")
+    session.console.print()
+
+
+def _print_stages(made: Plan, session: Session) -> None:
+    from rich.table import Table
+
+    from distillbench.plan.stages import KINDS
+
+    states = ("done", "todo", "waits", "stale", "holes")
+    counts = Counter((stage.kind, made.statuses[key].state) for key, stage in made.stages.items())
+    table = Table(title=f"{len(made.stages)} stages", title_justify="left", box=None, pad_edge=False)
+    table.add_column("kind")
+    for state in states:
+        table.add_column(state, justify="right")
+    for kind in KINDS:
+        if any(counts[kind, state] for state in states):
+            table.add_row(kind, *(str(counts[kind, state] or "-") for state in states))
+    session.console.print(table)
+    session.console.print()
+
+
+def _print_reasons(made: Plan, session: Session, show_all: bool) -> None:
+    """Says why a stage that ran before has to run again."""
+    lines = [
+        f"{stage.kind} {stage.label}: {status.state}, {status.reason}"
+        for key, stage in made.stages.items()
+        if (status := made.statuses[key]).state in ("stale", "holes", "waits")
+        or (status.state == "todo" and (show_all or status.reason != "not run yet"))
+    ]
+    for line in lines if show_all else lines[:_MOST_ROWS]:
+        session.console.print(line, markup=False, soft_wrap=True)
+    if lines:
+        session.console.print()
+
+
+def _print_estimate(made: Plan, left: Estimate, session: Session) -> None:
+    if not left.stages:
+        session.console.print("nothing to do" if not made.open_cells else "more stages once traces are curated")
+        return
+    session.console.print("to do: " + ", ".join(f"{count} {kind}" for kind, count in left.stages.items()))
+    if left.samples is not None:
+        session.console.print(f"samples: {left.samples:,}, at most {left.most_tokens:,} tokens")
+    elif "sample" in left.stages:
+        session.console.print("samples: unknown until the tasks are loaded (a task may say `docs` in its metadata)")
+    if left.seconds is not None:
+        missing = f", without {', '.join(left.unknown_kinds)}" if left.unknown_kinds else ""
+        session.console.print(
+            f"time: about {_duration(left.seconds)} of one process (median of earlier stages here{missing})"
+        )
+    else:
+        session.console.print("time: unknown until stages have run in this store")
+    if made.open_cells:
+        session.console.print(f"{len(made.open_cells)} cells get their checkpoints once their traces are curated")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _as_json(made: Plan, left: Estimate) -> dict[str, Any]:
+    return {
+        "matrix": made.matrix,
+        "cells": [{"name": cell.name, "axes": dict(cell.axes), "baseline": cell.is_baseline} for cell in made.cells],
+        "stages": [
+            {
+                "key": key,
+                "kind": stage.kind,
+                "label": stage.label,
+                "needs": list(stage.needs.values()),
+                "state": made.statuses[key].state,
+                "reason": made.statuses[key].reason,
+            }
+            for key, stage in made.stages.items()
+        ],
+        "cell_stages": {name: list(keys) for name, keys in made.cell_stages.items()},
+        "open_cells": sorted(made.open_cells),
+        "estimate": asdict(left),
+    }
+
+
+@hookimpl
+def distillbench_add_commands(group: click.Group) -> None:
+    """Adds `plan`."""
+    group.add_command(plan)

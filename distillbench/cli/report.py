@@ -1,0 +1,58 @@
+"""`distillbench report`: what the store holds of a matrix, as tables and files. Runs nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from distillbench.cli.session import FAST, JSON, LIMIT, MATRIX, ONLY, Loaded, Session, print_json
+from distillbench.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from distillbench.report.results import Results
+
+
+@click.command()
+@MATRIX
+@ONLY
+@LIMIT
+@FAST
+@JSON
+@click.pass_context
+def report(
+    context: click.Context, matrix: Path, only: tuple[str, ...], limit: int | None, fast: bool, as_json: bool
+) -> None:
+    """Print and write the report of MATRIX from what is finished, also while a run is going on."""
+    session: Session = context.obj
+    loaded = session.load(matrix, only, limit, fast)
+    results, folder = write_report(session, loaded, command=f"distillbench report {matrix.name}")
+    if as_json:
+        from distillbench.report.export import summary_json
+
+        print_json(summary_json(results))
+        return
+    from distillbench.report.tables import print_table
+
+    print_table(results, session.console)
+    session.console.print(f"report: {folder / 'report.md'}", markup=False, soft_wrap=True)
+
+
+def write_report(session: Session, loaded: Loaded, command: str) -> tuple[Results, Path]:
+    """Collects the results of a matrix and writes its report; returns both the results and the report's folder."""
+    from distillbench.report.collect import collect
+    from distillbench.report.export import write
+
+    results = collect(loaded.plan(), session.store, command)
+    groups = session.manager.hook.distillbench_report_sections(results=results)
+    sections = [section for group in groups for section in group]
+    folder = session.store.reports(loaded.matrix.name)
+    write(results, folder, sections)
+    return results, folder
+
+
+@hookimpl
+def distillbench_add_commands(group: click.Group) -> None:
+    """Adds `report`."""
+    group.add_command(report)

@@ -1,0 +1,90 @@
+"""`distillbench run`: trains every cell, evaluates every checkpoint, reports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from distillbench.cli.session import FAST, JSON, LIMIT, MATRIX, ONLY, Session, print_json
+from distillbench.hookspecs import hookimpl
+
+
+@click.command()
+@MATRIX
+@ONLY
+@LIMIT
+@FAST
+@click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
+@JSON
+@click.pass_context
+def run(
+    context: click.Context,
+    matrix: Path,
+    only: tuple[str, ...],
+    limit: int | None,
+    fast: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Train every cell of MATRIX, evaluate every checkpoint, and report.
+
+    What is done already is reused; what was interrupted goes on where it was. A stage that fails blocks what depends on
+    it, and the rest goes on.
+    """
+    from distillbench.cli.report import write_report
+
+    session: Session = context.obj
+    loaded = session.load(matrix, only, limit, fast)
+    if dry_run:
+        from distillbench.cli.plan import print_plan
+
+        print_plan(loaded, session, as_json=as_json, show_all=False)
+        return 0
+    summary = _run(session, loaded)
+    results, folder = write_report(session, loaded, command=f"distillbench run {matrix.name}")
+    if as_json:
+        from distillbench.report.export import summary_json
+
+        print_json(summary_json(results))
+    else:
+        from distillbench.report.tables import print_table
+
+        print_table(results, session.console)
+        _print_end(session, summary, folder)
+    return 1 if summary.count("failed") + summary.count("blocked") else 3 if summary.count("holes") else 0
+
+
+def _run(session: Session, loaded: Any) -> Any:
+    from rich.console import Console
+
+    from distillbench.cli.progress import ProgressListener
+    from distillbench.run.runner import Runner
+
+    with ProgressListener(Console(stderr=True), session.verbosity) as listener:
+        runner = Runner(
+            loaded.make_plan,
+            session.store,
+            session.catalog.build(loaded.matrix.launcher),
+            listener,
+            session.manager,
+            keep=loaded.matrix.keep,
+            blocked=session.blocked,
+            task_roots=loaded.task_roots(),
+        )
+        return runner.run()
+
+
+def _print_end(session: Session, summary: Any, folder: Path) -> None:
+    words = {"done": "done now", "reused": "reused", "holes": "with holes", "failed": "FAILED", "blocked": "BLOCKED"}
+    counts = [f"{count} {word}" for ending, word in words.items() if (count := summary.count(ending))]
+    freed = f"; {summary.freed_bytes / 2**30:.2f} GiB of full checkpoints deleted" if summary.freed_bytes else ""
+    session.console.print(f"stages: {', '.join(counts)}{freed}", markup=False)
+    session.console.print(f"report: {folder / 'report.md'}", markup=False, soft_wrap=True)
+
+
+@hookimpl
+def distillbench_add_commands(group: click.Group) -> None:
+    """Adds `run`."""
+    group.add_command(run)

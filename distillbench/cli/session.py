@@ -1,0 +1,148 @@
+"""What the commands share: the plugins, the store, and how a matrix becomes a plan."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import pluggy
+
+from distillbench.errors import DistillbenchError, nearest
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from distillbench.catalog import Catalog
+    from distillbench.matrix.resolve import Matrix
+    from distillbench.plan.stages import Plan
+    from distillbench.records import Cell
+    from distillbench.run.store import Store
+    from distillbench.tasks.identity import TaskIndex
+
+MATRIX = click.argument("matrix", type=click.Path(path_type=Path, dir_okay=False))
+ONLY = click.option(
+    "--only",
+    multiple=True,
+    metavar="CELL",
+    help="Only this cell (and the untouched students it is compared with). May hold * and be repeated.",
+)
+LIMIT = click.option(
+    "--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N problems of each benchmark."
+)
+FAST = click.option("--fast", is_flag=True, help="Only 100 problems of each benchmark, a fixed shuffle; marked so.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+
+
+@dataclass(frozen=True)
+class Session:
+    """One invocation of the command line.
+
+    Attributes:
+        manager: The plugins.
+        blocked: Names of those left out.
+        store_path: Where results are.
+        verbosity: -1 quiet, 0 normal, 1 and more verbose.
+    """
+
+    manager: pluggy.PluginManager
+    blocked: tuple[str, ...]
+    store_path: Path
+    verbosity: int
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """The components of all plugins."""
+        from distillbench.catalog import Catalog
+
+        return Catalog(self.manager)
+
+    @cached_property
+    def store(self) -> Store:
+        """The store; its folder is made when it is not there."""
+        from distillbench.run.store import Store
+
+        return Store(self.store_path)
+
+    @cached_property
+    def console(self) -> Console:
+        """Where results are printed."""
+        from rich.console import Console
+
+        return Console(soft_wrap=False, highlight=False)
+
+    def load(
+        self, path: Path, only: Sequence[str] = (), limit: int | None = None, fast: bool = False
+    ) -> Loaded:
+        """Reads a matrix and chooses cells of it.
+
+        Raises:
+            MatrixError: It has mistakes.
+        """
+        from distillbench.matrix.resolve import load_matrix
+
+        if limit is not None and fast:
+            raise click.UsageError("--limit and --fast exclude each other")
+        matrix = load_matrix(path, self.catalog, limit=limit, fast=fast)
+        return Loaded(self, matrix, choose_cells(matrix.cells, only), matrix.tasks)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A matrix that was read, and the cells chosen from it."""
+
+    session: Session
+    matrix: Matrix
+    cells: tuple[Cell, ...]
+    tasks: TaskIndex
+
+    def plan(self) -> Plan:
+        """The stages of the chosen cells, compared with the store."""
+        from distillbench.plan.inspect import with_statuses
+
+        return with_statuses(self.make_plan(), self.session.store.lookup)
+
+    def make_plan(self) -> Plan:
+        """The stages of the chosen cells, without statuses."""
+        from distillbench.plan.build import build_plan
+
+        return build_plan(self.matrix.name, self.cells, self.session.catalog, self.tasks, self._kept)
+
+    def _kept(self, curate_key: str) -> int | None:
+        facts = self.session.store.facts("curate", curate_key)
+        return None if facts is None else int(facts["kept"])
+
+    def task_roots(self) -> tuple[Path, ...]:
+        """Folders of task YAML."""
+        return self.tasks.roots
+
+
+def choose_cells(cells: Sequence[Cell], only: Sequence[str]) -> tuple[Cell, ...]:
+    """The cells whose names match, with the baselines they are compared with.
+
+    Raises:
+        DistillbenchError: A name matches nothing.
+    """
+    if not only:
+        return tuple(cells)
+    names = [cell.name for cell in cells]
+    chosen: set[str] = set()
+    for pattern in only:
+        matching = set(fnmatch.filter(names, pattern)) | ({pattern} & set(names))
+        if not matching:
+            raise DistillbenchError(f"--only {pattern!r} matches no cell; {nearest(pattern, names)}")
+        chosen |= matching
+    setups = {cell.setup for cell in cells if cell.name in chosen}
+    return tuple(cell for cell in cells if cell.name in chosen or (cell.is_baseline and cell.setup in setups))
+
+
+
+def print_json(value: Any) -> None:
+    """Prints a value as JSON."""
+    import json
+
+    click.echo(json.dumps(value, indent=2, sort_keys=True, default=str))

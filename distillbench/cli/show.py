@@ -1,0 +1,112 @@
+"""`distillbench show`: every resolved option of a cell, and where it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from distillbench.cli.session import JSON, MATRIX, Session, print_json
+from distillbench.errors import DistillbenchError, nearest
+from distillbench.hookspecs import hookimpl
+from distillbench.records import Cell, Choice, Evaluation
+
+
+@click.command()
+@MATRIX
+@click.argument("cell", required=False)
+@JSON
+@click.pass_context
+def show(context: click.Context, matrix: Path, cell: str | None, as_json: bool) -> None:
+    """Print every resolved option of a CELL of MATRIX and where it came from; without CELL, the names of the cells."""
+    session: Session = context.obj
+    cells = session.load(matrix).cells
+    if cell is None:
+        for one in cells:
+            click.echo(one.name)
+        return
+    names = {one.name: one for one in cells}
+    if cell not in names:
+        raise DistillbenchError(f"no cell is named {cell!r}; {nearest(cell, names)}")
+    if as_json:
+        print_json(_as_json(names[cell]))
+    else:
+        _print_cell(names[cell], session)
+
+
+def _print_cell(cell: Cell, session: Session) -> None:
+    from rich.table import Table
+
+    table = Table(title=cell.name, title_justify="left", box=None, pad_edge=False)
+    for heading in ("option", "value", "from"):
+        table.add_column(heading, overflow="fold")
+    table.add_row("seed", str(cell.seed), "")
+    for option, value, origin in _rows(cell):
+        table.add_row(option, value, origin)
+    session.console.print(table)
+
+
+def _rows(cell: Cell) -> Iterator[tuple[str, str, str]]:
+    for role, choice in _choices(cell):
+        yield role, f"{choice.label} ({choice.component})", ""
+        for entry in fields(choice.options):
+            value = getattr(choice.options, entry.name)
+            yield f"  {role}.{entry.name}", str(value), choice.origins.get(entry.name, "default")
+    for evaluation in cell.evaluations:
+        yield f"evaluations.{evaluation.name}", f"{evaluation.task} ({evaluation.task_path})", ""
+        for name, value in _settings(evaluation).items():
+            yield f"  evaluations.{evaluation.name}.{name}", str(value), evaluation.origins.get(name, "default")
+
+
+def _choices(cell: Cell) -> Iterator[tuple[str, Choice]]:
+    if cell.teacher:
+        yield "teacher", cell.teacher
+    yield "student", cell.student
+    yield "renderer", cell.renderer
+    for choice in cell.filters:
+        yield f"filters.{choice.label}", choice
+    if cell.trainer:
+        yield "trainer", cell.trainer
+    yield "engine", cell.engine
+
+
+def _settings(evaluation: Evaluation) -> dict[str, Any]:
+    return asdict(evaluation.sampling) | {
+        "prefill": evaluation.prefill,
+        "repeats": evaluation.repeats,
+        "limit": evaluation.limit,
+        "subset": evaluation.subset,
+        "until": list(evaluation.until),
+        "grader": evaluation.grader.component,
+    }
+
+
+def _as_json(cell: Cell) -> dict[str, Any]:
+    return {
+        "name": cell.name,
+        "axes": dict(cell.axes),
+        "seed": cell.seed,
+        "baseline": cell.is_baseline,
+        "choices": {
+            role: {
+                "label": choice.label,
+                "component": choice.component,
+                "options": asdict(choice.options),
+                "origins": dict(choice.origins),
+            }
+            for role, choice in _choices(cell)
+        },
+        "evaluations": {
+            one.name: {"task": one.task, "settings": _settings(one), "origins": dict(one.origins)}
+            for one in cell.evaluations
+        },
+    }
+
+
+@hookimpl
+def distillbench_add_commands(group: click.Group) -> None:
+    """Adds `show`."""
+    group.add_command(show)

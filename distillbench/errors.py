@@ -1,0 +1,93 @@
+"""What a user sees when something is wrong: where, what was wanted, what came, what to do.
+
+Every error a user can cause is a `DistillbenchError`. The command line prints its text and never a traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One thing that is wrong in a file or in an option.
+
+    Attributes:
+        where: The place, as `file:line: key`.
+        wanted: What would have been right.
+        got: What came instead.
+        hint: What to do about it; may be empty.
+    """
+
+    where: str
+    wanted: str
+    got: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.where}\n    wanted: {self.wanted}\n    got:    {self.got}"
+        return f"{text}\n    hint:   {self.hint}" if self.hint else text
+
+
+class DistillbenchError(Exception):
+    """Base of every error shown without a traceback."""
+
+    exit_code = 2
+
+
+class MistakesError(DistillbenchError):
+    """Carries every mistake that one reading found, so that a user mends them in one go."""
+
+    title = "mistakes"
+
+    def __init__(self, mistakes: Sequence[Mistake]) -> None:
+        self.mistakes = tuple(mistakes)
+        super().__init__("\n".join(str(mistake) for mistake in self.mistakes))
+
+
+class MatrixError(MistakesError):
+    """The matrix file cannot be turned into cells."""
+
+
+class TaskError(DistillbenchError):
+    """A benchmark's task YAML cannot be read or loaded."""
+
+
+class PluginError(DistillbenchError):
+    """A plugin cannot be imported, registered, or clashes with another."""
+
+
+class StoreError(DistillbenchError):
+    """The store cannot be read or written."""
+
+
+class StageError(DistillbenchError):
+    """A stage cannot give its result; what depends on it is blocked, the rest goes on."""
+
+    exit_code = 1
+
+
+class GraderError(DistillbenchError):
+    """The grader itself failed (not the graded text): the sample becomes `grader_error`, never `wrong`."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint naming the nearest known name, or all of them when none is near.
+
+    Args:
+        name: What the user wrote.
+        known: The valid names.
+
+    Returns:
+        `did you mean 'x'?`, or `one of: a, b, c`; empty when nothing is known.
+    """
+    names = sorted(set(known))
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    if not names:
+        return ""
+    shown = ", ".join(names[:12])
+    return f"one of: {shown}" + (f", and {len(names) - 12} more" if len(names) > 12 else "")

@@ -1,0 +1,100 @@
+"""The hooks a plugin may implement, with `from distillbench import hookimpl`. Declarations return values.
+
+A plugin is a module or object registered under the entry-point group `distillbench`. No hook has side effects at
+import, and none imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.resources.abc import Traversable
+from typing import TYPE_CHECKING
+
+import pluggy
+
+from distillbench.protocols import Benchmark, Engine, Filter, Launcher, Renderer, Student, Teacher, Trainer
+from distillbench.records import Cell
+
+if TYPE_CHECKING:
+    import click
+
+    from distillbench.plan.stages import Plan, Stage
+    from distillbench.report.results import Results, Section
+
+hookspec = pluggy.HookspecMarker("distillbench")
+hookimpl = pluggy.HookimplMarker("distillbench")
+
+
+@hookspec
+def distillbench_teachers() -> Iterable[type[Teacher]]:  # type: ignore[empty-body]
+    """Teacher classes: where traces come from."""
+
+
+@hookspec
+def distillbench_students() -> Iterable[type[Student]]:  # type: ignore[empty-body]
+    """Student classes: the models that are trained."""
+
+
+@hookspec
+def distillbench_renderers() -> Iterable[type[Renderer]]:  # type: ignore[empty-body]
+    """Renderer classes: messages and traces to tokens, completions back to reasoning and answer."""
+
+
+@hookspec
+def distillbench_filters() -> Iterable[type[Filter]]:  # type: ignore[empty-body]
+    """Filter classes: keep or reject a trace, with a reason."""
+
+
+@hookspec
+def distillbench_trainers() -> Iterable[type[Trainer]]:  # type: ignore[empty-body]
+    """Trainer classes: fit a student to traces and leave checkpoints."""
+
+
+@hookspec
+def distillbench_benchmarks() -> Iterable[type[Benchmark]]:  # type: ignore[empty-body]
+    """Benchmark classes: the graders that a task YAML names in `metadata.distillbench.grader`."""
+
+
+@hookspec
+def distillbench_engines() -> Iterable[type[Engine]]:  # type: ignore[empty-body]
+    """Engine classes: generate completions."""
+
+
+@hookspec
+def distillbench_launchers() -> Iterable[type[Launcher]]:  # type: ignore[empty-body]
+    """Launcher classes: where stages run."""
+
+
+@hookspec
+def distillbench_task_roots() -> Iterable[Traversable]:  # type: ignore[empty-body]
+    """Folders of lm-eval task YAML files; their tasks become benchmarks by name."""
+
+
+@hookspec
+def distillbench_add_commands(group: click.Group) -> None:
+    """Add commands to the command line: `group.add_command(...)`."""
+
+
+@hookspec
+def distillbench_modify_cells(cells: list[Cell]) -> None:
+    """Change the resolved cells in place, before they are planned."""
+
+
+@hookspec
+def distillbench_plan_ready(plan: Plan) -> None:
+    """Called once the plan is made, before anything runs."""
+
+
+@hookspec
+def distillbench_stage_started(stage: Stage) -> None:
+    """Called when a stage begins to run."""
+
+
+@hookspec
+def distillbench_stage_finished(stage: Stage, outcome: str) -> None:
+    """Called when a stage ends; `outcome` is `done`, `holes`, `failed` or `blocked`."""
+
+
+@hookspec
+def distillbench_report_sections(results: Results) -> Iterable[Section]:  # type: ignore[empty-body]
+    """Sections to add to the report."""

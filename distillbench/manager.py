@@ -1,0 +1,139 @@
+"""Makes the plugin manager. There is no global one: the command line, a worker or a test makes its own.
+
+Built-ins go through the same registration as third parties. Nothing is skipped silently: a plugin that fails to
+import, a hook without `@hookimpl`, a misspelled hook and a wrong argument name each stop the program.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Any
+
+import pluggy
+
+from distillbench import hookspecs
+from distillbench.errors import PluginError, nearest
+
+ENTRY_POINT_GROUP = "distillbench"
+BLOCK_VARIABLE = "DISTILLBENCH_BLOCK_PLUGINS"
+PREFIX = "distillbench_"
+
+BUILTIN_MODULES = (
+    "distillbench.cli.run",
+    "distillbench.cli.plan",
+    "distillbench.cli.show",
+    "distillbench.cli.check",
+    "distillbench.cli.report",
+    "distillbench.cli.status",
+    "distillbench.cli.plugins",
+    "distillbench.cli.init",
+    "distillbench_plugins.teachers.synthetic",
+    "distillbench_plugins.students.hf",
+    "distillbench_plugins.students.tiny_qwen3",
+    "distillbench_plugins.renderers.qwen3",
+    "distillbench_plugins.filters.max_tokens",
+    "distillbench_plugins.filters.correct_only",
+    "distillbench_plugins.trainers.sft",
+    "distillbench_plugins.benchmarks.math_boxed",
+    "distillbench_plugins.benchmarks.lm_eval_metric",
+    "distillbench_plugins.engines.transformers",
+    "distillbench_plugins.launchers.local",
+    "distillbench_tasks",
+)
+
+
+class DistillbenchManager(pluggy.PluginManager):
+    """A pluggy manager that knows distillbench's hooks and refuses functions that only look like them."""
+
+    def __init__(self) -> None:
+        super().__init__("distillbench")
+        self.add_hookspecs(hookspecs)
+
+    def parse_hookimpl_opts(self, plugin: Any, name: str) -> pluggy.HookimplOpts | None:
+        """Refuses a hook-named function that lacks `@hookimpl`, which pluggy would ignore."""
+        options = super().parse_hookimpl_opts(plugin, name)
+        if options is None and name.startswith(PREFIX) and callable(getattr(plugin, name)):
+            raise PluginError(
+                f"plugin {_describe(plugin)}: {name} has no @hookimpl, so it would never be called\n"
+                f"    put `from distillbench.hookspecs import hookimpl` and `@hookimpl` before it, or rename it"
+            )
+        return options
+
+
+def make_manager(block: Iterable[str] = (), builtins: Iterable[str] = BUILTIN_MODULES) -> DistillbenchManager:
+    """Makes a manager with the built-ins and every installed plugin.
+
+    Args:
+        block: Names of plugins to leave out; those in `DISTILLBENCH_BLOCK_PLUGINS` (comma separated) are added.
+        builtins: The module names of the built-in plugins.
+
+    Raises:
+        PluginError: A plugin cannot be imported, or a hook of it is not what `hookspecs` says.
+    """
+    manager = DistillbenchManager()
+    for name in {*block, *filter(None, os.environ.get(BLOCK_VARIABLE, "").split(","))}:
+        manager.set_blocked(name.strip())
+    for module_name in builtins:
+        if not manager.is_blocked(short_name(module_name)):
+            register(manager, importlib.import_module(module_name), short_name(module_name))
+    for entry_point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+        if not manager.is_blocked(entry_point.name):
+            register(manager, _load(entry_point), entry_point.name)
+    _refuse_unknown_hooks(manager)
+    return manager
+
+
+def short_name(module_name: str) -> str:
+    """The name a built-in is blocked by: `teachers.synthetic`, `cli.run`."""
+    return module_name.removeprefix("distillbench_plugins.").removeprefix("distillbench.")
+
+
+def register(manager: DistillbenchManager, plugin: ModuleType | object, name: str) -> None:
+    """Registers one plugin.
+
+    Raises:
+        PluginError: A hook takes an argument that its specification has not, or the name is taken.
+    """
+    try:
+        manager.register(plugin, name)
+    except pluggy.PluginValidationError as error:
+        raise PluginError(f"plugin {name!r}: {error}\n    {_how_to_block(name)}") from error
+    except ValueError as error:
+        raise PluginError(f"two plugins are named {name!r}: {error}\n    {_how_to_block(name)}") from error
+
+
+def _load(entry_point: importlib.metadata.EntryPoint) -> Any:
+    try:
+        return entry_point.load()
+    except Exception as error:  # whatever a third party's import raises stops the program, with its name
+        distribution = entry_point.dist.name if entry_point.dist else "unknown distribution"
+        raise PluginError(
+            f"plugin {entry_point.name!r} of {distribution} ({entry_point.value}) cannot be imported\n"
+            f"    cause: {type(error).__name__}: {error}\n"
+            f"    {_how_to_block(entry_point.name)}"
+        ) from error
+
+
+def _refuse_unknown_hooks(manager: DistillbenchManager) -> None:
+    known = [name for name in vars(hookspecs) if name.startswith(PREFIX)]
+    for plugin_name, plugin in manager.list_name_plugin():
+        if plugin is None:
+            continue
+        for caller in manager.get_hookcallers(plugin) or ():
+            if caller.name not in known:
+                raise PluginError(
+                    f"plugin {plugin_name!r}: no hook is named {caller.name!r}; {nearest(caller.name, known)}\n"
+                    f"    {_how_to_block(plugin_name)}"
+                )
+
+
+def _how_to_block(name: str) -> str:
+    return f"to go on without it: -p no:{name}, or {BLOCK_VARIABLE}={name}"
+
+
+def _describe(plugin: Any) -> str:
+    return getattr(plugin, "__name__", type(plugin).__name__)

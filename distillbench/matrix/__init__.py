@@ -1,0 +1,1 @@
+"""From a matrix file to cells: `read` YAML with line numbers, `expand` axes, `resolve` names and options."""

@@ -1,0 +1,247 @@
+"""Turns the names in a combination into `Choice`s: a component, its options, and its identity."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from distillbench.catalog import Catalog
+from distillbench.errors import Mistake, PluginError, nearest
+from distillbench.fingerprint import canonical_json, digest_path
+from distillbench.matrix.axes import COMPONENT_AXES, Axes
+from distillbench.matrix.expand import Combination, Source
+from distillbench.matrix.read import Keys
+from distillbench.matrix.sections import SECTIONS, Sections
+from distillbench.options import Given, fields_of, resolve_options
+from distillbench.protocols import Component
+from distillbench.records import Choice
+
+Layers = Sequence[Mapping[str, Given]]
+#: The dotted axis values of a combination that reach one component, each known by its place.
+Picks = tuple[tuple[str, Source], ...]
+
+
+class Choices:
+    """Resolves components, each (kind, name, axis values that reach it) once.
+
+    Args:
+        catalog: The registered components.
+        sections: The entries and defaults.
+        axes: The `matrix:` section.
+        mistakes: Gets what is wrong.
+    """
+
+    def __init__(self, catalog: Catalog, sections: Sections, axes: Axes, mistakes: list[Mistake]) -> None:
+        self.catalog = catalog
+        self.sections = sections
+        self.axes = axes
+        self.mistakes = mistakes
+        self._resolved: dict[tuple[str, str, Picks], Choice | None] = {}
+        self._default_renderers: dict[str, str | None] = {}
+
+    def of(self, axis: str, combination: Combination) -> Choice | None:
+        """The component that an axis names in a combination; None when a mistake is in the way."""
+        return self.named(COMPONENT_AXES[axis], combination.values[axis], axis, combination)
+
+    def filters(self, combination: Combination) -> tuple[Choice, ...] | None:
+        """The chain of filters of a combination; None when a mistake is in the way."""
+        chain = [self.named("filter", label, "filters", combination) for label in combination.values["filters"]]
+        whole = tuple(choice for choice in chain if choice)
+        return whole if len(whole) == len(chain) else None
+
+    def renderer(self, student: Choice, combination: Combination) -> Choice | None:
+        """The renderer that a combination names, or else the one that its student asks for."""
+        if "renderer" in combination.values:
+            return self.of("renderer", combination)
+        if student.identity not in self._default_renderers:
+            self._default_renderers[student.identity] = self._default_renderer(student, combination)
+        label = self._default_renderers[student.identity]
+        return self.named("renderer", label, "student", combination) if label else None
+
+    def named(self, kind: str, label: str, axis: str, combination: Combination) -> Choice | None:
+        """The component of a name, under the options that the combination gives it.
+
+        Args:
+            kind: Its kind.
+            label: An entry's name or a registered component's.
+            axis: The axis that led to it.
+            combination: One that uses it.
+        """
+        picks = self.axes.picks(combination, kind, label)
+        key = (kind, label, picks)
+        if key not in self._resolved:
+            entry = self.sections.entries[kind].get(label)
+            where = entry.where if entry else self.axes.where(axis, combination.sources[axis])
+            layers = (entry.options if entry else {}, self.axes.layer(combination, picks))
+            self._resolved[key] = self._with_defaults(kind, label, layers, where)
+        return self._resolved[key]
+
+    def make(self, kind: str, label: str, component: str, layers: Layers, where: str) -> Choice | None:
+        """A registered component under some layers of options; None when a mistake is in the way.
+
+        Raises:
+            PluginError: Its `Options` cannot be read, or hold what has no canonical form.
+        """
+        cls = self.catalog.kind(kind)[component]
+        resolved = resolve_options(cls.Options, layers, where, _owner(kind, label, component))
+        self.mistakes.extend(resolved.mistakes)
+        if resolved.mistakes:
+            return None
+        built = cls(resolved.options)
+        digests: list[tuple[str, str]] = []
+        for path in built.inputs():
+            try:
+                digests.append((path.name, digest_path(path)))
+            except OSError as error:
+                place = _giver_of(path, resolved.options, resolved.origins) or where
+                got = f"{path}: {error.strerror or error}"
+                self.mistakes.append(Mistake(place, "a file or folder that can be read", got))
+                return None
+        return Choice(kind, label, component, resolved.options, _identity(built, digests), resolved.origins)
+
+    def launcher(self) -> Choice | None:
+        """The launcher; None when a mistake is in the way."""
+        entry, known = self.sections.launcher, self.catalog.kind("launcher")
+        label = entry.component
+        if label not in known:
+            self.mistakes.append(_unknown_component(entry.use_where, "launcher", label, known))
+            return None
+        return self.make("launcher", label, label, [entry.options], entry.where)
+
+    def check_names(self) -> None:
+        """Notes every name that is neither an entry's nor a component's."""
+        for kind in COMPONENT_AXES.values():
+            known = self.catalog.kind(kind)
+            for entry in self.sections.entries[kind].values():
+                if entry.component not in known:
+                    self.mistakes.append(_unknown_component(entry.use_where, kind, entry.component, known))
+        for axis, kind in COMPONENT_AXES.items():
+            for value, keys in self.axes.uses(axis):
+                for name, place in _names(axis, value, keys):
+                    self.check_name(kind, name, self.axes.document.where(*place))
+        for key, target in self.axes.targets.items():
+            if target.kind == "filter" and target.name is not None:
+                self.check_name("filter", target.name, self.axes.document.where(*self.axes.first_place(key)))
+
+    def check_name(self, kind: str, name: str, where: str) -> bool:
+        """Whether a name is an entry's or a registered component's; notes it when it is not."""
+        known = {**self.sections.entries[kind], **self.catalog.kind(kind)}
+        if name not in known:
+            wanted = f"a {kind}: an entry of `{SECTIONS[kind]}`, or a registered {kind}"
+            self.mistakes.append(Mistake(where, wanted, repr(name), nearest(name, known)))
+        return name in known
+
+    def check_unused(self) -> None:
+        """Checks the options of entries that no cell uses, and those defaults that no component has."""
+        used = {(kind, label) for kind, label, _ in self._resolved}
+        for kind in COMPONENT_AXES.values():
+            for label, entry in self.sections.entries[kind].items():
+                cls = self.catalog.kind(kind).get(entry.component)
+                if cls and (kind, label) not in used:
+                    owner = _owner(kind, label, entry.component)
+                    found = resolve_options(cls.Options, [self._defaults(kind, cls), entry.options], entry.where, owner)
+                    self.mistakes.extend(found.mistakes)
+            self._check_defaults(kind, {label for each, label in used if each == kind})
+
+    def _check_defaults(self, kind: str, used: set[str]) -> None:
+        entries = self.sections.entries[kind]
+        components = {entry.component for entry in entries.values()} | {name for name in used if name not in entries}
+        known = self.catalog.kind(kind)
+        if kind in self.sections.broken or not components <= known.keys():
+            return  # the component that has the option may be the one whose name is wrong
+        options = {name for component in components for name in fields_of(known[component].Options)}
+        for name, given in self.sections.defaults[kind].items():
+            if name not in options:
+                wanted = f"an option of a {kind} that this file uses"
+                self.mistakes.append(Mistake(given.place, wanted, repr(name), nearest(name, options)))
+
+    def _with_defaults(self, kind: str, label: str, layers: Layers, where: str) -> Choice | None:
+        entry = self.sections.entries[kind].get(label)
+        component = entry.component if entry else label
+        cls = self.catalog.kind(kind).get(component)
+        if cls is None:
+            return None  # `check_names` tells of it
+        return self.make(kind, label, component, [self._defaults(kind, cls), *layers], where)
+
+    def _defaults(self, kind: str, cls: type[Component]) -> Mapping[str, Given]:
+        known = fields_of(cls.Options)
+        return {name: given for name, given in self.sections.defaults[kind].items() if name in known}
+
+    def _default_renderer(self, student: Choice, combination: Combination) -> str | None:
+        where = self.axes.where("student", combination.sources["student"])
+        try:
+            label: str = self.catalog.build(student).renderer()
+        except NotImplementedError:
+            wanted = "an axis `renderer`, since this student names none"
+            self.mistakes.append(Mistake(where, wanted, student.label))
+            return None
+        return label if self.check_name("renderer", label, where) else None
+
+
+def _names(axis: str, value: Any, keys: Keys) -> Iterator[tuple[str, Keys]]:
+    if axis != "filters":
+        yield value, keys
+    else:
+        yield from ((name, (*keys, index)) for index, name in enumerate(value))
+
+
+def _owner(kind: str, label: str, component: str) -> str:
+    return f"{kind} {label!r}" if label == component else f"{kind} {label!r} ({component})"
+
+
+def _unknown_component(where: str, kind: str, name: str, known: Mapping[str, Any]) -> Mistake:
+    return Mistake(where, f"`use:` and the name of a registered {kind}", repr(name), nearest(name, known))
+
+
+def _identity(built: Component, digests: list[tuple[str, str]]) -> str:
+    """Canonical JSON of what a stage's key holds about a component."""
+    options = {
+        entry.name: getattr(built.options, entry.name)
+        for entry in dataclasses.fields(built.options)
+        if entry.metadata.get("key", True)
+    }
+    if digests:  # what lies at a path counts, not where it lies
+        options = {name: value for name, value in options.items() if not any(_paths_in(value))}
+    whole = {
+        "component": built.name,
+        "version": built.version,
+        "options": options,
+        "inputs": digests,
+        "packages": {name: _version(name) for name in built.packages},
+    }
+    try:
+        return canonical_json(whole)
+    except (TypeError, ValueError) as error:
+        raise PluginError(f"{type(built).__name__}: its options cannot be part of a key: {error}") from error
+
+
+def _giver_of(path: Path, options: Any, origins: Mapping[str, str]) -> str | None:
+    """The place that gave the option which holds a path, or a folder above it."""
+    for name, origin in origins.items():
+        if origin != "default" and any(path.is_relative_to(each) for each in _paths_in(getattr(options, name))):
+            return origin
+    return None
+
+
+def _paths_in(value: Any) -> Iterator[Path]:
+    if isinstance(value, Path):
+        yield value
+    elif isinstance(value, tuple | list | set | frozenset):
+        for entry in value:
+            yield from _paths_in(entry)
+    elif isinstance(value, Mapping):
+        for entry in value.values():
+            yield from _paths_in(entry)
+
+
+@cache
+def _version(package: str) -> str | None:
+    """A distribution's installed version; None where it is not installed, so that `plan` works without it."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

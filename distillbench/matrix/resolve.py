@@ -1,0 +1,250 @@
+"""From a matrix file to cells. Every mistake in the file is collected, and all are told at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from distillbench.catalog import Catalog
+from distillbench.errors import MatrixError, Mistake, PluginError
+from distillbench.matrix import names
+from distillbench.matrix.axes import combine, read_axes
+from distillbench.matrix.choices import Choices
+from distillbench.matrix.evaluations import Evaluations, Suite, forced_options
+from distillbench.matrix.expand import Combination
+from distillbench.matrix.read import Document, read_document
+from distillbench.matrix.sections import Header, read_sections
+from distillbench.records import Cell, Choice
+from distillbench.tasks.identity import TaskIndex
+
+_MOST_ALIKE = 10  # mistakes of one sort; a product with a useless axis makes thousands
+_OF_BASELINES = re.compile(r"(student|renderer|engine|evaluation)(\..+)?|evaluations\..+")
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """A matrix file, resolved.
+
+    Attributes:
+        name: Its name, which can be a folder's.
+        path: The file.
+        cells: Every cell, the baselines last.
+        keep: The big checkpoints that stay after they were evaluated.
+        launcher: Where stages run.
+        tasks: The benchmarks by name: those of the matrix's `task_paths` and those that plugins bring.
+    """
+
+    name: str
+    path: Path
+    cells: list[Cell]
+    keep: frozenset[str]
+    launcher: Choice
+    tasks: TaskIndex
+
+
+def load_matrix(path: Path, catalog: Catalog, *, limit: int | None = None, fast: bool = False) -> Matrix:
+    """Reads a matrix file and resolves every name and option in it.
+
+    Args:
+        path: The file.
+        catalog: The registered components.
+        limit: Problems of every evaluation, the first ones, whatever the file says.
+        fast: 100 problems of every evaluation, shuffled, whatever the file says.
+
+    Raises:
+        MatrixError: With everything that is wrong in the file.
+        PluginError: A component's options cannot be resolved, or a plugin's hook left two cells of one name.
+    """
+    mistakes: list[Mistake] = []
+    document = read_document(path, mistakes)
+    sections = read_sections(document, mistakes)
+    before = len(mistakes)
+    axes = read_axes(document, sections, mistakes)
+    combinations = combine(axes, mistakes, is_clean=len(mistakes) == before)
+    choices = Choices(catalog, sections, axes, mistakes)
+    tasks = _task_index(sections.header, catalog)
+    evaluations = Evaluations(choices, tasks, forced_options(limit, fast))
+    cells = _Builder(choices, evaluations).cells(combinations)
+    launcher = _check_all(choices, evaluations)
+    if mistakes or sections.header is None or launcher is None or tasks is None:
+        raise MatrixError(sorted(dict.fromkeys(mistakes), key=lambda mistake: _line(mistake, document)))
+    catalog.manager.hook.distillbench_modify_cells(cells=cells)
+    if doubled := _first_double([cell.name for cell in cells]):
+        raise PluginError(f"a plugin's distillbench_modify_cells left two cells named {doubled!r}")
+    return Matrix(sections.header.name, path, cells, frozenset(sections.header.keep), launcher, tasks)
+
+
+def _check_all(choices: Choices, evaluations: Evaluations) -> Choice | None:
+    choices.check_names()
+    choices.check_unused()
+    evaluations.check()
+    return choices.launcher()
+
+
+def _task_index(header: Header | None, catalog: Catalog) -> TaskIndex | None:
+    """None where a mistake in `task_paths` would make every task of theirs look unknown."""
+    if header is None or not all(path.is_dir() for path in header.task_paths):
+        return None
+    return TaskIndex([*header.task_paths, *catalog.task_roots])
+
+
+class _Builder:
+    """Makes cells from combinations."""
+
+    def __init__(self, choices: Choices, evaluations: Evaluations) -> None:
+        self.axes = choices.axes
+        self.choices = choices
+        self.evaluations = evaluations
+        self.mistakes = choices.mistakes
+
+    def cells(self, combinations: Sequence[Combination]) -> list[Cell]:
+        """Every cell that no mistake is in the way of, baselines last."""
+        self._check_given_names(combinations)
+        found: list[tuple[Combination, Cell, str]] = []
+        for combination in combinations:
+            suite = self.evaluations.of(combination)
+            cell = self._cell(combination, suite)
+            if cell and suite:
+                found.append((combination, cell, suite.identity))
+        self._refuse_doubles([(combination, _cell_identity(cell, suite)) for combination, cell, suite in found])
+        cells = _baselines([(cell, suite) for _, cell, suite in found])
+        if self.axes.trains:
+            named = [replace(cell, name=name) for (_, cell, _), name in zip(found, _names(found), strict=True)]
+            cells = [*named, *cells]
+        self._refuse_double_names(cells)
+        return cells
+
+    def _cell(self, combination: Combination, suite: Suite | None) -> Cell | None:
+        """One cell, not named yet. Everything is resolved even where one thing fails, to find every mistake."""
+        student = self.choices.of("student", combination)
+        renderer = self.choices.renderer(student, combination) if student else None
+        engine = self.choices.of("engine", combination)
+        recipe = self._recipe(combination) if self.axes.trains else (None, (), None)
+        if not (student and renderer and engine and suite and recipe):
+            return None
+        teacher, filters, trainer = recipe
+        axes = {key: value for key, value in combination.values.items() if key != "name"}
+        return Cell(
+            name="",
+            student=student,
+            renderer=renderer,
+            engine=engine,
+            evaluations=suite.evaluations,
+            teacher=teacher,
+            filters=filters,
+            trainer=trainer,
+            seed=combination.values["seed"] if self.axes.trains else 0,
+            axes=axes,
+        )
+
+    def _recipe(self, combination: Combination) -> tuple[Choice, tuple[Choice, ...], Choice] | None:
+        teacher = self.choices.of("teacher", combination)
+        filters = self.choices.filters(combination)
+        trainer = self.choices.of("trainer", combination)
+        return (teacher, filters, trainer) if teacher and filters is not None and trainer else None
+
+    def _check_given_names(self, combinations: Sequence[Combination]) -> None:
+        for index, entry in enumerate(self.axes.include):
+            if "name" not in entry:
+                continue
+            where = self.axes.document.where("matrix", "include", index, "name")
+            if not names.is_cell_name(entry["name"]):
+                wanted = "a name that can be a folder: letters, digits and . _ , = + - ~, letter or digit first"
+                self.mistakes.append(Mistake(where, wanted, repr(entry["name"])))
+            named = sum(each.sources.get("name") == ("include", index) for each in combinations)
+            if named > 1:
+                hint = "name axis values in this entry until one combination is left"
+                self.mistakes.append(Mistake(where, "a name for one cell", f"a name for {named} cells", hint))
+
+    def _refuse_doubles(self, identities: Sequence[tuple[Combination, tuple[Any, ...]]]) -> None:
+        first: dict[tuple[Any, ...], Combination] = {}
+        doubles = []
+        for combination, identity in identities:
+            if identity in first:
+                doubles.append(f"{_described(first[identity])} and {_described(combination)}")
+            first.setdefault(identity, combination)
+        where = self.axes.document.where("matrix")
+        hint = "they would be the same cell twice; make them differ, or `exclude` one"
+        for both in doubles[:_MOST_ALIKE]:
+            self.mistakes.append(Mistake(where, "cells that differ", f"duplicate cells: {both}", hint))
+        if len(doubles) > _MOST_ALIKE:
+            more = f"duplicate cells: {len(doubles) - _MOST_ALIKE} more"
+            self.mistakes.append(Mistake(where, "cells that differ", more, hint))
+
+    def _refuse_double_names(self, cells: Sequence[Cell]) -> None:
+        if doubled := _first_double([cell.name for cell in cells]):
+            where = self.axes.document.where("matrix")
+            hint = "give one of them a `name:` in an `include` entry"
+            self.mistakes.append(Mistake(where, "cells with names of their own", f"two named {doubled!r}", hint))
+
+
+def _names(found: Sequence[tuple[Combination, Cell, str]]) -> list[str]:
+    """The name of each cell: the user's, or what tells it apart, or its teacher's."""
+    with_renderer = any("renderer" in cell.axes for _, cell, _ in found)
+    rows = [{**cell.axes, "renderer": cell.renderer.label} if with_renderer else cell.axes for _, cell, _ in found]
+    return [
+        combination.values.get("name") or names.join(parts or [cell.teacher.label if cell.teacher else ""])
+        for (combination, cell, _), parts in zip(found, names.distinguish(rows), strict=True)
+    ]
+
+
+def _baselines(cells: Sequence[tuple[Cell, str]]) -> list[Cell]:
+    """The untouched students, one for each student, renderer, engine and evaluations that the cells use."""
+    distinct: dict[tuple[str, ...], Cell] = {}
+    for cell, suite in cells:
+        key = (cell.student.identity, cell.renderer.identity, cell.engine.identity, suite)
+        if key not in distinct:
+            distinct[key] = cell
+    bases = list(distinct.values())
+    rows = [_baseline_axes(cell) for cell in bases]
+    others: list[dict[str, Any]] = [{} for _ in bases]
+    if len({cell.student.label for cell in bases}) < len(bases):
+        others = [
+            {**_without(row, "student"), "renderer": cell.renderer.label} for cell, row in zip(bases, rows, strict=True)
+        ]
+    return [
+        Cell(
+            name=names.join([f"base-{cell.student.label}", *parts]),
+            student=cell.student,
+            renderer=cell.renderer,
+            engine=cell.engine,
+            evaluations=cell.evaluations,
+            axes=row,
+        )
+        for cell, row, parts in zip(bases, rows, names.distinguish(others), strict=True)
+    ]
+
+
+def _baseline_axes(cell: Cell) -> dict[str, Any]:
+    return {key: value for key, value in cell.axes.items() if _OF_BASELINES.fullmatch(key)}
+
+
+def _without(row: Mapping[str, Any], axis: str) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key != axis}
+
+
+def _cell_identity(cell: Cell, suite: str) -> tuple[Any, ...]:
+    parts = (cell.student, cell.renderer, cell.engine, cell.teacher, cell.trainer, *cell.filters)
+    return (*(part and part.identity for part in parts), cell.seed, suite)
+
+
+def _described(combination: Combination) -> str:
+    return "{" + ", ".join(f"{key}: {value}" for key, value in combination.values.items()) + "}"
+
+
+def _first_double(texts: Sequence[str]) -> str | None:
+    seen: set[str] = set()
+    for text in texts:
+        if text in seen:
+            return text
+        seen.add(text)
+    return None
+
+
+def _line(mistake: Mistake, document: Document) -> int:
+    """The line that a mistake is on; those elsewhere come last."""
+    found = re.match(re.escape(document.path.name) + r":(\d+)", mistake.where)
+    return int(found.group(1)) if found else 1 << 30

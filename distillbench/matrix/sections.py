@@ -1,0 +1,178 @@
+"""Reads what a matrix file names: its header, its sections of entries, its defaults and its launcher."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from distillbench.errors import Mistake, nearest
+from distillbench.matrix.read import Document
+from distillbench.options import Given, resolve_options
+
+#: The section of each kind of entry.
+SECTIONS: Mapping[str, str] = {
+    "teacher": "teachers",
+    "student": "students",
+    "renderer": "renderers",
+    "filter": "filters",
+    "trainer": "trainers",
+    "engine": "engines",
+    "evaluation": "evaluations",
+}
+_TOP_LEVEL = ("name", "task_paths", "keep", "launcher", "defaults", *SECTIONS.values(), "matrix")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAME_WANTED = "a name of letters, digits, `.`, `_` and `-` that starts with a letter or digit"
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The plain values at the top of a matrix file."""
+
+    name: str = ""
+    task_paths: tuple[Path, ...] = ()
+    keep: tuple[Literal["full", "merged"], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A named entry of a section.
+
+    Attributes:
+        label: The user's name for it.
+        component: What it says to `use`; its label where it does not say.
+        options: What it gives.
+        where: Its place.
+        use_where: The place of the component's name.
+    """
+
+    label: str
+    component: str
+    options: Mapping[str, Given]
+    where: str
+    use_where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sections:
+    """What a matrix file names.
+
+    Attributes:
+        header: None when something is wrong with it.
+        entries: By kind and label, in file order.
+        defaults: By kind and option.
+        launcher: Where stages run.
+    """
+
+    header: Header | None
+    entries: Mapping[str, Mapping[str, Entry]]
+    defaults: Mapping[str, Mapping[str, Given]]
+    launcher: Entry
+    broken: frozenset[str] = field(default_factory=frozenset)
+
+
+def read_sections(document: Document, mistakes: list[Mistake]) -> Sections:
+    """Reads everything but `matrix:`.
+
+    Args:
+        document: The file.
+        mistakes: Gets what is wrong.
+    """
+    for key in document.data:
+        if key not in _TOP_LEVEL:
+            wanted = "a key of a matrix file"
+            mistakes.append(Mistake(document.where(key), wanted, repr(key), nearest(key, _TOP_LEVEL)))
+    reader = _Reader(document, mistakes)
+    entries = {kind: reader.entries(kind, section) for kind, section in SECTIONS.items()}
+    launcher = document.data.get("launcher")
+    return Sections(
+        header=reader.header(),
+        entries=entries,
+        defaults=reader.defaults(),
+        launcher=reader.entry(("launcher",), "local", {} if launcher is None else launcher, has_use=True),
+        broken=frozenset(reader.broken),
+    )
+
+
+def is_safe_name(name: str) -> bool:
+    """Whether a name can be a folder and a part of a cell's name."""
+    return bool(_NAME.fullmatch(name))
+
+
+class _Reader:
+    def __init__(self, document: Document, mistakes: list[Mistake]) -> None:
+        self.document = document
+        self.mistakes = mistakes
+        self.folder = document.path.parent.resolve()
+        self.broken: set[str] = set()
+
+    def header(self) -> Header | None:
+        keys = ("name", "task_paths", "keep")
+        layer = {key: self.given(key) for key in keys if self.document.data.get(key) is not None}
+        resolved = resolve_options(Header, [layer], self.document.where(), "a matrix file")
+        self.mistakes.extend(resolved.mistakes)
+        header: Header | None = resolved.options
+        if header is None:
+            return None
+        name = header.name or self.document.path.stem
+        if not is_safe_name(name):
+            hint = "" if header.name else "the default is the file's name; give another with `name:`"
+            self.wrong(("name",), _NAME_WANTED, repr(name), hint)
+        for index, path in enumerate(header.task_paths):
+            if not path.is_dir():
+                self.wrong(("task_paths", index), "a folder of task YAML", f"{path}, which is no folder")
+        return Header(name, header.task_paths, header.keep)
+
+    def entries(self, kind: str, section: str) -> dict[str, Entry]:
+        content = self.document.data.get(section)
+        if content is None:
+            return {}
+        if not isinstance(content, dict):
+            self.broken.add(kind)
+            self.wrong((section,), "a mapping of names to options", repr(content))
+            return {}
+        for label in content:
+            if not is_safe_name(label):
+                self.wrong((section, label), _NAME_WANTED, repr(label))
+        has_use = kind != "evaluation"
+        return {label: self.entry((section, label), label, body, has_use) for label, body in content.items()}
+
+    def entry(self, keys: tuple[str, ...], label: str, body: Any, has_use: bool) -> Entry:
+        """One entry; an evaluation has no `use`, its benchmark is an option."""
+        where = self.document.where(*keys)
+        if not isinstance(body, dict | None):
+            hint = f"write {{use: {body}}}" if has_use and isinstance(body, str) else ""
+            self.wrong(keys, "a mapping of options", repr(body), hint)
+            body = None
+        options = {name: self.given(*keys, name) for name in body or {}}
+        use = options.pop("use", None) if has_use else None
+        if use is not None and not isinstance(use.value, str):
+            self.mistakes.append(Mistake(use.place, "the name of a component", repr(use.value)))
+            use = None
+        return Entry(label, use.value if use else label, options, where, use.place if use else where)
+
+    def defaults(self) -> dict[str, dict[str, Given]]:
+        content = self.document.data.get("defaults")
+        found: dict[str, dict[str, Given]] = {kind: {} for kind in SECTIONS}
+        if not isinstance(content, dict | None):
+            self.wrong(("defaults",), "a mapping of kinds to options", repr(content))
+            content = None
+        for kind, options in (content or {}).items():
+            if kind not in SECTIONS:
+                self.wrong(("defaults", kind), "a kind of component", repr(kind), nearest(kind, SECTIONS))
+            elif not isinstance(options, dict | None):
+                self.wrong(("defaults", kind), "a mapping of options", repr(options))
+            else:
+                found[kind] = {name: self.given("defaults", kind, name) for name in options or {}}
+        return found
+
+    def given(self, *keys: str) -> Given:
+        value: Any = self.document.data
+        for key in keys:
+            value = value[key]
+        return Given(value, self.document.where(*keys), folder=self.folder)
+
+    def wrong(self, keys: tuple[str | int, ...], wanted: str, got: str, hint: str = "") -> None:
+        self.mistakes.append(Mistake(self.document.where(*keys), wanted, got, hint))

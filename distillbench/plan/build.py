@@ -1,0 +1,179 @@
+"""Cells to stages. Two cells that need the same thing get the same stage, because it has the same key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from distillbench.catalog import Catalog
+from distillbench.errors import Mistake, PluginError
+from distillbench.plan.stages import Plan, Stage, sampling_params, stage_key
+from distillbench.protocols import Filter, Renderer, Student, Teacher, Trainer
+from distillbench.records import Cell, Choice, Evaluation, Resources
+from distillbench.tasks.identity import TaskIndex
+
+#: The number of traces that a finished curate stage kept; None while it has not run.
+KeptTraces = Callable[[str], int | None]
+
+
+def build_plan(matrix: str, cells: Iterable[Cell], catalog: Catalog, tasks: TaskIndex, kept: KeptTraces) -> Plan:
+    """Makes the stages of all cells, without statuses.
+
+    Raises:
+        PluginError: A filter needs verdicts, and the teacher names no task to verify with.
+        TaskError: A teacher's task does not exist.
+    """
+    builder = _Builder(catalog, tasks, kept)
+    cells = tuple(cells)
+    cell_stages = {cell.name: tuple(builder.add(cell)) for cell in cells}
+    return Plan(matrix, cells, builder.stages, cell_stages, frozenset(builder.open_cells))
+
+
+class _Builder:
+    def __init__(self, catalog: Catalog, tasks: TaskIndex, kept: KeptTraces) -> None:
+        self.catalog = catalog
+        self.tasks = tasks
+        self.kept = kept
+        self.stages: dict[str, Stage] = {}
+        self.open_cells: list[str] = []
+        self._components: dict[tuple[str, str], Any] = {}
+
+    def add(self, cell: Cell) -> list[str]:
+        """Adds a cell's stages; returns their keys, needs first."""
+        student = self._student(cell)
+        keys = [student.key] if student else []
+        if cell.is_baseline:
+            return keys + self._evaluate(cell, student, None, 0)
+        curate_keys = self._curate(cell, student)
+        train = self._train(cell, student, curate_keys[-1])
+        keys += [*curate_keys, train.key]
+        steps = self._component(cell.trainer, Trainer).checkpoint_steps(self.kept(curate_keys[-1]))
+        if steps is None:
+            self.open_cells.append(cell.name)
+        for step in steps or ():
+            keys += self._evaluate(cell, student, train, step)
+        return keys
+
+    def _student(self, cell: Cell) -> Stage | None:
+        if not self._component(cell.student, Student).builds:
+            return None
+        return self._stage("student", cell.student.label, {"student": cell.student})
+
+    def _curate(self, cell: Cell, student: Stage | None) -> list[str]:
+        """The stages from teacher to kept traces; the last key is the curate stage's."""
+        teacher = self._required(cell.teacher)
+        wanted = {need for choice in cell.filters for need in self._component(choice, Filter).needs}
+        task = self._component(teacher, Teacher).task()
+        task_params = {"task": self.tasks.find(task).sample_identity} if task else {}
+        traces = self._stage("traces", teacher.label, {"teacher": teacher}, task_params)
+        source = self._verify(cell, teacher, task, traces) if "verdicts" in wanted else traces
+        roles: dict[str, Any] = {"filters": cell.filters}
+        needs = {source.kind: source.key}
+        if "render" in wanted:
+            roles |= {"student": cell.student, "renderer": cell.renderer}
+            needs |= _student_need(student)
+        label = f"{teacher.label} by {'+'.join(choice.label for choice in cell.filters) or 'no filter'}"
+        curate = self._stage("curate", label, roles, needs=needs)
+        return list(dict.fromkeys([traces.key, source.key, curate.key]))
+
+    def _verify(self, cell: Cell, teacher: Choice, task: str | None, traces: Stage) -> Stage:
+        if task is None:
+            names = ", ".join(choice.label for choice in cell.filters)
+            raise PluginError(
+                str(
+                    Mistake(
+                        f"cell {cell.name!r}",
+                        f"a teacher whose traces can be verified, because a filter ({names}) reads verdicts",
+                        f"teacher {teacher.label!r}, which names no task",
+                        "give the teacher a task, or leave the filter out",
+                    )
+                )
+            )
+        spec = self.tasks.find(task)
+        grader = str(spec.settings.get("grader", "lm_eval"))
+        params = {"task": task, "identity": spec.grade_identity, "grader": grader}
+        return self._stage("verify", teacher.label, {}, params, {"traces": traces.key})
+
+    def _train(self, cell: Cell, student: Stage | None, curate_key: str) -> Stage:
+        roles = {"student": cell.student, "renderer": cell.renderer, "trainer": self._required(cell.trainer)}
+        needs = {"curate": curate_key} | _student_need(student)
+        resources = self._component(cell.student, Student).resources()
+        return self._stage("train", cell.name, roles, {"seed": cell.seed}, needs, resources=resources)
+
+    def _evaluate(self, cell: Cell, student: Stage | None, train: Stage | None, step: int) -> list[str]:
+        keys = []
+        for evaluation in cell.evaluations:
+            sample = self._sample(cell, evaluation, student, train, step)
+            keys += [sample.key, self._grade(cell, evaluation, student, sample).key]
+        return keys
+
+    def _sample(
+        self, cell: Cell, evaluation: Evaluation, student: Stage | None, train: Stage | None, step: int
+    ) -> Stage:
+        needs = _student_need(student) | ({"train": train.key} if train else {})
+        session = stage_key("session", {"student": cell.student, "engine": cell.engine}, {}, _student_need(student))
+        return self._stage(
+            "sample",
+            f"{cell.name}@{step} on {evaluation.name}",
+            {"student": cell.student, "renderer": cell.renderer, "engine": cell.engine},
+            {"step": step, "evaluation": sampling_params(evaluation)},
+            needs,
+            session=f"sample {session}",
+            resources=self._component(cell.student, Student).resources(),
+            extras={"evaluation": evaluation},
+        )
+
+    def _grade(self, cell: Cell, evaluation: Evaluation, student: Stage | None, sample: Stage) -> Stage:
+        renderer = self._component(cell.renderer, Renderer)
+        params = {
+            "task": evaluation.grade_identity,
+            "until": evaluation.until,
+            "parser": f"{renderer.name} {renderer.parser_version}",
+        }
+        return self._stage(
+            "grade",
+            sample.label,
+            {"grader": evaluation.grader},
+            params,
+            {"sample": sample.key},
+            session="grade",
+            extras={"evaluation": evaluation, "student": cell.student, "renderer": cell.renderer}
+            | {"built": student.key if student else None},
+        )
+
+    def _stage(
+        self,
+        kind: str,
+        label: str,
+        roles: Mapping[str, Any],
+        params: Mapping[str, Any] | None = None,
+        needs: Mapping[str, str] | None = None,
+        session: str = "",
+        resources: Resources | None = None,
+        extras: Mapping[str, Any] | None = None,
+    ) -> Stage:
+        """One stage, made once for its key."""
+        params, needs = params or {}, needs or {}
+        key = stage_key(kind, roles, params, needs)
+        if key not in self.stages:
+            self.stages[key] = Stage(
+                key, kind, label, roles, params, needs, extras or {}, session or key, resources or Resources()
+            )
+        return self.stages[key]
+
+    def _component(self, choice: Choice | None, kind: type[Any]) -> Any:
+        choice = self._required(choice)
+        place = (choice.kind, choice.identity)
+        if place not in self._components:
+            self._components[place] = self.catalog.build(choice)
+        return self._components[place]
+
+    @staticmethod
+    def _required(choice: Choice | None) -> Choice:
+        if choice is None:
+            raise ValueError("a trained cell has a teacher and a trainer")
+        return choice
+
+
+def _student_need(student: Stage | None) -> dict[str, str]:
+    return {"student": student.key} if student else {}

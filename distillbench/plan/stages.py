@@ -1,0 +1,135 @@
+"""A stage is what runs. Its key says everything that decides its result, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Literal
+
+from distillbench.fingerprint import canonical_json, key_of
+from distillbench.records import Cell, Choice, Evaluation, Resources
+
+#: Part of every key; bumped when the meaning of stages or of their files changes.
+KEY_FORMAT = 1
+#: In the order in which data flows.
+KINDS = ("student", "traces", "verify", "curate", "train", "sample", "grade")
+
+State = Literal["done", "todo", "stale", "holes", "waits"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One unit of work whose result is stored under its key.
+
+    Attributes:
+        key: Names the result in the store.
+        kind: One of `KINDS`.
+        label: What a person reads.
+        roles: The components and evaluations it uses, by role.
+        params: Plain values it uses.
+        needs: The keys of the stages whose results it reads, by their kind.
+        extras: What else it reads; not in the key, because roles, params and needs already hold its meaning.
+        session: Stages of one session run together in one process.
+        resources: What it asks of the machine.
+    """
+
+    key: str
+    kind: str
+    label: str
+    roles: Mapping[str, Any]
+    params: Mapping[str, Any]
+    needs: Mapping[str, str]
+    extras: Mapping[str, Any]
+    session: str
+    resources: Resources
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What the store knows of a finished stage.
+
+    Attributes:
+        digest: Of its outputs.
+        inputs: The digests its inputs had, by key.
+        holes: Samples whose generation failed.
+        freed: True when its large checkpoints were deleted after their evaluation.
+        seconds: How long it ran.
+        facts: Plain values that later stages or reports read, such as the number of kept traces.
+    """
+
+    digest: str
+    inputs: Mapping[str, str]
+    holes: int = 0
+    freed: bool = False
+    seconds: float = 0.0
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Whether a stage has to run, and why."""
+
+    state: State
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The stages of a matrix, needs first, and which cells share them.
+
+    Attributes:
+        matrix: The matrix's name.
+        cells: The planned cells.
+        stages: By key, in an order in which they can run.
+        cell_stages: For each cell the keys of its stages.
+        open_cells: Cells whose checkpoints are known only once their traces are curated.
+        statuses: By key.
+    """
+
+    matrix: str
+    cells: tuple[Cell, ...]
+    stages: Mapping[str, Stage]
+    cell_stages: Mapping[str, tuple[str, ...]]
+    open_cells: frozenset[str]
+    statuses: Mapping[str, Status] = field(default_factory=dict)
+
+    def pending(self) -> list[Stage]:
+        """The stages that are not known to be done."""
+        return [stage for key, stage in self.stages.items() if self.statuses[key].state != "done"]
+
+
+def stage_key(kind: str, roles: Mapping[str, Any], params: Mapping[str, Any], needs: Mapping[str, str]) -> str:
+    """The key of a stage: components with versions and options, plain values, and the keys it needs."""
+    identities = {role: _identity(value) for role, value in roles.items()}
+    return key_of({"format": KEY_FORMAT, "kind": kind, "roles": identities, "params": params, "needs": needs})
+
+
+def _identity(value: Any) -> Any:
+    if isinstance(value, Choice):
+        return _short(value.identity)
+    if isinstance(value, tuple):
+        return [_identity(entry) for entry in value]
+    raise TypeError(f"a stage's role holds {type(value).__name__}")
+
+
+@lru_cache(maxsize=65536)
+def _short(identity: str) -> str:
+    return hashlib.sha256(identity.encode()).hexdigest()[:32]
+
+
+@lru_cache(maxsize=65536)
+def sampling_params(evaluation: Evaluation) -> str:
+    """Canonical JSON of everything in an evaluation that decides what is sampled."""
+    sampling = evaluation.sampling
+    return canonical_json(
+        {
+            "task": evaluation.sample_identity,
+            "sampling": sampling,
+            "prefill": evaluation.prefill,
+            "repeats": evaluation.repeats,
+            "limit": evaluation.limit,
+            "subset": evaluation.subset if evaluation.limit is not None else None,
+        }
+    )

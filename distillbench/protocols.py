@@ -1,0 +1,344 @@
+"""What a plugin implements: one base class for each kind of component. Nothing heavy is imported here.
+
+A component is a class with a `name`, a `version` (bumped when its meaning changes: it is part of the key of every
+stage that uses the component), an `Options` dataclass, and a docstring whose first line is its summary. It is built
+as `cls(options)`. Its module imports nothing heavy; its methods do.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+
+from distillbench.records import (
+    Checkpoint,
+    Completion,
+    FinishReason,
+    Generation,
+    Judgement,
+    Message,
+    Prefill,
+    Problem,
+    Prompt,
+    Rendered,
+    Request,
+    Resources,
+    Trace,
+)
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Progress = Callable[[int, int | None, str], None]
+
+
+def no_progress(done: int, total: int | None, note: str) -> None:
+    """A progress callback that shows nothing."""
+
+
+class TaskSource(Protocol):
+    """Gives components the problems of an lm-eval task without importing lm_eval themselves."""
+
+    def problems(self, task: str, split: str, limit: int | None = None) -> list[Problem]:
+        """The problems of one split (`train` or `test`) of a task, in the task's own order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a component's method is given to work with.
+
+    Attributes:
+        work: A folder of the stage's own; it survives a kill, so that the next run goes on from what lies there.
+        seed: The stage's seed.
+        progress: Call as `progress(done, total, note)`.
+        tasks: The problems of lm-eval tasks.
+        resources: What the launcher granted.
+    """
+
+    work: Path
+    seed: int = 0
+    progress: Progress = no_progress
+    tasks: TaskSource | None = None
+    resources: Resources = field(default_factory=Resources)
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """For a component without options."""
+
+
+class Component:
+    """Base of every component.
+
+    Attributes:
+        name: What a matrix calls it.
+        version: Bumped when results with the same options would differ.
+        packages: Distributions whose version decides the result (math-verify for a math grader).
+        Options: A frozen dataclass. A field with `metadata={"key": False}` only affects speed or memory.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    packages: ClassVar[tuple[str, ...]] = ()
+    Options: ClassVar[type] = NoOptions
+
+    def __init__(self, options: Any) -> None:
+        self.options = options
+
+    def inputs(self) -> Sequence[Path]:
+        """Files and folders whose content is part of the key."""
+        return ()
+
+
+class Teacher(Component):
+    """Where traces come from."""
+
+    def task(self) -> str | None:
+        """The task whose grader can verify its traces; None where there is none."""
+        return None
+
+    def traces(self, context: Context) -> Iterator[Trace]:
+        """Yields traces in a fixed order; the runner journals them, and skips those it has after a kill."""
+        raise NotImplementedError
+
+
+class Student(Component):
+    """The model that is trained, or evaluated untouched."""
+
+    #: True when `build` makes the model in a stage of its own.
+    builds: ClassVar[bool] = False
+
+    def renderer(self) -> str:
+        """The renderer a matrix gets when it names none."""
+        raise NotImplementedError
+
+    def build(self, folder: Path, context: Context) -> None:
+        """Writes the model and its tokenizer into `folder` (only where `builds`)."""
+        raise NotImplementedError
+
+    def load_tokenizer(self, built: Path | None) -> PreTrainedTokenizerBase:
+        """The student's own tokenizer."""
+        raise NotImplementedError
+
+    def load_model(self, built: Path | None, device: str, weights: Path | None = None) -> Any:
+        """The student's model on a device, in the dtype it is trained and evaluated in.
+
+        Args:
+            built: The folder its own stage made; None where there is none.
+            device: `cpu`, `cuda` or the like.
+            weights: A full checkpoint to load instead of the untouched weights.
+        """
+        raise NotImplementedError
+
+    def lora_targets(self) -> str | list[str]:
+        """peft's `target_modules`."""
+        return "all-linear"
+
+    def resources(self) -> Resources:
+        """What training or sampling it needs."""
+        return Resources()
+
+
+class Renderer(Component):
+    """Messages and traces to tokens and loss mask, and completions back to reasoning and answer.
+
+    The same object serves training and evaluation. `bind` gives it the student's tokenizer.
+
+    Attributes:
+        parser_version: Bumped when `parse` changes: finished samples are graded again, nothing is trained again.
+    """
+
+    parser_version: ClassVar[int] = 1
+
+    def __init__(self, options: Any) -> None:
+        super().__init__(options)
+        self._tokenizer: PreTrainedTokenizerBase | None = None
+
+    def bind(self, tokenizer: PreTrainedTokenizerBase) -> Self:
+        """A copy that uses this tokenizer."""
+        bound = copy.copy(self)
+        bound._tokenizer = tokenizer
+        return bound
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer it is bound to."""
+        if self._tokenizer is None:
+            raise ValueError(f"renderer {self.name!r} is used before bind(tokenizer)")
+        return self._tokenizer
+
+    def stop_token_ids(self) -> tuple[int, ...]:
+        """The tokens that end the assistant's turn."""
+        raise NotImplementedError
+
+    def render(self, trace: Trace) -> Rendered:
+        """A training row; loss on the response and its end-of-turn token, on nothing else."""
+        raise NotImplementedError
+
+    def prompt(self, messages: Sequence[Message], prefill: Prefill = "none") -> Prompt:
+        """The tokens a student is asked to continue."""
+        raise NotImplementedError
+
+    def parse(self, token_ids: Sequence[int], text: str, finish_reason: FinishReason, prefill: str) -> Completion:
+        """Splits a completion into reasoning and answer."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class FilterContext:
+    """What filters may look at.
+
+    Attributes:
+        render: Renders a trace with the cell's student and renderer; None unless the filter `needs` it.
+    """
+
+    render: Callable[[Trace], Rendered] | None = None
+
+
+class Filter(Component):
+    """Keeps or rejects traces, with a reason.
+
+    Attributes:
+        needs: `verdicts` when it reads `Trace.correct`, `render` when it needs rows as the student will see them.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def decide(self, traces: Iterable[Trace], context: FilterContext) -> Iterator[str | None]:
+        """For each trace, None to keep it or the reason to reject it.
+
+        A filter that looks at the whole set overrides this; one that looks at single rows overrides `reason`.
+        """
+        for trace in traces:
+            yield self.reason(trace, context)
+
+    def reason(self, trace: Trace, context: FilterContext) -> str | None:
+        """None to keep this trace, or the reason to reject it."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingJob:
+    """Everything a trainer needs.
+
+    Attributes:
+        student: The student, and in `built` the folder its own stage made (None where there is none).
+        renderer: Bound to the student's tokenizer.
+        traces: The kept traces, in order.
+        output: Where `step-N` folders and `metrics.jsonl` go.
+    """
+
+    student: Student
+    built: Path | None
+    renderer: Renderer
+    traces: Sequence[Trace]
+    output: Path
+
+
+class Trainer(Component):
+    """Fits a student to traces and leaves checkpoints."""
+
+    def checkpoint_steps(self, n_traces: int | None) -> tuple[int, ...] | None:
+        """The steps at which checkpoints are written; None when that needs the number of kept traces first."""
+        raise NotImplementedError
+
+    def train(self, job: TrainingJob, context: Context) -> Sequence[Checkpoint]:
+        """Trains; after a kill, goes on from what lies in `context.work`."""
+        raise NotImplementedError
+
+
+class Benchmark(Component):
+    """How the completions of a task are graded."""
+
+    #: True when it grades through lm-eval's own task object, given by `with_task`.
+    needs_task: ClassVar[bool] = False
+
+    def with_task(self, task: Any) -> Self:
+        """A copy that grades through this lm-eval `Task`."""
+        bound = copy.copy(self)
+        bound._task = task  # type: ignore[attr-defined]
+        return bound
+
+    def extract(self, answer: str, problem: Problem) -> str | None:
+        """The complete answer that the answer part holds; None when there is none."""
+        raise NotImplementedError
+
+    def judge(self, problem: Problem, extracted: str) -> Judgement:
+        """Right, wrong, or a score.
+
+        Raises:
+            GraderError: When the grader itself failed. Anything else it raises counts as the same.
+        """
+        raise NotImplementedError
+
+
+class EngineSession(Protocol):
+    """A base model held in memory, with which many checkpoints are sampled one after the other or together."""
+
+    def generate(
+        self, requests: Sequence[Request], checkpoint: Checkpoint | None, skip: frozenset[str] = frozenset()
+    ) -> Iterator[Generation]:
+        """Yields one generation for each request not in `skip`, as they finish.
+
+        Args:
+            requests: All requests of one stage.
+            checkpoint: The weights to use; None for the untouched student.
+            skip: Sample ids that are stored already. An engine whose results depend on the batch a request is in
+                keeps the batches it would have made without `skip`.
+        """
+
+
+class Engine(Component):
+    """Generates completions."""
+
+    def open(self, student: Student, built: Path | None, context: Context) -> AbstractContextManager[EngineSession]:
+        """Loads the student once, for all its checkpoints."""
+        raise NotImplementedError
+
+
+class Handle(Protocol):
+    """A job under way."""
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code once it has ended; negative for a signal, None while it runs."""
+
+    def receive(self) -> list[Mapping[str, Any]]:
+        """The messages that came since the last call, without waiting."""
+
+    def fileno(self) -> int:
+        """A descriptor to wait on for messages."""
+
+    def alive(self) -> bool:
+        """Whether the job is still running."""
+
+    def terminate(self, patience: float = 5.0) -> None:
+        """Ends the job and everything it started; returns when it is gone."""
+
+
+class Launcher(Component):
+    """Where stages run."""
+
+    def capacity(self) -> Resources:
+        """What there is to hand out."""
+        raise NotImplementedError
+
+    def start(self, job: Any, resources: Resources) -> Handle:
+        """Starts a `distillbench.run.worker.Job` in a process of its own."""
+        raise NotImplementedError
+
+
+COMPONENT_KINDS: Mapping[str, type[Component]] = {
+    "teacher": Teacher,
+    "student": Student,
+    "renderer": Renderer,
+    "filter": Filter,
+    "trainer": Trainer,
+    "benchmark": Benchmark,
+    "engine": Engine,
+    "launcher": Launcher,
+}

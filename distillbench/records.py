@@ -1,0 +1,297 @@
+"""The records that flow through distillbench. Standard library only, so that a plugin imports them in milliseconds.
+
+Shapes: `T` is a number of tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Role = Literal["system", "user", "assistant"]
+FinishReason = Literal["stop", "length"]
+ReasoningState = Literal["absent", "open", "closed"]
+Prefill = Literal["none", "think", "auto"]
+Subset = Literal["first", "shuffled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One chat message."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A question with its gold answer.
+
+    Attributes:
+        problem_id: Unique within its task; statistics pair and cluster by it.
+        domain: The task it comes from.
+        messages: The prompt, as chat messages.
+        gold: The gold answer as the grader reads it.
+        metadata: `doc` holds the task's own document.
+    """
+
+    problem_id: str
+    domain: str
+    messages: tuple[Message, ...]
+    gold: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A problem with one teacher response.
+
+    Attributes:
+        problem: What was asked.
+        reasoning: The teacher's reasoning; None where it gave none.
+        answer: What follows the reasoning.
+        finish_reason: `length` when the teacher's budget cut it off.
+        n_tokens: The teacher's own token count; None where unknown.
+        teacher: The teacher's name.
+        source: Where this row comes from (file and row, or recipe).
+        correct: The grader's verdict; None until a `verify` stage has run.
+    """
+
+    problem: Problem
+    reasoning: str | None
+    answer: str
+    finish_reason: FinishReason
+    n_tokens: int | None
+    teacher: str
+    source: str
+    correct: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A training row: `input_ids` int32[T] and `loss_mask` bool[T], true where the token carries loss."""
+
+    input_ids: NDArray[np.int32]
+    loss_mask: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a student is asked to continue.
+
+    Attributes:
+        input_ids: The prompt's token ids, int32[T], prefill included.
+        prefill: The text already standing in the assistant's turn; empty when there is none.
+    """
+
+    input_ids: NDArray[np.int32]
+    prefill: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a completion is drawn. Temperature 0 is greedy.
+
+    Attributes:
+        temperature: 0 is greedy; otherwise the logits are divided by it.
+        top_p: Nucleus mass; 1 keeps everything.
+        top_k: Number of candidates; 0 keeps everything.
+        min_p: Least probability relative to the best candidate's; 0 keeps everything.
+        max_tokens: Token budget of one completion, end-of-turn token included.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    max_tokens: int = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Weights of a student after `step` optimizer steps."""
+
+    path: Path
+    kind: Literal["adapter", "full"]
+    step: int
+    samples_seen: int
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One completion asked of an engine.
+
+    Attributes:
+        sample_id: Unique within its stage: `problem_id#repeat`.
+        prompt: What to continue.
+        sampling: How.
+        stop_token_ids: Tokens that end the turn; the one that did is the completion's last token.
+        seed: Of this sample alone, so that no other sample changes it.
+    """
+
+    sample_id: str
+    prompt: Prompt
+    sampling: Sampling
+    stop_token_ids: tuple[int, ...]
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What an engine gives back for one request: a completion, or an error after its retries.
+
+    Attributes:
+        sample_id: The request's.
+        token_ids: The new tokens, end-of-turn token included.
+        text: Their text, special tokens kept except the end-of-turn token.
+        finish_reason: `stop` when the model ended its turn, `length` when the budget did.
+        error: Why there is no completion; None when there is one.
+    """
+
+    sample_id: str
+    token_ids: tuple[int, ...] = ()
+    text: str = ""
+    finish_reason: FinishReason | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A generation split by the renderer's parser into reasoning and answer."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    prefill: str
+    reasoning: str | None
+    answer: str
+    reasoning_state: ReasoningState
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a grader says of one complete answer.
+
+    Attributes:
+        correct: Right or not; None for a benchmark that scores instead.
+        detail: Why not, in one of the words of the outcome table.
+        scores: Every metric by name; `score` decides where `correct` is None.
+    """
+
+    correct: bool | None
+    detail: str = ""
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The one outcome of one sample (see `outcomes`)."""
+
+    outcome: str
+    detail: str = ""
+    extracted: str | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    ran_on: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a stage asks of the machine it runs on."""
+
+    cpus: int = 1
+    gpus: int = 0
+    memory_gb: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One component as a cell uses it, with every option resolved.
+
+    Attributes:
+        kind: `teacher`, `student`, `renderer`, `filter`, `trainer`, `benchmark` or `engine`.
+        label: The user's name for it in the matrix.
+        component: The registered component's name.
+        options: An instance of the component's `Options`.
+        identity: Canonical JSON of what its stages' keys hold about it.
+        origins: For each option, where its value came from.
+    """
+
+    kind: str
+    label: str
+    component: str
+    options: Any = field(compare=False)
+    identity: str
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A benchmark with everything that decides what is sampled and how it is graded.
+
+    Attributes:
+        name: The user's name in the matrix.
+        task: The lm-eval task's name.
+        task_path: Its YAML file.
+        sampling: How completions are drawn.
+        prefill: What stands in the assistant's turn before the model writes.
+        repeats: Completions per problem.
+        limit: Number of problems; None for all.
+        subset: Which problems a limit keeps.
+        until: Strings that end the answer part.
+        sample_identity: Identity of everything in the task that reaches the prompt.
+        grade_identity: Identity of everything in the task that reaches the verdict.
+        n_docs: How many problems the task says it has; None where it does not.
+        grader: The benchmark component.
+    """
+
+    name: str
+    task: str
+    task_path: Path
+    sampling: Sampling
+    prefill: Prefill
+    repeats: int
+    limit: int | None
+    subset: Subset
+    until: tuple[str, ...]
+    sample_identity: str
+    grade_identity: str
+    n_docs: int | None
+    grader: Choice
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One student and one recipe, or the untouched student (`teacher` and `trainer` are None).
+
+    Attributes:
+        name: Unique in its matrix; what `--only` and `show` take.
+        axes: The axis values that made it.
+    """
+
+    name: str
+    student: Choice
+    renderer: Choice
+    engine: Choice
+    evaluations: tuple[Evaluation, ...]
+    teacher: Choice | None = None
+    filters: tuple[Choice, ...] = ()
+    trainer: Choice | None = None
+    seed: int = 0
+    axes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_baseline(self) -> bool:
+        """True for the untouched student."""
+        return self.trainer is None
+
+    @property
+    def setup(self) -> tuple[str, str, str, tuple[Evaluation, ...]]:
+        """What a cell shares with the baseline it is compared with: everything but its recipe."""
+        return (self.student.identity, self.renderer.identity, self.engine.identity, self.evaluations)

@@ -1,0 +1,1 @@
+"""From graded samples to what a person reads: statistics, tables, report.md, parquet and lm-eval files."""

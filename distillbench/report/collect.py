@@ -1,0 +1,174 @@
+"""Collects what a store holds of a plan into the records that a report is made of."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from distillbench.plan.stages import Plan, Stage
+from distillbench.records import Cell, Evaluation
+from distillbench.report.results import CellResult, CheckpointResult, GradedSample, NllPoint, Results
+from distillbench.run.environment import describe
+from distillbench.run.store import Store
+from distillbench.run.tables import SAMPLES, VERDICTS, problem_of, read_rows
+
+METRICS = "metrics.jsonl"
+
+
+def collect(plan: Plan, store: Store, command: str, reasons: Mapping[str, str] | None = None) -> Results:
+    """The results of everything in a plan that is finished.
+
+    Args:
+        plan: With statuses.
+        store: Where the stages' results are.
+        command: What the user asked for.
+        reasons: By key, why stages of the last run failed or were blocked.
+    """
+    collector = _Collector(plan, store, reasons or {})
+    return Results(
+        matrix=plan.matrix,
+        cells=tuple(collector.cell(cell) for cell in plan.cells),
+        checkpoints=tuple(found for cell in plan.cells for found in collector.checkpoints(cell)),
+        provenance=_provenance(command),
+    )
+
+
+class _Collector:
+    def __init__(self, plan: Plan, store: Store, reasons: Mapping[str, str]) -> None:
+        self.plan = plan
+        self.store = store
+        self.reasons = reasons
+        self.baselines = {cell.setup: cell.name for cell in plan.cells if cell.is_baseline}
+        self._graded: dict[str, tuple[GradedSample, ...]] = {}
+
+    def cell(self, cell: Cell) -> CellResult:
+        """Everything about a cell but its samples."""
+        stages = [self.plan.stages[key] for key in self.plan.cell_stages[cell.name]]
+        return CellResult(
+            name=cell.name,
+            is_baseline=cell.is_baseline,
+            axes=dict(cell.axes),
+            nll=tuple(point for stage in stages if stage.kind == "train" for point in self._nll(stage)),
+            traces=next((self._traces(stage) for stage in stages if stage.kind == "curate"), None),
+            problems=tuple(
+                f"{stage.kind} {stage.label}: {self.reasons[stage.key]}"
+                for stage in stages
+                if stage.key in self.reasons
+            ),
+            missing=tuple(self._missing(stages)),
+        )
+
+    def checkpoints(self, cell: Cell) -> Iterator[CheckpointResult]:
+        """One result for every graded (checkpoint, evaluation) of a cell."""
+        for key in self.plan.cell_stages[cell.name]:
+            grade = self.plan.stages[key]
+            if grade.kind != "grade" or self.store.lookup(grade) is None:
+                continue
+            evaluation = self._evaluation(cell, grade)
+            sample = self.plan.stages[grade.needs["sample"]]
+            yield CheckpointResult(
+                cell=cell.name,
+                step=int(sample.params["step"]),
+                evaluation=evaluation.name,
+                task=evaluation.task,
+                is_baseline=cell.is_baseline,
+                baseline=None if cell.is_baseline else self.baselines.get(cell.setup),
+                teacher=cell.teacher.label if cell.teacher else None,
+                student=cell.student.label,
+                renderer=cell.renderer.label,
+                trainer=cell.trainer.label if cell.trainer else None,
+                filters=tuple(choice.label for choice in cell.filters),
+                seed=cell.seed,
+                subset=_subset(evaluation),
+                samples=self._samples(grade),
+                settings=asdict(evaluation.sampling)
+                | {
+                    "prefill": evaluation.prefill,
+                    "repeats": evaluation.repeats,
+                    "until": list(evaluation.until),
+                    "n_docs": evaluation.n_docs,
+                },
+                grader=evaluation.grader.component,
+            )
+
+    def _evaluation(self, cell: Cell, grade: Stage) -> Evaluation:
+        """The cell's own evaluation of a stage that it may share with a cell that calls it otherwise."""
+        shared: Evaluation = grade.extras["evaluation"]
+        same = [one for one in cell.evaluations if one.task == shared.task and one.sampling == shared.sampling]
+        return shared if shared in cell.evaluations else same[0]
+
+    def _samples(self, grade: Stage) -> tuple[GradedSample, ...]:
+        if grade.key not in self._graded:
+            verdicts = read_rows(self.store.folder(grade) / VERDICTS)
+            samples = read_rows(self.store.folder_of("sample", grade.needs["sample"]) / SAMPLES)
+            by_id = {sample["sample_id"]: sample for sample in samples}
+            self._graded[grade.key] = tuple(_graded(row, by_id[row["sample_id"]]) for row in verdicts)
+        return self._graded[grade.key]
+
+    def _nll(self, train: Stage) -> Iterator[NllPoint]:
+        path = self.store.folder(train) / METRICS
+        for row in _json_lines(path):
+            yield NllPoint(row["step"], row.get("train_loss"), row.get("held_out_nll"), row.get("held_out_tokens"))
+
+    def _traces(self, curate: Stage) -> Mapping[str, int] | None:
+        facts = self.store.facts("curate", curate.key)
+        return None if facts is None else {"kept": facts["kept"], **facts["rejected"]}
+
+    def _missing(self, stages: list[Stage]) -> Iterator[str]:
+        for stage in stages:
+            found = self.store.lookup(stage)
+            if found is None and stage.kind in ("train", "sample", "grade") and stage.key not in self.reasons:
+                yield f"{stage.kind} {stage.label} has not run"
+            elif found is not None and found.holes:
+                yield f"{stage.label}: {found.holes} samples could not be generated; the next run tries them again"
+
+
+def _graded(verdict: Mapping[str, Any], sample: Mapping[str, Any]) -> GradedSample:
+    problem = problem_of(sample)
+    has_completion = sample["error"] is None
+    return GradedSample(
+        problem_id=verdict["problem_id"],
+        repeat=verdict["repeat"],
+        outcome=verdict["outcome"],
+        detail=verdict["detail"],
+        extracted=verdict["extracted"],
+        scores=json.loads(verdict["scores"]),
+        reasoning_state=verdict["reasoning_state"],
+        n_tokens=verdict["n_tokens"] if has_completion else None,
+        ran_on=verdict["ran_on"],
+        finish_reason=sample["finish_reason"],
+        text=sample["text"],
+        prompt=sample["prompt"],
+        gold=problem.gold,
+        doc=problem.metadata.get("doc", {}),
+    )
+
+
+def _subset(evaluation: Evaluation) -> str:
+    if evaluation.limit is None:
+        return ""
+    if evaluation.subset == "shuffled":
+        return f"{evaluation.limit} problems, fixed shuffle"
+    return f"first {evaluation.limit} problems"
+
+
+def _json_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _provenance(command: str) -> dict[str, Any]:
+    about = describe()
+    return {
+        "command": command,
+        "date": int(time.time()),
+        "git_hash": about["commit"],
+        "lm_eval_version": about["packages"].get("lm_eval"),
+        "transformers_version": about["packages"].get("transformers"),
+        "packages": about["packages"],
+        "python": about["python"],
+        "platform": about["platform"],
+    }

@@ -1,0 +1,198 @@
+"""report.md: everything the report knows, as one markdown file (GitHub flavour).
+
+Labels, error texts and whatever else comes from users and models is escaped; a plugin's sections are not.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from distillbench.outcomes import (
+    CORRECT,
+    GENERATION_ERROR,
+    GRADED,
+    GRADER_ERROR,
+    LOOP,
+    NO_ANSWER,
+    TRUNCATED,
+    UNCLOSED,
+    WRONG,
+)
+from distillbench.report.results import CellResult, Results, Section
+from distillbench.report.statistics import Difference
+from distillbench.report.tables import (
+    NOTHING,
+    Row,
+    build_rows,
+    completed_quality,
+    conclusions,
+    difference_text,
+    group_by_evaluation,
+    notes,
+    number,
+    occurring,
+    plain,
+    quality,
+    reasoning_text,
+    settings_text,
+    tokens_text,
+)
+
+_DIGITS = 3
+
+OUTCOME_DEFINITIONS: Mapping[str, str] = {
+    CORRECT: "the answer part holds a complete answer and the grader says right",
+    WRONG: "the answer part holds a complete answer and the grader says not",
+    GRADED: "the answer part holds a complete answer and the grader gives a score instead of a verdict",
+    NO_ANSWER: "generation ended by itself, reasoning closed or absent, no complete answer",
+    UNCLOSED: "generation ended by itself while the reasoning was still open",
+    TRUNCATED: "the token budget ended it before a complete answer",
+    LOOP: "as truncated, and the tail repeats itself",
+    GENERATION_ERROR: "the engine or the API failed after its retries; not scored",
+    GRADER_ERROR: "the grader itself failed; not scored",
+}
+
+_MEANINGS = (
+    "`scored` = n without `generation_error` and `grader_error`.",
+    "`completion rate` = samples with a complete answer / scored. `accuracy` = correct / scored. "
+    "`accuracy (completed)` = correct / samples with a complete answer. "
+    "So accuracy = completion rate x accuracy (completed).",
+    "Brackets hold 95 % intervals: Wilson's for an accuracy, at the effective sample size where problems have "
+    "repeats; a bootstrap over problems for a mean score.",
+    "Differences are paired: only problems scored on both sides count. One sample per problem: Newcombe's method 10, "
+    "and p is the exact McNemar test's. Repeats and scores: a t interval on the problems' means.",
+    "INVALID: more than one sample and more than 1 % of them failed; no number is given.",
+)
+
+
+def escape(text: str) -> str:
+    """Makes a text from outside one line that markdown and HTML leave as it is, in a table's cell too."""
+    flat = html.escape(plain(text), quote=False)
+    flat = re.sub(r"([\\`*\[\]|~$#!])", r"\\\1", flat)
+    # between letters or digits an underscore means nothing, and names stay readable
+    return re.sub(r"(?<![^\W_])_+|_+(?![^\W_])", lambda found: r"\_" * len(found[0]), flat)
+
+
+def render_markdown(results: Results, sections: Iterable[Section] = ()) -> str:
+    """The whole report as markdown.
+
+    Args:
+        results: What to show.
+        sections: Plugins' sections, put in as they are.
+
+    Raises:
+        ResultsError: Samples contradict one another.
+    """
+    rows = build_rows(results)
+    parts = [f"# distillbench: {escape(results.matrix)}", _provenance(results)]
+    parts += [_bullets("What the numbers say", conclusions(rows)), _bullets("Notes", notes(rows, results))]
+    parts += [_evaluation(name, group) for name, group in group_by_evaluation(rows).items()]
+    parts += [_definitions(), _losses(results.cells), _traces(results.cells)]
+    parts += [f"## {escape(section.title)}\n\n{section.markdown.strip()}" for section in sections]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _provenance(results: Results) -> str:
+    lines = [f"- {escape(key)}: {escape(value)}" for key, value in _flat(results.provenance)]
+    return "\n".join(["## What was run", "", *lines]) if lines else ""
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", str(value)
+
+
+def _bullets(title: str, lines: Sequence[str]) -> str:
+    return "\n".join([f"## {title}", "", *(f"- {escape(line)}" for line in lines)]) if lines else ""
+
+
+def _evaluation(name: str, rows: Sequence[Row]) -> str:
+    by_score = rows[0].summary.by_score
+    outcomes = occurring(rows)
+    quality_headers = ["mean score (completed)"] if by_score else ["accuracy"]
+    completed = [] if by_score else ["accuracy (completed)"]
+    headers = ["cell", "step", "n", "problems", "scored", *quality_headers, "vs. baseline", "p", "pairs"]
+    headers += ["completion rate", *completed, *outcomes, "ran on", "reasoning absent/open/closed"]
+    headers += ["tokens median/p95", "train loss", "held-out NLL"]
+    body = [_cells(row, outcomes, by_score) for row in rows]
+    return f"## Evaluation: {escape(name)}\n\n{escape(settings_text(rows[0].result))}\n\n{table(headers, body)}"
+
+
+def _cells(row: Row, outcomes: Sequence[str], by_score: bool) -> list[str]:
+    summary, gap = row.summary, row.difference
+    loss = number(row.nll.train_loss if row.nll else None, 4)
+    held_out = number(row.nll.held_out_nll if row.nll else None, 4)
+    return [
+        escape(row.result.cell),
+        "base" if row.result.is_baseline else str(row.result.step),
+        *(str(value) for value in (summary.n, summary.n_problems, summary.scored)),
+        _bold_if_invalid(quality(summary, _DIGITS)),
+        _against(gap),
+        NOTHING if gap is None or gap.p_value is None else f"{gap.p_value:.2g}",
+        NOTHING if gap is None else str(gap.n_pairs),
+        number(summary.completion_rate, _DIGITS),
+        *([] if by_score else [_bold_if_invalid(completed_quality(summary, _DIGITS))]),
+        *(str(summary.counts[outcome]) for outcome in outcomes),
+        str(summary.ran_on),
+        reasoning_text(summary),
+        tokens_text(summary),
+        loss,
+        held_out,
+    ]
+
+
+def _against(gap: Difference | None) -> str:
+    if gap is None:
+        return NOTHING
+    return f"{difference_text(gap, _DIGITS)} ({escape(gap.reason or gap.baseline)})"
+
+
+def _bold_if_invalid(text: str) -> str:
+    return f"**{text}**" if text.startswith("INVALID") else text
+
+
+def table(headers: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """A markdown table; every cell is already escaped."""
+    rule = ["---", *["---:"] * (len(headers) - 1)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (headers, rule, *body))
+
+
+def _definitions() -> str:
+    rows = [[f"`{outcome}`", meaning] for outcome, meaning in OUTCOME_DEFINITIONS.items()]
+    lines = "\n".join(f"- {line}" for line in _MEANINGS)
+    return "## What the words mean\n\n| outcome | when |\n|---|---|\n" + _lines(rows) + f"\n\n{lines}"
+
+
+def _lines(rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _losses(cells: Sequence[CellResult]) -> str:
+    body = [
+        [
+            escape(cell.name),
+            str(point.step),
+            number(point.train_loss, 4),
+            number(point.held_out_nll, 4),
+            NOTHING if point.held_out_tokens is None else str(point.held_out_tokens),
+        ]
+        for cell in cells
+        for point in cell.nll
+    ]
+    headers = ["cell", "step", "train loss", "held-out NLL", "held-out tokens"]
+    return f"## Losses (nats per token)\n\n{table(headers, body)}" if body else ""
+
+
+def _traces(cells: Sequence[CellResult]) -> str:
+    body = [
+        [escape(cell.name), escape(reason), str(count)]
+        for cell in cells
+        for reason, count in (cell.traces or {}).items()
+    ]
+    return f"## Traces\n\n{table(['cell', 'kept, or rejected by', 'traces'], body)}" if body else ""

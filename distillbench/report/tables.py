@@ -1,0 +1,378 @@
+"""The rows of a report, its plain statements, and its terminal tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from distillbench.outcomes import COMPLETED, ERRORS, GRADED, OUTCOMES
+from distillbench.report.results import CellResult, CheckpointResult, NllPoint, Results, ResultsError
+from distillbench.report.statistics import REASONING_STATES, Difference, Interval, Summary, compare, summarise
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+INVALID = "INVALID"
+NOTHING = "-"
+_LONGEST_NAME = 24
+_MOST_DIGITS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One checkpoint on one evaluation, with its numbers.
+
+    Attributes:
+        result: The checkpoint's samples.
+        summary: Its numbers.
+        difference: To its baseline; None for a baseline, and where no baseline is named.
+        nll: The losses at this step; None where there are none.
+    """
+
+    result: CheckpointResult
+    summary: Summary
+    difference: Difference | None
+    nll: NllPoint | None
+
+    @property
+    def name(self) -> str:
+        """What a person calls it: `cell @step`, or the baseline's name."""
+        return plain(self.result.cell if self.result.is_baseline else f"{self.result.cell} @{self.result.step}")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of the terminal table."""
+
+    header: str
+    values: tuple[str, ...]
+    left: bool = False
+
+
+def build_rows(results: Results) -> list[Row]:
+    """One row per (cell, step, evaluation): by evaluation, baselines first, then cells in the matrix's order, by step.
+
+    Raises:
+        ResultsError: Samples contradict one another.
+    """
+    times = Counter((result.cell, result.step, result.evaluation) for result in results.checkpoints)
+    if doubled := [key for key, count in times.items() if count > 1]:
+        raise ResultsError(f"{doubled[0]!r} (cell, step, evaluation) is there {times[doubled[0]]} times")
+    cells = {cell.name: cell for cell in results.cells}
+    places = {name: place for place, name in enumerate(cells)}
+    evaluations = list(dict.fromkeys(result.evaluation for result in results.checkpoints))
+    by_score = {name: _gives_scores(results.checkpoints, name) for name in evaluations}
+
+    def place(result: CheckpointResult) -> tuple[int, bool, int, str, int]:
+        in_matrix = places.get(result.cell, len(places))
+        return evaluations.index(result.evaluation), not result.is_baseline, in_matrix, result.cell, result.step
+
+    ordered = sorted(results.checkpoints, key=place)
+    return [_row(result, ordered, cells.get(result.cell), by_score[result.evaluation]) for result in ordered]
+
+
+def _gives_scores(checkpoints: Iterable[CheckpointResult], evaluation: str) -> bool:
+    # Asked of the whole evaluation: a checkpoint without one complete answer cannot tell by itself.
+    mine = (result for result in checkpoints if result.evaluation == evaluation)
+    return any(sample.outcome == GRADED for result in mine for sample in result.samples)
+
+
+def _row(result: CheckpointResult, ordered: Sequence[CheckpointResult], cell: CellResult | None, by_score: bool) -> Row:
+    points = [point for point in cell.nll if point.step == result.step] if cell else []
+    difference = None if result.is_baseline or result.baseline is None else _difference(result, ordered, by_score)
+    return Row(result, summarise(result, by_score), difference, points[0] if points else None)
+
+
+def _difference(result: CheckpointResult, ordered: Sequence[CheckpointResult], by_score: bool) -> Difference:
+    name = result.baseline or ""
+    for other in ordered:
+        if (other.cell, other.evaluation) == (name, result.evaluation):
+            return compare(result, other, by_score)
+    return Difference(name, n_dropped=len({s.problem_id for s in result.samples}), reason=f"{name} has no result here")
+
+
+def group_by_evaluation(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows of each evaluation, in order."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.result.evaluation, []).append(row)
+    return groups
+
+
+# --- text -----------------------------------------------------------------------------------------------------------
+
+
+def plain(text: str) -> str:
+    """One line without control characters: labels and model text may carry newlines and terminal escapes."""
+    return "".join(_printable(char) for char in text)
+
+
+def _printable(char: str) -> str:
+    if char.isprintable():
+        return char
+    return " " if char.isspace() else "\N{REPLACEMENT CHARACTER}"
+
+
+def number(value: float | None, digits: int = 2, sign: bool = False) -> str:
+    """A number with fixed digits; `-` for None; never `-0.00`."""
+    if value is None:
+        return NOTHING
+    text = f"{value:{'+' if sign else ''}.{digits}f}"
+    return text.replace("-", "+" if sign else "") if text.strip("-0.") == "" else text
+
+
+def with_interval(value: float | None, interval: Interval | None, digits: int = 2, sign: bool = False) -> str:
+    """`0.97 [0.94, 0.99]`; the number alone where there is no interval. `sign` is for the number."""
+    text = number(value, digits, sign)
+    if value is None or interval is None:
+        return text
+    return f"{text} [{number(interval.low, digits)}, {number(interval.high, digits)}]"
+
+
+def quality(summary: Summary, digits: int = 2) -> str:
+    """The accuracy, or the mean score, with its interval; INVALID where it is that."""
+    if summary.invalid:
+        return INVALID
+    if summary.by_score:
+        return with_interval(summary.score, summary.score_interval, digits)
+    return with_interval(summary.accuracy, summary.accuracy_interval, digits)
+
+
+def completed_quality(summary: Summary, digits: int = 2) -> str:
+    """The accuracy among complete answers."""
+    if summary.invalid:
+        return INVALID
+    return with_interval(summary.accuracy_completed, summary.accuracy_completed_interval, digits)
+
+
+def difference_text(difference: Difference | None, digits: int = 2) -> str:
+    """The difference with its interval, with as many digits as it takes to see on which side of zero a bound lies."""
+    if difference is None or difference.value is None:
+        return NOTHING
+    bounds = (difference.interval.low, difference.interval.high) if difference.interval else ()
+    while digits < _MOST_DIGITS and any(bound and not round(bound, digits) for bound in bounds):
+        digits += 1
+    return with_interval(difference.value, difference.interval, digits, sign=True)
+
+
+def tokens_text(summary: Summary) -> str:
+    """Median and 95th percentile, as `40/185`."""
+    if summary.tokens_median is None:
+        return NOTHING
+    return f"{summary.tokens_median:g}/{summary.tokens_p95}"
+
+
+def reasoning_text(summary: Summary) -> str:
+    """Shares of absent, open and closed reasoning, as `0.02/0.10/0.88`."""
+    return "/".join(number(summary.reasoning.get(state)) for state in REASONING_STATES)
+
+
+def occurring(rows: Iterable[Row]) -> list[str]:
+    """The outcomes that some row has."""
+    found = {outcome for row in rows for outcome, count in row.summary.counts.items() if count}
+    return [outcome for outcome in OUTCOMES if outcome in found]
+
+
+def settings_text(result: CheckpointResult) -> str:
+    """What an evaluation is, in words: task, grader and how completions were drawn."""
+    named = [f"task {result.task}", f"grader {result.grader}" if result.grader else ""]
+    drawn = [f"{key} {value}" for key, value in result.settings.items() if value is not None]
+    return plain("; ".join([part for part in (*named, *drawn, result.subset) if part]))
+
+
+# --- statements -----------------------------------------------------------------------------------------------------
+
+
+def conclusions(rows: Sequence[Row]) -> list[str]:
+    """What the numbers say, for the last checkpoint of every cell. No checkpoint is called the best.
+
+    Choosing the best of several by the number that is then reported makes that number too good.
+    """
+    last: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        if not row.result.is_baseline:
+            last[row.result.evaluation, row.result.cell] = row
+    lines = [_conclusion(row) for row in last.values()]
+    compared = sum(row.difference is not None and row.difference.interval is not None for row in last.values())
+    if compared > 1:
+        lines.append(f"Each of these {compared} intervals holds 95 % by itself; none is corrected for their number.")
+    return lines
+
+
+def _conclusion(row: Row) -> str:
+    summary, evaluation = row.summary, plain(row.result.evaluation)
+    if summary.invalid:
+        return f"{row.name}: {INVALID} on {evaluation}: {summary.errors} of {summary.n} samples failed."
+    if not summary.scored:
+        return f"{row.name}: no scored sample on {evaluation}."
+    what = "mean score " if summary.by_score else ""
+    text = f"{row.name}: {what}{quality(summary)} on {evaluation}"
+    if summary.completion_rate is not None and summary.completion_rate < 1:
+        text += f" ({number(summary.completion_rate)} hold a complete answer; the others: {_incomplete(summary)})"
+    return f"{text}{_versus(row.difference)}."
+
+
+def _versus(difference: Difference | None) -> str:
+    if difference is None:
+        return ""
+    name = plain(difference.baseline)
+    if difference.value is None:
+        return f"; not compared with {name}: {plain(difference.reason)}"
+    text = f", {difference_text(difference)} over {name}"
+    if difference.interval is None:
+        return f"{text}: {difference.reason}"
+    beyond = difference.interval.excludes_zero()
+    return f"{text}: {'beyond its interval' if beyond else 'no difference beyond the interval'}"
+
+
+def _incomplete(summary: Summary) -> str:
+    unfinished = [o for o in OUTCOMES if o not in COMPLETED | ERRORS and summary.counts[o]]
+    return ", ".join(f"{summary.counts[outcome]} {outcome}" for outcome in unfinished)
+
+
+def _failures(summary: Summary) -> str:
+    failed = [f"{summary.counts[outcome]} {outcome}" for outcome in sorted(ERRORS) if summary.counts[outcome]]
+    return f"{summary.errors} of {summary.n} samples failed ({', '.join(failed)})"
+
+
+def notes(rows: Sequence[Row], results: Results) -> list[str]:
+    """What a reader must know beside the numbers: failures, holes, subsets, dropped pairs."""
+    lines = []
+    for row in rows:
+        where = f"{row.name} on {plain(row.result.evaluation)}"
+        if row.summary.errors:
+            loud = f"{INVALID}: " if row.summary.invalid else ""
+            lines.append(f"{where}: {loud}{_failures(row.summary)}{bounds_text(row.summary)}.")
+        if row.difference and row.difference.value is not None and row.difference.n_dropped:
+            gap = row.difference
+            lines.append(f"{where}: compared on {gap.n_pairs} problems; {gap.n_dropped} are not scored on both sides.")
+    for name, group in group_by_evaluation(rows).items():
+        marks = dict.fromkeys(row.result.subset for row in group if row.result.subset)
+        lines += [f"{plain(name)}: a subset, {plain(mark)}." for mark in marks]
+    for cell in results.cells:
+        lines += [f"{plain(cell.name)}: failed or blocked: {plain(problem)}" for problem in cell.problems]
+        lines += [f"{plain(cell.name)}: missing: {plain(hole)}" for hole in cell.missing]
+    return lines
+
+
+def bounds_text(summary: Summary) -> str:
+    """What the errors leave open, as the end of a sentence; empty without errors."""
+    if summary.bounds is None:
+        return ""
+    low, high = number(summary.bounds.low, 3), number(summary.bounds.high, 3)
+    return f"; accuracy over all {summary.n} lies within {low} .. {high}"
+
+
+# --- terminal -------------------------------------------------------------------------------------------------------
+
+
+def print_table(results: Results, console: Console) -> None:
+    """Prints the tables and what they say; a table that is too wide is split, and no number is ever cut."""
+    from rich.text import Text
+
+    rows = build_rows(results)
+    for name, group in group_by_evaluation(rows).items():
+        console.print(Text(plain(name), style="bold"), Text(f"({settings_text(group[0].result)})", style="dim"))
+        _print_columns(_columns(group, console.width), console)
+        console.print()
+    for line in conclusions(rows):
+        console.print(Text(line))
+    for line in notes(rows, results):
+        console.print(Text(f"note: {line}", style="bold red" if INVALID in line else "yellow"))
+
+
+def _columns(rows: Sequence[Row], width: int) -> list[list[Column]]:
+    """The columns in groups that stay together where they can; the first group stands in every table."""
+    by_score = rows[0].summary.by_score
+    headline = "mean score\n(completed)" if by_score else "accuracy"
+    longest = max(8, min(_LONGEST_NAME, width // 5))
+    groups: list[list[tuple[str, Callable[[Row], str]]]] = [
+        [
+            ("cell", lambda row: _folded(plain(row.result.cell), longest)),
+            ("step", lambda row: "base" if row.result.is_baseline else str(row.result.step)),
+            ("n", lambda row: str(row.summary.n)),
+        ],
+        [
+            (f"{headline}\n[95 %]", lambda row: quality(row.summary)),
+            ("vs. baseline\n[95 %]", lambda row: difference_text(row.difference)),
+            ("comple-\ntion", lambda row: number(row.summary.completion_rate)),
+            ("accuracy\n(completed)\n[95 %]", lambda row: completed_quality(row.summary)),
+        ],
+        [(outcome.replace("_", "\n"), _count(outcome)) for outcome in occurring(rows)],
+        [
+            ("tokens\nmed/p95", lambda row: tokens_text(row.summary)),
+            ("reasoning\nabsent/open\n/closed", lambda row: reasoning_text(row.summary)),
+            ("held-out\nNLL", lambda row: number(row.nll.held_out_nll if row.nll else None, 4)),
+        ],
+    ]
+    made = [[Column(head, tuple(map(make, rows)), left=head == "cell") for head, make in group] for group in groups]
+    return made[:1] + [[column for column in group if _worth(column, by_score)] for group in made[1:]]
+
+
+def _folded(name: str, longest: int) -> str:
+    return "\n".join(name[start : start + longest] for start in range(0, len(name), longest))
+
+
+def _count(outcome: str) -> Callable[[Row], str]:
+    return lambda row: str(row.summary.counts[outcome])
+
+
+def _worth(column: Column, by_score: bool) -> bool:
+    """Whether a column says anything: empty ones, and reasoning that nobody did, only take room."""
+    if by_score and column.header.startswith("accuracy"):
+        return False
+    return bool(set(column.values) - {NOTHING, "-/-/-", "1.00/0.00/0.00"})
+
+
+def _print_columns(groups: Sequence[list[Column]], console: Console) -> None:
+    keys, rest = groups[0], [column for group in groups[1:] for column in group]
+    if not all(_fits([*keys, column], console) for column in rest):
+        return _print_list([*keys, *rest], console)
+    block = list(keys)
+    for group in groups[1:]:
+        if not _fits([*block, *group], console) and len(block) > len(keys):
+            console.print(_table(block), "")
+            block = list(keys)
+        for column in group:
+            if not _fits([*block, column], console):
+                console.print(_table(block), "")
+                block = list(keys)
+            block.append(column)
+    console.print(_table(block))
+
+
+def _print_list(columns: Sequence[Column], console: Console) -> None:
+    """For a terminal too narrow for any table: one value a line."""
+    from rich.text import Text
+
+    for place in range(len(columns[0].values)):
+        for column in columns:
+            header, value = column.header.replace("-\n", "").replace("\n", " "), column.values[place].replace("\n", "")
+            console.print(Text(f"{header}: {value}"))
+
+
+def _fits(columns: Sequence[Column], console: Console) -> bool:
+    from rich.measure import Measurement
+
+    unbounded = console.options.update(width=10_000)
+    return Measurement.get(console, unbounded, _table(columns)).maximum <= console.width
+
+
+def _table(columns: Sequence[Column]) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False, highlight=False)
+    for column in columns:
+        table.add_column(Text(column.header), justify="left" if column.left else "right", no_wrap=True)
+    for values in zip(*(column.values for column in columns), strict=True):
+        table.add_row(*(Text(value, style=_style(value)) for value in values))
+    return table
+
+
+def _style(value: str) -> Any:
+    return "bold white on red" if value.startswith(INVALID) else ""

@@ -1,0 +1,294 @@
+"""Decides what runs, and when: starts sessions whose needs are there, records how stages end, blocks dependants."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any, Protocol
+
+import pluggy
+
+from distillbench.plan.inspect import with_statuses
+from distillbench.plan.stages import Plan, Stage
+from distillbench.protocols import Handle, Launcher
+from distillbench.records import Resources
+from distillbench.run.store import Store
+from distillbench.run.worker import Job
+
+#: How a stage ended. `done` ran now, `reused` was there already.
+DONE, REUSED, HOLES, FAILED, BLOCKED = "done", "reused", "holes", "failed", "blocked"
+_GOOD = frozenset({DONE, REUSED, HOLES})
+#: How often a stage that another process is running is looked at again, in seconds.
+_BUSY_PAUSE = 1.0
+
+
+class Listener(Protocol):
+    """Whoever shows a person what goes on."""
+
+    def planned(self, plan: Plan) -> None:
+        """A plan is about to run (again, once curated traces have told how many checkpoints there are)."""
+
+    def started(self, stage: Stage) -> None:
+        """A stage runs."""
+
+    def progressed(self, stage: Stage, done: int, total: int | None, note: str) -> None:
+        """A stage got on."""
+
+    def ended(self, stage: Stage, ending: str, why: str) -> None:
+        """A stage ended; `ending` is one of this module's constants."""
+
+    def waiting(self, stage: Stage) -> None:
+        """Another process runs the stage; this one waits for its result."""
+
+
+@dataclass(slots=True)
+class Summary:
+    """How a run ended.
+
+    Attributes:
+        plan: The last plan, with the statuses it had before it ran.
+        endings: For each stage how it ended.
+        reasons: Why, for failed and blocked stages.
+        freed_bytes: Size of the checkpoints deleted after their evaluation.
+    """
+
+    plan: Plan
+    endings: dict[str, str] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+    freed_bytes: int = 0
+
+    def count(self, ending: str) -> int:
+        """The number of stages that ended so."""
+        return sum(found == ending for found in self.endings.values())
+
+
+@dataclass(slots=True)
+class _Unit:
+    handle: Handle
+    resources: Resources
+    stages: dict[str, Stage]
+    log: Path
+    busy: set[str] = field(default_factory=set)
+
+
+class Runner:
+    """Runs plans.
+
+    Args:
+        make_plan: Makes the plan anew, without statuses; called again when curated traces have made it larger.
+        store: Where results are.
+        launcher: Where stages run.
+        listener: Who is told.
+        manager: Whose hooks are called.
+        keep: The kinds of large checkpoints that stay after their evaluation.
+        blocked: Plugins that workers leave out too.
+        task_roots: Folders of task YAML.
+    """
+
+    def __init__(
+        self,
+        make_plan: Callable[[], Plan],
+        store: Store,
+        launcher: Launcher,
+        listener: Listener,
+        manager: pluggy.PluginManager,
+        keep: frozenset[str] = frozenset(),
+        blocked: tuple[str, ...] = (),
+        task_roots: tuple[Path, ...] = (),
+    ) -> None:
+        self.make_plan = make_plan
+        self.store = store
+        self.launcher = launcher
+        self.listener = listener
+        self.hook = manager.hook
+        self.keep = keep
+        self.blocked = blocked
+        self.task_roots = task_roots
+        self._units: list[_Unit] = []
+
+    def run(self) -> Summary:
+        """Runs everything that is not done.
+
+        Raises:
+            KeyboardInterrupt: After every worker has been ended; what was journaled is kept.
+        """
+        summary = Summary(self.make_plan())
+        while True:
+            plan = with_statuses(self.make_plan(), self.store.lookup)
+            summary.plan = plan
+            self.listener.planned(plan)
+            self.hook.distillbench_plan_ready(plan=plan)
+            try:
+                self._run_plan(plan, summary)
+            finally:
+                self._end_units()
+            self._free_checkpoints(plan, summary)
+            if not plan.open_cells or self.make_plan().open_cells == plan.open_cells:
+                return summary
+
+    def _run_plan(self, plan: Plan, summary: Summary) -> None:
+        endings = summary.endings
+        for key in plan.stages:
+            if plan.statuses[key].state == "done":
+                endings.setdefault(key, REUSED)
+        pending = {key: stage for key, stage in plan.stages.items() if endings.get(key) is None}
+        busy: set[str] = set()
+        while pending or self._units:
+            self._block(pending, summary)
+            self._start_ready(pending, endings, busy)
+            if not self._units and not busy:
+                break
+            self._wait(busy)
+            for unit in list(self._units):
+                self._read(unit, pending, summary, busy)
+
+    def _block(self, pending: dict[str, Stage], summary: Summary) -> None:
+        """Ends the stages that need a failed one; `pending` holds needs first, so one pass reaches them all."""
+        for key, stage in list(pending.items()):
+            for need in stage.needs.values():
+                if summary.endings.get(need, DONE) not in _GOOD:
+                    del pending[key]
+                    self._end(stage, BLOCKED, f"needs {summary.plan.stages[need].label}, which did not succeed", summary)
+                    break
+
+    def _start_ready(self, pending: Mapping[str, Stage], endings: Mapping[str, str], busy: set[str]) -> None:
+        running = {key for unit in self._units for key in unit.stages}
+        for key in [key for key in sorted(busy) if not self.store.is_locked(key)]:
+            busy.discard(key)
+        for stages in _sessions(pending).values():
+            if any(key in running or key in busy for key in stages):
+                continue
+            outside = {need for stage in stages.values() for need in stage.needs.values() if need not in stages}
+            if all(endings.get(need) in _GOOD for need in outside):
+                self._start(stages)
+
+    def _start(self, stages: dict[str, Stage]) -> None:
+        capacity = self.launcher.capacity()
+        wanted = _most(stage.resources for stage in stages.values())
+        granted = Resources(
+            min(wanted.cpus, capacity.cpus), min(wanted.gpus, capacity.gpus), min(wanted.memory_gb, capacity.memory_gb)
+        )
+        used = [unit.resources for unit in self._units]
+        if used and not _fits(granted, used, capacity):
+            return
+        first = next(iter(stages.values()))
+        log = self.store.root / "logs" / f"{first.kind}-{first.key}.log"
+        job = Job(tuple(stages.values()), self.store.root, self.blocked, self.task_roots, log, {})
+        self._units.append(_Unit(self.launcher.start(job, granted), granted, stages, log))
+
+    def _wait(self, busy: set[str]) -> None:
+        if self._units:
+            wait([unit.handle for unit in self._units], timeout=_BUSY_PAUSE)  # type: ignore[list-item]
+        elif busy:
+            time.sleep(_BUSY_PAUSE)
+
+    def _read(self, unit: _Unit, pending: dict[str, Stage], summary: Summary, busy: set[str]) -> None:
+        ended = not unit.handle.alive()  # asked before reading, so that no last message is missed
+        for message in unit.handle.receive():
+            self._hear(unit, message, pending, summary, busy)
+        if not ended:
+            return
+        self._units.remove(unit)
+        for key, stage in unit.stages.items():
+            if key in pending and not self._is_left_out(stage, unit, summary):
+                del pending[key]
+                why = f"its process ended with exit code {unit.handle.exit_code}; what it printed: {unit.log}"
+                self._end(stage, FAILED, why, summary)
+
+    @staticmethod
+    def _is_left_out(stage: Stage, unit: _Unit, summary: Summary) -> bool:
+        """Whether a worker rightly left a stage out: it, or one it needs, runs elsewhere or did not succeed."""
+        needs = [need for need in stage.needs.values() if need in unit.stages]
+        return stage.key in unit.busy or any(
+            need in unit.busy or summary.endings.get(need) in (FAILED, BLOCKED) for need in needs
+        )
+
+    def _hear(
+        self,
+        unit: _Unit,
+        message: Mapping[str, Any],
+        pending: dict[str, Stage],
+        summary: Summary,
+        busy: set[str],
+    ) -> None:
+        stage = unit.stages[message["key"]]
+        event = message["event"]
+        if event == "progress":
+            self.listener.progressed(stage, message["done"], message["total"], message["note"])
+            return
+        if event == "busy":
+            if stage.key not in busy:
+                self.listener.waiting(stage)
+            busy.add(stage.key)
+            unit.busy.add(stage.key)
+            return
+        busy.discard(stage.key)
+        if event == "started":
+            self.listener.started(stage)
+            self.hook.distillbench_stage_started(stage=stage)
+            return
+        del pending[stage.key]
+        if event == "failed":
+            self._end(stage, FAILED, f"{message['why']}\n    log: {unit.log}", summary)
+        else:
+            ending = REUSED if event == "reused" else HOLES if message["holes"] else DONE
+            self._end(stage, ending, f"{message['holes']} samples failed" if message["holes"] else "", summary)
+
+    def _end(self, stage: Stage, ending: str, why: str, summary: Summary) -> None:
+        summary.endings[stage.key] = ending
+        if why:
+            summary.reasons[stage.key] = why
+        self.listener.ended(stage, ending, why)
+        self.hook.distillbench_stage_finished(stage=stage, outcome=ending)
+
+    def _end_units(self) -> None:
+        for unit in self._units:
+            unit.handle.terminate()
+        self._units.clear()
+
+    def _free_checkpoints(self, plan: Plan, summary: Summary) -> None:
+        """Deletes full checkpoints whose every evaluation is done, unless `keep` says otherwise."""
+        if "full" in self.keep or any(_is_partial(stage) for stage in plan.stages.values()):
+            return
+        readers: dict[str, list[str]] = {}
+        for stage in plan.stages.values():
+            if stage.kind == "sample" and "train" in stage.needs:
+                readers.setdefault(stage.needs["train"], []).append(summary.endings.get(stage.key, ""))
+        for key, endings in readers.items():
+            found = self.store.lookup(plan.stages[key])
+            if found is None or found.freed or not set(endings) <= {DONE, REUSED}:
+                continue
+            full = [entry["path"] for entry in found.facts["checkpoints"] if entry["kind"] == "full"]
+            if full:
+                summary.freed_bytes += self.store.free(plan.stages[key], full)
+
+
+def _sessions(pending: Mapping[str, Stage]) -> dict[str, dict[str, Stage]]:
+    sessions: dict[str, dict[str, Stage]] = {}
+    for key, stage in pending.items():
+        sessions.setdefault(stage.session, {})[key] = stage
+    return sessions
+
+
+def _most(wanted: Any) -> Resources:
+    every = list(wanted)
+    return Resources(
+        max(one.cpus for one in every), max(one.gpus for one in every), max(one.memory_gb for one in every)
+    )
+
+
+def _fits(granted: Resources, used: list[Resources], capacity: Resources) -> bool:
+    return (
+        granted.cpus + sum(one.cpus for one in used) <= capacity.cpus
+        and granted.gpus + sum(one.gpus for one in used) <= capacity.gpus
+        and granted.memory_gb + sum(one.memory_gb for one in used) <= capacity.memory_gb
+    )
+
+
+def _is_partial(stage: Stage) -> bool:
+    """Whether a stage samples only some problems, so that a later run will need its checkpoint again."""
+    evaluation = stage.extras.get("evaluation")
+    return evaluation is not None and evaluation.limit is not None

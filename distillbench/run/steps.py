@@ -1,0 +1,355 @@
+"""How each kind of stage makes its result. A step reads finished stages, writes into its work folder, and returns.
+
+Every step can be killed and called again: what it journaled is there, and what it makes is the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from distillbench.catalog import Catalog
+from distillbench.errors import StageError
+from distillbench.outcomes import CORRECT, GENERATION_ERROR, GRADER_ERROR, decide
+from distillbench.plan.stages import Stage
+from distillbench.protocols import (
+    Benchmark,
+    Context,
+    EngineSession,
+    FilterContext,
+    Progress,
+    Renderer,
+    Student,
+    TrainingJob,
+)
+from distillbench.records import Checkpoint, Completion, Evaluation, Problem, Rendered, Request, Trace, Verdict
+from distillbench.run.journal import Journal
+from distillbench.run.store import SCRATCH, Outcome, Store
+from distillbench.run.tables import (
+    KEPT,
+    REJECTED,
+    SAMPLES,
+    TRACES,
+    VERDICTS,
+    problem_of,
+    problem_row,
+    read_rows,
+    trace_of,
+    trace_row,
+    write_rows,
+)
+from distillbench.tasks.loader import LmEvalTasks
+
+MODEL = "model"
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What all steps of a process share."""
+
+    store: Store
+    catalog: Catalog
+    tasks: LmEvalTasks
+
+    def context(self, stage: Stage, progress: Progress) -> Context:
+        """The context of a component's method."""
+        return Context(
+            work=self.store.scratch(stage),
+            seed=int(stage.params.get("seed", 0)),
+            progress=progress,
+            tasks=self.tasks,
+            resources=stage.resources,
+        )
+
+    def built(self, student_key: str | None) -> Path | None:
+        """The folder of a student that a stage built; None for a student that needs no building."""
+        return self.store.folder_of("student", student_key) / MODEL if student_key else None
+
+
+Step = Callable[[Stage, Bench, Progress], Outcome]
+
+
+def build_student(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
+    """student: the model and tokenizer of a student that is made here."""
+    student: Student = bench.catalog.build(stage.roles["student"])
+    folder = bench.store.work(stage) / MODEL
+    folder.mkdir(exist_ok=True)
+    student.build(folder, bench.context(stage, progress))
+    return Outcome(_weight_files(bench.store.work(stage)), {})
+
+
+def collect_traces(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
+    """traces: the teacher's responses, journaled as they come."""
+    teacher = bench.catalog.build(stage.roles["teacher"])
+    context = bench.context(stage, progress)
+    with Journal(context.work / "traces.jsonl") as journal:
+        journaled = len(journal.rows)
+        for number, trace in enumerate(teacher.traces(context)):
+            if number >= journaled:
+                journal.append(trace_row(trace))
+            progress(number + 1, None, "traces")
+        if not journal.rows:
+            raise StageError(f"teacher {stage.label!r} gave no traces")
+        write_rows(bench.store.work(stage) / TRACES, journal.rows)
+        return Outcome((TRACES,), {"traces": len(journal.rows)})
+
+
+def verify_traces(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
+    """verify: the task's grader says which traces are right; without a complete answer none is."""
+    benchmark = _grader(bench, stage.params["grader"], stage.params["task"])
+    rows = read_rows(bench.store.folder_of("traces", stage.needs["traces"]) / TRACES)
+    for number, row in enumerate(rows):
+        row["correct"] = _is_right(trace_of(row), benchmark)
+        progress(number + 1, len(rows), "verified")
+    write_rows(bench.store.work(stage) / TRACES, rows)
+    return Outcome((TRACES,), {"correct": sum(row["correct"] is True for row in rows), "traces": len(rows)})
+
+
+def curate_traces(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
+    """curate: the filters in order; every rejected trace leaves its reason."""
+    kind, key = next((kind, key) for kind, key in stage.needs.items() if kind in ("traces", "verify"))
+    traces = [trace_of(row) for row in read_rows(bench.store.folder_of(kind, key) / TRACES)]
+    context = FilterContext(render=_render_function(stage, bench))
+    rejected: list[dict[str, Any]] = []
+    counts: Counter[str] = Counter()
+    for choice in stage.roles["filters"]:
+        component = bench.catalog.build(choice)
+        kept = []
+        for trace, reason in zip(traces, component.decide(iter(traces), context), strict=True):
+            if reason is None:
+                kept.append(trace)
+                continue
+            counts[f"{choice.label}: {reason.split(':')[0]}"] += 1
+            rejected.append(
+                {
+                    "problem_id": trace.problem.problem_id,
+                    "source": trace.source,
+                    "filter": choice.label,
+                    "reason": reason,
+                }
+            )
+        traces = kept
+        progress(len(traces), None, f"kept by {choice.label}")
+    if not traces:
+        raise StageError(f"no trace is left after the filters: {dict(counts)}")
+    write_rows(bench.store.work(stage) / KEPT, (trace_row(trace) for trace in traces))
+    write_rows(bench.store.work(stage) / REJECTED, rejected)
+    return Outcome((KEPT, REJECTED), {"kept": len(traces), "rejected": dict(counts)})
+
+
+def train_student(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
+    """train: the trainer's checkpoints, and metrics.jsonl."""
+    student, renderer, built = _student(stage, bench)
+    rows = read_rows(bench.store.folder_of("curate", stage.needs["curate"]) / KEPT)
+    work = bench.store.work(stage)
+    job = TrainingJob(student, built, renderer, [trace_of(row) for row in rows], work)
+    trainer = bench.catalog.build(stage.roles["trainer"])
+    checkpoints = trainer.train(job, bench.context(stage, progress))
+    facts = {
+        "checkpoints": [
+            asdict(replace(checkpoint, path=checkpoint.path.relative_to(work))) for checkpoint in checkpoints
+        ]
+    }
+    return Outcome(_weight_files(work), json.loads(json.dumps(facts, default=str)))
+
+
+def sample_completions(
+    stage: Stage, bench: Bench, progress: Progress, session: EngineSession | None = None
+) -> Outcome:
+    """sample: completions of one checkpoint on one evaluation. Failed ones are holes, to be filled by the next run."""
+    if session is None:
+        with open_session(stage, bench, progress) as opened:
+            return sample_completions(stage, bench, progress, opened)
+    student, renderer, built = _student(stage, bench)
+    evaluation: Evaluation = stage.extras["evaluation"]
+    asked = list(_requests(evaluation, bench.tasks.evaluation_problems(evaluation), renderer))
+    requests = [request for _, request in asked]
+    progress(0, len(requests), "samples")
+    with Journal(bench.store.scratch(stage) / "samples.jsonl") as journal:
+        found = {row["sample_id"]: row for row in (*_earlier_samples(stage, bench), *journal.rows)}
+        found = {sample_id: row for sample_id, row in found.items() if row["error"] is None}
+        for generation in session.generate(requests, _checkpoint(stage, bench), frozenset(found)):
+            row = {
+                "sample_id": generation.sample_id,
+                "token_ids": list(generation.token_ids),
+                "text": generation.text,
+                "finish_reason": generation.finish_reason,
+                "error": generation.error,
+            }
+            journal.append(row)
+            found[generation.sample_id] = row
+            progress(len(found), len(requests), "samples")
+    missing = [request.sample_id for request in requests if request.sample_id not in found]
+    if missing:
+        raise StageError(f"the engine gave nothing for {len(missing)} samples, {missing[0]!r} among them")
+    rows = [_sample_row(problem, request, found[request.sample_id], renderer) for problem, request in asked]
+    write_rows(bench.store.work(stage) / SAMPLES, rows)
+    return Outcome((SAMPLES,), {"samples": len(rows)}, holes=sum(row["error"] is not None for row in rows))
+
+
+def open_session(stage: Stage, bench: Bench, progress: Progress) -> AbstractContextManager[EngineSession]:
+    """The engine with the base model of a sample stage, for it and all others of its session."""
+    student: Student = bench.catalog.build(stage.roles["student"])
+    engine = bench.catalog.build(stage.roles["engine"])
+    opened: AbstractContextManager[EngineSession] = engine.open(
+        student, bench.built(stage.needs.get("student")), bench.context(stage, progress)
+    )
+    return opened
+
+
+def grade_samples(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
+    """grade: one outcome for each sample."""
+    evaluation: Evaluation = stage.extras["evaluation"]
+    benchmark = bench.catalog.build(stage.roles["grader"])
+    if benchmark.needs_task:
+        benchmark = benchmark.with_task(bench.tasks.load(evaluation.task))
+    student: Student = bench.catalog.build(stage.extras["student"])
+    renderer = _bound(bench, stage.extras["renderer"], student, bench.built(stage.extras["built"]))
+    samples = read_rows(bench.store.folder_of("sample", stage.needs["sample"]) / SAMPLES)
+    rows = []
+    for number, sample in enumerate(samples):
+        rows.append(_verdict_row(sample, renderer, benchmark, evaluation.until))
+        progress(number + 1, len(samples), "graded")
+    write_rows(bench.store.work(stage) / VERDICTS, rows)
+    return Outcome((VERDICTS,), {"outcomes": dict(Counter(row["outcome"] for row in rows))})
+
+
+STEPS: Mapping[str, Step] = {
+    "student": build_student,
+    "traces": collect_traces,
+    "verify": verify_traces,
+    "curate": curate_traces,
+    "train": train_student,
+    "sample": sample_completions,
+    "grade": grade_samples,
+}
+
+
+def _student(stage: Stage, bench: Bench) -> tuple[Student, Renderer, Path | None]:
+    student: Student = bench.catalog.build(stage.roles["student"])
+    built = bench.built(stage.needs.get("student"))
+    return student, _bound(bench, stage.roles["renderer"], student, built), built
+
+
+def _bound(bench: Bench, choice: Any, student: Student, built: Path | None) -> Renderer:
+    renderer: Renderer = bench.catalog.build(choice)
+    return renderer.bind(student.load_tokenizer(built))
+
+
+def _grader(bench: Bench, name: str, task: str) -> Benchmark:
+    kinds = bench.catalog.kind("benchmark")
+    if name not in kinds:
+        raise StageError(f"task {task!r} names the grader {name!r}, which no plugin declares")
+    options = bench.tasks.index.find(task).settings.get("grader_options", {})
+    benchmark: Any = kinds[name](kinds[name].Options(**options))
+    return benchmark.with_task(bench.tasks.load(task)) if benchmark.needs_task else benchmark
+
+
+def _is_right(trace: Trace, benchmark: Benchmark) -> bool | None:
+    """The verdict on a trace; None where the grader failed."""
+    completion = Completion(
+        text=trace.answer,
+        token_ids=(),
+        finish_reason=trace.finish_reason,
+        prefill="",
+        reasoning=trace.reasoning,
+        answer=trace.answer,
+        reasoning_state="absent" if trace.reasoning is None else "closed",
+    )
+    outcome = decide(completion, trace.problem, benchmark).outcome
+    return None if outcome == GRADER_ERROR else outcome == CORRECT
+
+
+def _render_function(stage: Stage, bench: Bench) -> Callable[[Trace], Rendered] | None:
+    return _student(stage, bench)[1].render if "renderer" in stage.roles else None
+
+
+def _requests(
+    evaluation: Evaluation, problems: Sequence[Problem], renderer: Renderer
+) -> Iterator[tuple[Problem, Request]]:
+    """Every (problem, repeat), each under a seed that no other sample, checkpoint or benchmark changes."""
+    for problem in problems:
+        prompt = renderer.prompt(problem.messages, evaluation.prefill)
+        for repeat in range(evaluation.repeats):
+            seed = hashlib.sha256(f"{evaluation.task}\0{problem.problem_id}\0{repeat}".encode()).digest()[:6]
+            yield (
+                problem,
+                Request(
+                    sample_id=f"{problem.problem_id}#{repeat}",
+                    prompt=prompt,
+                    sampling=evaluation.sampling,
+                    stop_token_ids=renderer.stop_token_ids(),
+                    seed=int.from_bytes(seed, "big"),
+                ),
+            )
+
+
+def _earlier_samples(stage: Stage, bench: Bench) -> list[dict[str, Any]]:
+    """The samples of an earlier result with holes; none when its inputs have changed since."""
+    path = bench.store.folder(stage) / SAMPLES
+    earlier = bench.store.lookup(stage)
+    if earlier is None or any(earlier.inputs[key] != bench.store.digest(kind, key) for kind, key in stage.needs.items()):
+        return []
+    return read_rows(path, ("sample_id", "token_ids", "text", "finish_reason", "error"))
+
+
+def _checkpoint(stage: Stage, bench: Bench) -> Checkpoint | None:
+    if "train" not in stage.needs:
+        return None
+    folder = bench.store.folder_of("train", stage.needs["train"])
+    facts = bench.store.facts("train", stage.needs["train"]) or {"checkpoints": []}
+    for found in facts["checkpoints"]:
+        if found["step"] == stage.params["step"]:
+            return Checkpoint(folder / found["path"], found["kind"], found["step"], found["samples_seen"])
+    steps = [found["step"] for found in facts["checkpoints"]]
+    raise StageError(f"the trainer promised a checkpoint at step {stage.params['step']} and left {steps}")
+
+
+def _sample_row(problem: Problem, request: Request, found: Mapping[str, Any], renderer: Renderer) -> dict[str, Any]:
+    return (
+        problem_row(problem)
+        | dict(found)
+        | {
+            "repeat": int(request.sample_id.rpartition("#")[2]),
+            "prompt": renderer.tokenizer.decode(request.prompt.input_ids),
+            "prefill": request.prompt.prefill,
+            "seed": request.seed,
+        }
+    )
+
+
+def _verdict_row(
+    sample: Mapping[str, Any], renderer: Renderer, benchmark: Benchmark, until: tuple[str, ...]
+) -> dict[str, Any]:
+    if sample["error"] is not None:
+        verdict, state = Verdict(GENERATION_ERROR, detail=sample["error"]), None
+    else:
+        completion = renderer.parse(
+            tuple(sample["token_ids"]), sample["text"], sample["finish_reason"], sample["prefill"]
+        )
+        verdict, state = decide(completion, problem_of(sample), benchmark, until), completion.reasoning_state
+    return {
+        "sample_id": sample["sample_id"],
+        "problem_id": sample["problem_id"],
+        "repeat": sample["repeat"],
+        "outcome": verdict.outcome,
+        "detail": verdict.detail,
+        "extracted": verdict.extracted,
+        "scores": json.dumps(verdict.scores, sort_keys=True),
+        "reasoning_state": state,
+        "ran_on": verdict.ran_on,
+        "n_tokens": len(sample["token_ids"]),
+    }
+
+
+def _weight_files(work: Path) -> tuple[str, ...]:
+    """What makes the digest of a model or of checkpoints: weights and tokenizer, not files whose bytes vary."""
+    files = (*work.rglob("*.safetensors"), *work.rglob("tokenizer.json"))
+    scratch = work / SCRATCH
+    return tuple(sorted(path.relative_to(work).as_posix() for path in files if not path.is_relative_to(scratch)))

@@ -1,0 +1,208 @@
+"""Reads task YAML without importing lm_eval or the task's code, so that `plan` stays light.
+
+A task's identity is the hash of its YAML, its includes, and the modules its `!function`s name. What only reaches the
+verdict (`GRADING_KEYS`) is kept apart from what reaches the prompt, so that a new grader never samples again.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from distillbench.errors import TaskError, nearest
+from distillbench.fingerprint import digest_path, key_of
+
+#: Keys of a task YAML that only reach the verdict. Everything else reaches the prompt or the documents.
+GRADING_KEYS = frozenset({"process_results", "metric_list", "filter_list", "metadata", "higher_is_better", "aggregation"})
+#: Replaced by the evaluation's resolved sampling, which has its own place in the key.
+SAMPLING_KEYS = frozenset({"generation_kwargs", "repeats"})
+_TASK_NAME = re.compile(r"^task:[ \t]*[\"']?([^\s\"'#]+)", re.MULTILINE)
+_MOST_INCLUDES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A `!function module.name` tag, not resolved."""
+
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """What the light reader knows of a task.
+
+    Attributes:
+        name: The task's name.
+        path: Its YAML file.
+        config: The merged YAML; `!function` tags are `Function` records.
+        sample_identity: Key of everything that reaches the documents and prompts.
+        grade_identity: Key of everything that reaches the verdict.
+    """
+
+    name: str
+    path: Path
+    config: Mapping[str, Any]
+    sample_identity: str
+    grade_identity: str
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """`metadata.distillbench`: `grader`, `grader_options`, `metric`, `docs`."""
+        metadata = self.config.get("metadata")
+        found = metadata.get("distillbench") if isinstance(metadata, Mapping) else None
+        return found if isinstance(found, Mapping) else {}
+
+    @property
+    def generation_kwargs(self) -> Mapping[str, Any]:
+        """The task's own `generation_kwargs`."""
+        found = self.config.get("generation_kwargs")
+        return found if isinstance(found, Mapping) else {}
+
+
+class TaskIndex:
+    """The tasks of some folders, by name.
+
+    Args:
+        roots: Folders of task YAML; earlier ones win nothing: a name found twice is an error.
+    """
+
+    def __init__(self, roots: Iterable[Path]) -> None:
+        self.roots = tuple(roots)
+        self._paths: dict[str, Path] | None = None
+        self._specs: dict[str, TaskSpec] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """Every task name in the roots."""
+        return sorted(self._index())
+
+    def find(self, name: str) -> TaskSpec:
+        """The task of this name, from the roots or from lm-eval itself.
+
+        Raises:
+            TaskError: No such task, or its YAML cannot be read.
+        """
+        if name not in self._specs:
+            path = self._index().get(name) or _shipped_with_lm_eval(name)
+            if path is None:
+                raise TaskError(f"no task is named {name!r}; {nearest(name, self.names)}")
+            self._specs[name] = read_task(path)
+        return self._specs[name]
+
+    def _index(self) -> dict[str, Path]:
+        if self._paths is None:
+            self._paths = {}
+            for root in self.roots:
+                for name, path in _tasks_below(root):
+                    if name in self._paths and self._paths[name] != path:
+                        raise TaskError(f"task {name!r} is defined twice: {self._paths[name]} and {path}")
+                    self._paths[name] = path
+        return self._paths
+
+
+def read_task(path: Path) -> TaskSpec:
+    """Reads one task YAML with its includes.
+
+    Raises:
+        TaskError: It cannot be read, or names no task.
+    """
+    config, sources = _merged(path.resolve(), ())
+    name = config.get("task")
+    if not isinstance(name, str):
+        raise TaskError(f"{path}: wanted `task: NAME`, got {name!r}")
+    prompt_part = {key: value for key, value in config.items() if key not in GRADING_KEYS | SAMPLING_KEYS}
+    grading_part = {key: value for key, value in config.items() if key not in SAMPLING_KEYS}
+    return TaskSpec(
+        name=name,
+        path=path.resolve(),
+        config=config,
+        sample_identity=key_of(_hashable(prompt_part, sources)),
+        grade_identity=key_of(_hashable(grading_part, sources)),
+    )
+
+
+def _merged(path: Path, above: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str, Path]]:
+    """The YAML merged with its includes as lm-eval merges them, and for each key the file it came from."""
+    if path in above or len(above) > _MOST_INCLUDES:
+        raise TaskError(f"{path}: includes itself: {' -> '.join(str(step) for step in (*above, path))}")
+    config = _load(path)
+    merged: dict[str, Any] = {}
+    sources: dict[str, Path] = {}
+    includes = config.pop("include", [])
+    for include in includes if isinstance(includes, list) else [includes]:
+        included, included_sources = _merged((path.parent / str(include)).resolve(), (*above, path))
+        merged.update(included)
+        sources.update(included_sources)
+    merged.update(config)
+    sources.update(dict.fromkeys(config, path))
+    return merged, sources
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        config = yaml.load(path.read_text(encoding="utf-8"), Loader=_TaskLoader)  # noqa: S506 - a SafeLoader
+    except (OSError, UnicodeDecodeError) as error:
+        raise TaskError(f"{path}: cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise TaskError(f"{place}: not valid YAML: {getattr(error, 'problem', error)}") from error
+    if not isinstance(config, dict):
+        raise TaskError(f"{path}: wanted a mapping of keys, got {type(config).__name__}")
+    return config
+
+
+class _TaskLoader(yaml.SafeLoader):
+    """Safe YAML plus lm-eval's `!function`."""
+
+
+_TaskLoader.add_constructor("!function", lambda loader, node: Function(str(loader.construct_scalar(node))))
+
+
+def _hashable(part: Mapping[str, Any], sources: Mapping[str, Path]) -> dict[str, Any]:
+    return {key: _with_code(value, sources[key]) for key, value in part.items()}
+
+
+def _with_code(value: Any, yaml_path: Path) -> Any:
+    """A value in which every `!function` carries the digest of the module it names."""
+    if isinstance(value, Function):
+        return {"function": value.target, "code": _code_digest(value.target, yaml_path.parent)}
+    if isinstance(value, Mapping):
+        return {str(key): _with_code(entry, yaml_path) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_with_code(entry, yaml_path) for entry in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def _code_digest(target: str, folder: Path) -> str:
+    """The digest of the module beside the YAML; an installed module is known by its name alone."""
+    module = folder / (target.rpartition(".")[0].replace(".", "/") + ".py")
+    return digest_path(module) if module.is_file() else ""
+
+
+def _tasks_below(root: Path) -> Iterator[tuple[str, Path]]:
+    for path in sorted((*root.rglob("*.yaml"), *root.rglob("*.yml"))):
+        found = _TASK_NAME.search(path.read_text(encoding="utf-8", errors="replace"))
+        if found:
+            yield found.group(1), path.resolve()
+
+
+@lru_cache(maxsize=64)
+def _shipped_with_lm_eval(name: str) -> Path | None:
+    """The YAML of one of the 14,700 tasks that lm-eval ships; found without importing it."""
+    package = importlib.util.find_spec("lm_eval")
+    if package is None or not package.submodule_search_locations:
+        return None
+    root = Path(next(iter(package.submodule_search_locations))) / "tasks"
+    for folder in (root / name, root):
+        for found, path in _tasks_below(folder) if folder.is_dir() else ():
+            if found == name:
+                return path
+    return None

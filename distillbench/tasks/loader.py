@@ -1,0 +1,118 @@
+"""Loads tasks with lm-eval's own TaskManager. The one place that imports lm_eval; nothing but a running stage uses it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+from collections.abc import Mapping
+from typing import Any
+
+from distillbench.errors import TaskError
+from distillbench.records import Evaluation, Message, Problem
+from distillbench.tasks.identity import TaskIndex, TaskSpec
+
+#: lm-eval's own default, so that few-shot examples are those of the stock command.
+FEWSHOT_SEED = 1234
+#: Decides which problems `subset: shuffled` keeps; fixed, so that two runs keep the same ones.
+SUBSET_SEED = 20_260_101
+
+
+class LmEvalTasks:
+    """lm-eval tasks by name, each loaded once.
+
+    Args:
+        index: Where their YAML files are.
+    """
+
+    def __init__(self, index: TaskIndex) -> None:
+        self.index = index
+        self._tasks: dict[str, Any] = {}
+        self._problems: dict[tuple[str, str], list[Problem]] = {}
+
+    def load(self, name: str) -> Any:
+        """The lm-eval `Task`.
+
+        Raises:
+            TaskError: lm-eval cannot load it, or it does not generate text.
+        """
+        if name not in self._tasks:
+            self._tasks[name] = _load(self.index.find(name))
+        return self._tasks[name]
+
+    def problems(self, task: str, split: str, limit: int | None = None) -> list[Problem]:
+        """The problems of a split (`train` or `test`), in the task's own order.
+
+        Raises:
+            TaskError: The task has no such split.
+        """
+        if (task, split) not in self._problems:
+            loaded = self.load(task)
+            docs = _docs(loaded, split)
+            if docs is None:
+                raise TaskError(f"task {task!r} ({self.index.find(task).path}) has no {split} split")
+            loaded.set_fewshot_seed(FEWSHOT_SEED)
+            self._problems[task, split] = [_problem(loaded, task, number, doc) for number, doc in enumerate(docs)]
+        return self._problems[task, split][:limit]
+
+    def evaluation_problems(self, evaluation: Evaluation) -> list[Problem]:
+        """The problems that an evaluation samples: all, the first ones, or those of a fixed shuffle."""
+        problems = self.problems(evaluation.task, "test")
+        if evaluation.limit is None:
+            return problems
+        if evaluation.subset == "shuffled":
+            chosen = random.Random(SUBSET_SEED).sample(range(len(problems)), min(evaluation.limit, len(problems)))
+            return [problems[number] for number in sorted(chosen)]
+        return problems[: evaluation.limit]
+
+
+def _load(spec: TaskSpec) -> Any:
+    from lm_eval.tasks import TaskManager
+
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    try:
+        manager = TaskManager(include_path=str(spec.path.parent), include_defaults=False)
+        task = manager.load(spec.name)["tasks"][spec.name]
+    except Exception as error:  # lm-eval, datasets and the task's own code raise anything; it is said, not hidden
+        raise TaskError(
+            f"{spec.path}: lm-eval cannot load task {spec.name!r}\n    cause: {type(error).__name__}: {error}\n"
+            f"    hint:  lm-eval says more: lm_eval validate --tasks {spec.name} --include_path {spec.path.parent}"
+        ) from error
+    if task.OUTPUT_TYPE != "generate_until":
+        raise TaskError(
+            f"{spec.path}: wanted `output_type: generate_until`, got {task.OUTPUT_TYPE!r}\n"
+            f"    hint:  distillbench grades generated text; loglikelihood tasks are not supported yet"
+        )
+    return task
+
+
+def _docs(task: Any, split: str) -> Any:
+    if split == "train":
+        return task.training_docs() if task.has_training_docs() else None
+    if task.has_test_docs():
+        return task.test_docs()
+    return task.validation_docs() if task.has_validation_docs() else None
+
+
+def _problem(task: Any, name: str, number: int, doc: Mapping[str, Any]) -> Problem:
+    """One document as a problem; its messages come out of lm-eval through the chat template callable."""
+    messages = task.fewshot_context(
+        doc,
+        num_fewshot=task.config.num_fewshot or 0,
+        apply_chat_template=True,
+        fewshot_as_multiturn=True,
+        chat_template=_as_messages,
+        gen_prefix=task.doc_to_prefix(doc),
+    )
+    target = task.doc_to_target(doc)
+    return Problem(
+        problem_id=f"{name}/{number}",
+        domain=name,
+        messages=messages,
+        gold=target if isinstance(target, str) else json.dumps(target),
+        metadata={"doc": dict(doc)},
+    )
+
+
+def _as_messages(messages: list[dict[str, str]], add_generation_prompt: bool = True) -> tuple[Message, ...]:
+    return tuple(Message(message["role"], message["content"]) for message in messages)  # type: ignore[arg-type]

@@ -1,0 +1,45 @@
+"""The `max_tokens` filter: rows that would not fit are rejected before training, with their length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Gt
+
+from distillbench.hookspecs import hookimpl
+from distillbench.protocols import Filter, FilterContext
+from distillbench.records import Trace
+
+
+@dataclass(frozen=True)
+class MaxTokensOptions:
+    """Options of the `max_tokens` filter.
+
+    Attributes:
+        limit: The most tokens a row may have, prompt and response together, as the student's renderer makes it.
+    """
+
+    limit: Annotated[int, Gt(0)]
+
+
+class MaxTokens(Filter):
+    """Rejects traces that are longer than a number of tokens, as the cell's student and renderer see them."""
+
+    name = "max_tokens"
+    Options = MaxTokensOptions
+    needs = frozenset({"render"})
+
+    def reason(self, trace: Trace, context: FilterContext) -> str | None:
+        """The reason to reject a trace that is too long."""
+        if context.render is None:
+            raise ValueError("max_tokens needs `render` in its context")
+        length = len(context.render(trace).input_ids)
+        return None if length <= self.options.limit else f"too long: {length} tokens, limit {self.options.limit}"
+
+
+@hookimpl
+def distillbench_filters() -> Iterable[type[Filter]]:
+    """The length filter."""
+    return [MaxTokens]

@@ -1,0 +1,1 @@
+"""Built-in renderers: one module is one plugin."""

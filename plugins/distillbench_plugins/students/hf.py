@@ -1,0 +1,162 @@
+"""The `hf` student: any causal language model that transformers loads, from the Hub or a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from distillbench.errors import StageError
+from distillbench.hookspecs import hookimpl
+from distillbench.protocols import Student
+from distillbench.records import Resources
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+#: Adapters on MoE experts are applied unfaithfully by engines (vLLM #18120, #40005).
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+Dtype = Literal["bfloat16", "float16", "float32"]
+
+
+@dataclass(frozen=True)
+class HfOptions:
+    """Options of the `hf` student.
+
+    Attributes:
+        model: A Hub id (`meta-llama/Llama-3.1-8B-Instruct`) or a folder.
+        revision: A commit, tag or branch on the Hub. Pin a commit: a branch moves, and a key does not notice.
+        dtype: The number format it is trained and evaluated in.
+        lora_targets: Module names that get an adapter; None for every linear layer.
+        renderer: The renderer a matrix gets when it names none.
+        gpus: GPUs that training and sampling take.
+        memory_gb: Main memory that they take, in GiB.
+    """
+
+    model: str
+    revision: str | None = None
+    dtype: Dtype = "bfloat16"
+    lora_targets: tuple[str, ...] | None = None
+    renderer: str = "qwen3"
+    gpus: int = field(default=1, metadata={"key": False})
+    memory_gb: float = field(default=16.0, metadata={"key": False})
+
+
+class HfStudent(Student):
+    """A causal language model from the Hugging Face Hub or from a folder."""
+
+    name = "hf"
+    Options = HfOptions
+
+    def inputs(self) -> Sequence[Path]:
+        """The model's folder, when it is one."""
+        folder = Path(self.options.model).expanduser()
+        return (folder,) if folder.is_dir() else ()
+
+    def renderer(self) -> str:
+        """The renderer named in the options."""
+        return str(self.options.renderer)
+
+    def load_tokenizer(self, built: Path | None) -> PreTrainedTokenizerBase:
+        """The model's own tokenizer."""
+        from transformers import AutoTokenizer
+
+        return self._loaded(AutoTokenizer.from_pretrained, self.options.model, revision=self.options.revision)
+
+    def load_model(self, built: Path | None, device: str, weights: Path | None = None) -> Any:
+        """The model in its dtype; remote code is never run."""
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        where = {"revision": self.options.revision} if weights is None else {}
+        model = self._loaded(
+            AutoModelForCausalLM.from_pretrained,
+            str(weights or self.options.model),
+            dtype=getattr(torch, self.options.dtype),
+            **where,
+        )
+        return model.to(device)
+
+    def lora_targets(self) -> str | list[str]:
+        """The modules named in the options, or every linear layer."""
+        return list(self.options.lora_targets) if self.options.lora_targets else "all-linear"
+
+    def resources(self) -> Resources:
+        """What the options say."""
+        return Resources(cpus=4, gpus=self.options.gpus, memory_gb=self.options.memory_gb)
+
+    def _loaded(self, load: Any, source: str, **more: Any) -> Any:
+        try:
+            return load(source, **more)
+        except (OSError, ValueError) as error:
+            raise StageError(
+                f"student {self.options.model!r} cannot be loaded: {error}\n"
+                f"    wanted: a folder with config.json, tokenizer and weights, or a Hub id that you may read\n"
+                f"    hint:   `hf download {self.options.model}` shows whether this machine reaches it"
+            ) from error
+
+
+@dataclass(frozen=True)
+class Qwen3BaseOptions(HfOptions):
+    """Options of `qwen3-30b-a3b-base`: those of `hf`."""
+
+    model: str = "Qwen/Qwen3-30B-A3B-Base"
+    lora_targets: tuple[str, ...] | None = ATTENTION
+
+
+class Qwen3Base(HfStudent):
+    """Qwen3-30B-A3B-Base; adapters on its attention, because vLLM cannot be trusted with adapters on MoE experts."""
+
+    name = "qwen3-30b-a3b-base"
+    Options = Qwen3BaseOptions
+
+
+@dataclass(frozen=True)
+class Qwen3InstructOptions(HfOptions):
+    """Options of `qwen3-30b-a3b-instruct-2507`: those of `hf`."""
+
+    model: str = "Qwen/Qwen3-30B-A3B-Instruct-2507"
+    lora_targets: tuple[str, ...] | None = ATTENTION
+
+
+class Qwen3Instruct(HfStudent):
+    """Qwen3-30B-A3B-Instruct-2507; adapters on its attention, as for the base model."""
+
+    name = "qwen3-30b-a3b-instruct-2507"
+    Options = Qwen3InstructOptions
+
+
+@dataclass(frozen=True)
+class LlamaOptions(HfOptions):
+    """Options of `llama-3.1-8b-instruct`: those of `hf`."""
+
+    model: str = "meta-llama/Llama-3.1-8B-Instruct"
+    renderer: str = "llama3"
+
+
+class Llama(HfStudent):
+    """Llama-3.1-8B-Instruct."""
+
+    name = "llama-3.1-8b-instruct"
+    Options = LlamaOptions
+
+
+@dataclass(frozen=True)
+class Qwen35Options(HfOptions):
+    """Options of `qwen3.5-4b`: those of `hf`."""
+
+    model: str = "Qwen/Qwen3.5-4B"
+
+
+class Qwen35(HfStudent):
+    """Qwen3.5-4B."""
+
+    name = "qwen3.5-4b"
+    Options = Qwen35Options
+
+
+@hookimpl
+def distillbench_students() -> Iterable[type[Student]]:
+    """Any Hugging Face model, and four by a short name."""
+    return [HfStudent, Qwen3Base, Qwen3Instruct, Llama, Qwen35]

@@ -1,0 +1,1 @@
+"""Built-in trainers: one module is one plugin."""

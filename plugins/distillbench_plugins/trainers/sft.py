@@ -1,0 +1,346 @@
+"""The `sft` trainer: TRL's SFTTrainer on our own token ids and loss mask, with a LoRA adapter or all weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Interval
+
+from distillbench.errors import StageError
+from distillbench.hookspecs import hookimpl
+from distillbench.protocols import Context, Trainer, TrainingJob
+from distillbench.records import Checkpoint, Rendered, Trace
+
+METRICS = "metrics.jsonl"
+#: Written into a TRL checkpoint once it and everything that belongs to it is there.
+COMPLETE = "distillbench-complete"
+
+
+@dataclass(frozen=True)
+class SftOptions:
+    """Options of the `sft` trainer.
+
+    Attributes:
+        method: `lora` trains an adapter, `full` all weights.
+        lora_rank: Rank of the adapter.
+        lora_alpha: Its scale is alpha / rank; None for alpha = rank.
+        lora_dropout: Dropout in front of the adapter.
+        learning_rate: Peak learning rate.
+        schedule: Learning-rate schedule after the warm-up.
+        warmup_steps: Steps of linear warm-up.
+        weight_decay: AdamW's.
+        betas: AdamW's.
+        max_grad_norm: Gradients are clipped to this norm.
+        batch_size: Rows of one optimizer step.
+        micro_batch_size: Rows of one forward pass; affects memory only. 0 for the whole batch.
+        epochs: Passes over the kept traces, unless `max_steps` is given.
+        max_steps: Optimizer steps; None to count them from the traces.
+        checkpoint_every: Steps between checkpoints; the last step always leaves one.
+        max_length: The most tokens of a row.
+        overlong: What a longer row does: `error` stops the stage, `truncate` cuts the row's end.
+        holdout: Share of the rows kept out of training, whose negative log-likelihood is measured at each checkpoint.
+        gradient_checkpointing: Saves memory for time.
+    """
+
+    method: Literal["lora", "full"] = "lora"
+    lora_rank: Annotated[int, Gt(0)] = 32
+    lora_alpha: Annotated[float, Gt(0)] | None = None
+    lora_dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    learning_rate: Annotated[float, Gt(0)] = 2e-4
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_steps: Annotated[int, Ge(0)] = 0
+    weight_decay: Annotated[float, Ge(0)] = 0.0
+    betas: tuple[float, float] = (0.9, 0.95)
+    max_grad_norm: Annotated[float, Gt(0)] = 1.0
+    batch_size: Annotated[int, Gt(0)] = 32
+    micro_batch_size: Annotated[int, Ge(0)] = field(default=0, metadata={"key": False})
+    epochs: Annotated[float, Gt(0)] = 1.0
+    max_steps: Annotated[int, Gt(0)] | None = None
+    checkpoint_every: Annotated[int, Gt(0)] = 100
+    max_length: Annotated[int, Gt(0)] = 4096
+    overlong: Literal["error", "truncate"] = "error"
+    holdout: Annotated[float, Interval(ge=0, lt=1)] = 0.02
+    gradient_checkpointing: bool = field(default=False, metadata={"key": False})
+
+    def __post_init__(self) -> None:
+        """Checks options against each other."""
+        if self.micro_batch_size and self.batch_size % self.micro_batch_size:
+            raise ValueError(f"micro_batch_size {self.micro_batch_size} does not divide batch_size {self.batch_size}")
+
+
+class SftTrainer(Trainer):
+    """Supervised fine-tuning with TRL's SFTTrainer and peft.
+
+    Rows are the renderer's token ids; TRL neither tokenizes nor truncates. Every checkpoint measures the held-out rows.
+    After a kill it goes on from the last complete checkpoint, with optimizer and random state: the result is the same.
+    """
+
+    name = "sft"
+    Options = SftOptions
+
+    def checkpoint_steps(self, n_traces: int | None) -> tuple[int, ...] | None:
+        """Every `checkpoint_every` steps, and the last; None while the number of traces decides and is not known."""
+        total = self._total_steps(n_traces)
+        if total is None:
+            return None
+        every = self.options.checkpoint_every
+        return tuple(dict.fromkeys([*range(every, total + 1, every), total]))
+
+    def train(self, job: TrainingJob, context: Context) -> Sequence[Checkpoint]:
+        """Trains; returns the checkpoints in `job.output`, one folder `step-N` each."""
+        steps = self.checkpoint_steps(len(job.traces))
+        if steps is None:
+            raise ValueError("checkpoint_steps() knows the steps once it knows the traces")
+        rows = self._rows(job)
+        is_out = held_out(job.traces, self.options.holdout)
+        kept_out = [row for row, out in zip(rows, is_out, strict=True) if out]
+        trained_on = [row for row, out in zip(rows, is_out, strict=True) if not out]
+        recorder = _Recorder(job.output, context.work / "trl", steps, kept_out)
+        trainer = self._trl_trainer(job, context, recorder, trained_on)
+        trainer.train(resume_from_checkpoint=recorder.resume())
+        kind: Literal["adapter", "full"] = "adapter" if self.options.method == "lora" else "full"
+        return [Checkpoint(job.output / f"step-{step}", kind, step, step * self.options.batch_size) for step in steps]
+
+    def _total_steps(self, n_traces: int | None) -> int | None:
+        if self.options.max_steps is not None:
+            return int(self.options.max_steps)
+        if n_traces is None:
+            return None
+        n_train = n_traces - _n_held_out(n_traces, self.options.holdout)
+        return max(1, math.ceil(n_train * self.options.epochs / self.options.batch_size))
+
+    def _rows(self, job: TrainingJob) -> list[Rendered]:
+        """The rendered rows, none longer than `max_length`.
+
+        Raises:
+            StageError: A row carries no loss, or rows are too long and `overlong` is `error`.
+        """
+        most = self.options.max_length
+        rows = [job.renderer.render(trace) for trace in job.traces]
+        too_long = [len(row.input_ids) for row in rows if len(row.input_ids) > most]
+        if too_long and self.options.overlong == "error":
+            raise StageError(
+                f"{len(too_long)} of {len(rows)} rows are longer than max_length {most} (the longest: {max(too_long)})\n"
+                f"    hint: put the filter max_tokens (limit: {most}) before training, raise max_length, or set "
+                f"`overlong: truncate`"
+            )
+        rows = [Rendered(row.input_ids[:most], row.loss_mask[:most]) for row in rows]
+        empty = [trace.source for row, trace in zip(rows, job.traces, strict=True) if not row.loss_mask.any()]
+        if empty:
+            raise StageError(f"{len(empty)} rows carry no loss at all; the first comes from {empty[0]}")
+        return rows
+
+    def _trl_trainer(self, job: TrainingJob, context: Context, recorder: _Recorder, rows: list[Rendered]) -> Any:
+        import torch
+        from datasets import Dataset
+        from peft import LoraConfig
+        from transformers import set_seed
+        from trl import SFTConfig, SFTTrainer
+
+        if not rows:
+            raise StageError("no row is left to train on beside the held-out ones")
+        on_gpu = torch.cuda.is_available()
+        model = job.student.load_model(job.built, "cuda" if on_gpu else "cpu")
+        tokenizer = job.student.load_tokenizer(job.built)
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token  # labels come from our mask, so padding never hides an end token
+        options = self.options
+        lora = LoraConfig(
+            r=options.lora_rank,
+            lora_alpha=options.lora_alpha or options.lora_rank,
+            lora_dropout=options.lora_dropout,
+            target_modules=job.student.lora_targets(),
+            task_type="CAUSAL_LM",
+        )
+        micro = options.micro_batch_size or options.batch_size
+        arguments = SFTConfig(
+            output_dir=str(recorder.scratch),
+            max_steps=recorder.steps[-1],
+            per_device_train_batch_size=micro,
+            gradient_accumulation_steps=options.batch_size // micro,
+            learning_rate=options.learning_rate,
+            lr_scheduler_type=options.schedule,
+            warmup_steps=options.warmup_steps,
+            weight_decay=options.weight_decay,
+            adam_beta1=options.betas[0],
+            adam_beta2=options.betas[1],
+            max_grad_norm=options.max_grad_norm,
+            gradient_checkpointing=options.gradient_checkpointing,
+            bf16=on_gpu and next(model.parameters()).dtype == torch.bfloat16,
+            use_cpu=not on_gpu,
+            seed=context.seed,
+            data_seed=context.seed,
+            max_length=None,
+            packing=False,
+            dataset_kwargs={"skip_prepare_dataset": True},
+            save_strategy="no",  # the recorder asks for checkpoints, so that steps are those that were promised
+            eval_strategy="no",
+            logging_strategy="no",
+            save_total_limit=2,
+            report_to="none",
+            disable_tqdm=True,
+        )
+        set_seed(context.seed)  # SFTTrainer draws the adapter's weights before it sets its own seed
+        return SFTTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=Dataset.from_list([_labelled(row) for row in rows]),
+            processing_class=tokenizer,
+            peft_config=lora if options.method == "lora" else None,
+            callbacks=[_callback(recorder, context)],
+        )
+
+
+@dataclass
+class _Recorder:
+    """Keeps what training leaves: checkpoints, and the rows of metrics.jsonl.
+
+    Attributes:
+        output: Where they go.
+        scratch: TRL's own folder.
+        steps: The steps that leave a checkpoint.
+        held_out: Rows that are not trained on.
+    """
+
+    output: Path
+    scratch: Path
+    steps: tuple[int, ...]
+    held_out: list[Rendered]
+
+    def resume(self) -> str | None:
+        """The last complete TRL checkpoint, after everything that came later is removed; None to start anew."""
+        found = {int(path.name.rpartition("-")[2]): path for path in self.scratch.glob("checkpoint-*")}
+        complete = [step for step, path in found.items() if (path / COMPLETE).exists()]
+        last = max(complete, default=0)
+        for step, path in found.items():
+            if step not in complete:
+                shutil.rmtree(path)
+        for path in self.output.glob("step-*"):
+            if int(path.name.removeprefix("step-")) > last:
+                shutil.rmtree(path)
+        self._write_metrics([row for row in self._metrics() if row["step"] <= last])
+        return str(found[last]) if last else None
+
+    def record(self, step: int, model: Any, loss: dict[str, float]) -> None:
+        """Keeps the checkpoint of a step, with its training loss and held-out negative log-likelihood."""
+        trl = self.scratch / f"checkpoint-{step}"
+        partial = self.output / f".step-{step}"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        for path in trl.iterdir():
+            if path.suffix in {".safetensors", ".json", ".jinja"} and not path.name.startswith("trainer_state"):
+                shutil.copy2(path, partial / path.name)
+        shutil.rmtree(self.output / f"step-{step}", ignore_errors=True)
+        partial.rename(self.output / f"step-{step}")
+        self._write_metrics([*self._metrics(), {"step": step} | loss | held_out_nll(model, self.held_out)])
+        (trl / COMPLETE).touch()
+
+    def _metrics(self) -> list[dict[str, Any]]:
+        path = self.output / METRICS
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def _write_metrics(self, rows: list[dict[str, Any]]) -> None:
+        partial = self.output / f".{METRICS}"
+        partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        partial.replace(self.output / METRICS)
+
+
+def _callback(recorder: _Recorder, context: Context) -> Any:
+    """Tells TRL when to save, and the recorder when it has. Made here, because its base class needs transformers."""
+    from transformers import TrainerCallback
+
+    class Callback(TrainerCallback):  # type: ignore[misc]
+        loss: dict[str, float]
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            context.progress(state.global_step, recorder.steps[-1], "steps")
+            control.should_log = control.should_save = state.global_step in recorder.steps
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
+            names = {"loss": "train_loss", "grad_norm": "grad_norm", "learning_rate": "learning_rate"}
+            self.loss = {ours: float(logs[theirs]) for theirs, ours in names.items() if theirs in logs}
+
+        def on_save(self, args: Any, state: Any, control: Any, model: Any, **kwargs: Any) -> None:
+            recorder.record(state.global_step, model, self.loss)
+
+    return Callback()
+
+
+def held_out(traces: Sequence[Trace], share: float) -> list[bool]:
+    """Which rows are kept out of training, decided by their problems' ids: all rows of a problem go together.
+
+    Args:
+        traces: The kept traces.
+        share: The share of rows to keep out; a little more when several rows share a problem.
+    """
+    wanted = _n_held_out(len(traces), share)
+    order = sorted(
+        range(len(traces)), key=lambda number: hashlib.sha256(traces[number].problem.problem_id.encode()).digest()
+    )
+    problems = {traces[number].problem.problem_id for number in order[:wanted]}
+    return [trace.problem.problem_id in problems for trace in traces]
+
+
+def _n_held_out(n_traces: int, share: float) -> int:
+    return min(n_traces - 1, max(1, round(n_traces * share))) if share > 0 else 0
+
+
+def held_out_nll(model: Any, rows: Sequence[Rendered], batch_size: int = 16) -> dict[str, float]:
+    """The mean negative log-likelihood of the loss-carrying tokens, in nats per token, and their number.
+
+    Args:
+        model: In any mode; it is put back into it.
+        rows: Rendered rows, R of them.
+        batch_size: Rows of one forward pass.
+    """
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    if not rows:
+        return {}
+    was_training = model.training
+    model.eval()
+    total, count = 0.0, 0
+    with torch.inference_mode():
+        for start in range(0, len(rows), batch_size):
+            batch = [_labelled(row) for row in rows[start : start + batch_size]]
+            input_ids, labels, mask = (_right_padded(batch, key, fill) for key, fill in _PADDING.items())
+            logits = model(
+                input_ids=input_ids.to(model.device), attention_mask=mask.to(model.device), use_cache=False
+            ).logits
+            targets = labels[:, 1:].to(logits.device)  # B x T-1
+            summed = cross_entropy(logits[:, :-1].float().flatten(0, 1), targets.flatten(), reduction="sum")
+            total += float(summed)
+            count += int((targets != -100).sum())
+    model.train(was_training)
+    return {"held_out_nll": total / count, "held_out_tokens": count}
+
+
+_PADDING = {"input_ids": 0, "labels": -100, "attention_mask": 0}
+
+
+def _labelled(row: Rendered) -> dict[str, list[int]]:
+    """A row as TRL takes it: labels are the ids where there is loss, -100 elsewhere."""
+    ids = row.input_ids.tolist()
+    labels = [token if loss else -100 for token, loss in zip(ids, row.loss_mask.tolist(), strict=True)]
+    return {"input_ids": ids, "labels": labels, "attention_mask": [1] * len(ids)}
+
+
+def _right_padded(batch: Sequence[dict[str, list[int]]], key: str, fill: int) -> Any:
+    import torch
+
+    longest = max(len(row[key]) for row in batch)
+    return torch.tensor([row[key] + [fill] * (longest - len(row[key])) for row in batch])
+
+
+@hookimpl
+def distillbench_trainers() -> Iterable[type[Trainer]]:
+    """The SFT trainer."""
+    return [SftTrainer]
