@@ -39,7 +39,9 @@ def digest_path(path: Path) -> str:
         OSError: The path cannot be read.
     """
     if path.is_dir():
-        return digest_files((file.relative_to(path).as_posix(), file) for file in sorted(path.rglob("*")) if file.is_file())
+        return digest_files(
+            (file.relative_to(path).as_posix(), file) for file in sorted(path.rglob("*")) if file.is_file()
+        )
     status = os.stat(path)
     cache_key = (str(path.resolve()), status.st_size, status.st_mtime_ns)
     if cache_key not in _file_digests:

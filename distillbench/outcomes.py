@@ -88,5 +88,3 @@ def is_loop(token_ids: tuple[int, ...]) -> bool:
         if tail[period:] == tail[:-period]:
             return True
     return False
-
-

@@ -135,7 +135,7 @@ class Student(Component):
         raise NotImplementedError
 
     def lora_targets(self) -> str | list[str]:
-        """peft's `target_modules`."""
+        """Peft's `target_modules`."""
         return "all-linear"
 
     def resources(self) -> Resources:

@@ -56,7 +56,7 @@ def _check_tasks(loaded: Loaded) -> list[tuple[str, bool, str]]:
 
 def _check_prompts(loaded: Loaded) -> list[tuple[str, bool, str]]:
     """Renders the first prompt of every evaluation under every renderer whose student's tokenizer is there."""
-    seen = {}
+    seen: dict[tuple[str, str], Cell] = {}
     for cell in loaded.cells:
         seen.setdefault((cell.student.identity, cell.renderer.identity), cell)
     return [finding for cell in seen.values() for finding in _check_cell(loaded, cell)]

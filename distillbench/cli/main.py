@@ -75,9 +75,7 @@ def make_group(blocked: tuple[str, ...] = ()) -> click.Group:
     @click.option("-v", "--verbose", count=True, help="Say more.")
     @click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong, and results.")
     @click.pass_context
-    def distillbench(
-        context: click.Context, blocks: tuple[str, ...], store: Path, verbose: int, quiet: bool
-    ) -> None:
+    def distillbench(context: click.Context, blocks: tuple[str, ...], store: Path, verbose: int, quiet: bool) -> None:
         """Distil reasoning traces into student models, and find out what it did.
 
         A matrix of teachers, students, renderers, filters, trainers and evaluations becomes cells. Each cell is trained,

@@ -90,7 +90,9 @@ def _print_stages(made: Plan, session: Session) -> None:
     from distillbench.plan.stages import KINDS
 
     states = ("done", "todo", "waits", "stale", "holes")
-    counts = Counter((stage.kind, made.statuses[key].state) for key, stage in made.stages.items())
+    counts: Counter[tuple[str, str]] = Counter(
+        (stage.kind, made.statuses[key].state) for key, stage in made.stages.items()
+    )
     table = Table(title=f"{len(made.stages)} stages", title_justify="left", box=None, pad_edge=False)
     table.add_column("kind")
     for state in states:

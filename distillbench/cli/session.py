@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from distillbench.run.store import Store
     from distillbench.tasks.identity import TaskIndex
 
+#: Columns of tables that go into a file or another program, where nothing says how wide a line may be.
+PIPED_WIDTH = 160
 MATRIX = click.argument("matrix", type=click.Path(path_type=Path, dir_okay=False))
 ONLY = click.option(
     "--only",
@@ -73,11 +75,10 @@ class Session:
         """Where results are printed."""
         from rich.console import Console
 
-        return Console(soft_wrap=False, highlight=False)
+        found = Console(highlight=False)
+        return found if found.is_terminal else Console(highlight=False, width=PIPED_WIDTH)
 
-    def load(
-        self, path: Path, only: Sequence[str] = (), limit: int | None = None, fast: bool = False
-    ) -> Loaded:
+    def load(self, path: Path, only: Sequence[str] = (), limit: int | None = None, fast: bool = False) -> Loaded:
         """Reads a matrix and chooses cells of it.
 
         Raises:
@@ -138,7 +139,6 @@ def choose_cells(cells: Sequence[Cell], only: Sequence[str]) -> tuple[Cell, ...]
         chosen |= matching
     setups = {cell.setup for cell in cells if cell.name in chosen}
     return tuple(cell for cell in cells if cell.name in chosen or (cell.is_baseline and cell.setup in setups))
-
 
 
 def print_json(value: Any) -> None:

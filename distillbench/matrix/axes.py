@@ -274,7 +274,11 @@ class _Reader:
         if not isinstance(raw, list | None):
             self.wrong(("matrix", word), "a list of mappings", repr(raw))
             return []
-        return [self.entry(word, index, entry) for index, entry in enumerate(raw or [])]
+        cleaned = [self.entry(word, index, entry) for index, entry in enumerate(raw or [])]
+        if word == "exclude":  # an entry that lost a wrong key would remove too much
+            whole = zip(cleaned, raw or [], strict=True)
+            return [entry for entry, as_written in whole if entry and len(entry) == len(as_written)]
+        return cleaned
 
     def entry(self, word: str, index: int, raw: Any) -> dict[str, Any]:
         place: Keys = ("matrix", word, index)

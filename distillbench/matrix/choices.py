@@ -107,6 +107,8 @@ class Choices:
         """The launcher; None when a mistake is in the way."""
         entry, known = self.sections.launcher, self.catalog.kind("launcher")
         label = entry.component
+        if label is None:
+            return None
         if label not in known:
             self.mistakes.append(_unknown_component(entry.use_where, "launcher", label, known))
             return None
@@ -117,7 +119,7 @@ class Choices:
         for kind in COMPONENT_AXES.values():
             known = self.catalog.kind(kind)
             for entry in self.sections.entries[kind].values():
-                if entry.component not in known:
+                if entry.component is not None and entry.component not in known:
                     self.mistakes.append(_unknown_component(entry.use_where, kind, entry.component, known))
         for axis, kind in COMPONENT_AXES.items():
             for value, keys in self.axes.uses(axis):
@@ -140,8 +142,8 @@ class Choices:
         used = {(kind, label) for kind, label, _ in self._resolved}
         for kind in COMPONENT_AXES.values():
             for label, entry in self.sections.entries[kind].items():
-                cls = self.catalog.kind(kind).get(entry.component)
-                if cls and (kind, label) not in used:
+                cls = self.catalog.kind(kind).get(entry.component or "")
+                if cls and entry.component and (kind, label) not in used:
                     owner = _owner(kind, label, entry.component)
                     found = resolve_options(cls.Options, [self._defaults(kind, cls), entry.options], entry.where, owner)
                     self.mistakes.extend(found.mistakes)
@@ -151,9 +153,10 @@ class Choices:
         entries = self.sections.entries[kind]
         components = {entry.component for entry in entries.values()} | {name for name in used if name not in entries}
         known = self.catalog.kind(kind)
-        if kind in self.sections.broken or not components <= known.keys():
+        classes = [known.get(component or "") for component in components]
+        options = {name for cls in classes if cls for name in fields_of(cls.Options)}
+        if kind in self.sections.broken or not all(classes):
             return  # the component that has the option may be the one whose name is wrong
-        options = {name for component in components for name in fields_of(known[component].Options)}
         for name, given in self.sections.defaults[kind].items():
             if name not in options:
                 wanted = f"an option of a {kind} that this file uses"
@@ -162,8 +165,8 @@ class Choices:
     def _with_defaults(self, kind: str, label: str, layers: Layers, where: str) -> Choice | None:
         entry = self.sections.entries[kind].get(label)
         component = entry.component if entry else label
-        cls = self.catalog.kind(kind).get(component)
-        if cls is None:
+        cls = self.catalog.kind(kind).get(component or "")
+        if cls is None or component is None:
             return None  # `check_names` tells of it
         return self.make(kind, label, component, [self._defaults(kind, cls), *layers], where)
 

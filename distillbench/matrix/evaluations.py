@@ -192,16 +192,16 @@ class Evaluations:
         from_task = Given(settings.grader_options, f"task {spec.path.name}", place, spec.path.parent)
         from_matrix = _last(layers, "grader_options") or Given({}, "default")
         grader_layers = [
-            _split(from_task) if options.grader == settings.grader else {},
+            _split(from_task, from_task.origin) if options.grader == settings.grader else {},
             _split(from_matrix),
         ]
         return self.choices.make("benchmark", options.grader, options.grader, grader_layers, named.place)
 
 
-def _split(given: Given) -> dict[str, Given]:
+def _split(given: Given, origin: str = "") -> dict[str, Given]:
     """A mapping's values, each with its own place."""
     return {
-        name: Given(value, f"{given.origin}.{name}", f"{given.place}.{name}", given.folder)
+        name: Given(value, origin or f"{given.origin}.{name}", f"{given.place}.{name}", given.folder)
         for name, value in given.value.items()
     }
 
@@ -245,8 +245,10 @@ def _task_layer(spec: TaskSpec) -> dict[str, Given]:
     for key, value in asked.items():
         if key == "until":
             layer["until"] = Given([value] if isinstance(value, str) else value, origin, f"{place}.{key}")
-        elif key != "do_sample":  # an option that evaluations do not have is a mistake: it would be ignored
-            layer[named.get(key, key)] = Given(value, origin, f"{place}.{key}")
+        elif key in named:
+            layer[named[key]] = Given(value, origin, f"{place}.{key}")
+        elif key != "do_sample":  # no option of an evaluation: a mistake, since it would be ignored
+            layer[key] = Given(value, f"{place}.{key}")
     if asked.get("do_sample") is False:  # engines disagree on what a temperature means then: it is greedy
         layer["temperature"] = Given(0, origin, f"{place}.do_sample")
     elif asked.get("do_sample") is True and "temperature" not in asked:

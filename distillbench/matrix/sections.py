@@ -23,8 +23,8 @@ SECTIONS: Mapping[str, str] = {
     "evaluation": "evaluations",
 }
 _TOP_LEVEL = ("name", "task_paths", "keep", "launcher", "defaults", *SECTIONS.values(), "matrix")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_NAME_WANTED = "a name of letters, digits, `.`, `_` and `-` that starts with a letter or digit"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_NAME_WANTED = "at most 100 letters, digits, `.`, `_` and `-`, a letter or digit first"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +42,14 @@ class Entry:
 
     Attributes:
         label: The user's name for it.
-        component: What it says to `use`; its label where it does not say.
+        component: What it says to `use`; its label where it does not say; None where a mistake hides it.
         options: What it gives.
         where: Its place.
         use_where: The place of the component's name.
     """
 
     label: str
-    component: str
+    component: str | None
     options: Mapping[str, Given]
     where: str
     use_where: str
@@ -145,12 +145,12 @@ class _Reader:
         if not isinstance(body, dict | None):
             hint = f"write {{use: {body}}}" if has_use and isinstance(body, str) else ""
             self.wrong(keys, "a mapping of options", repr(body), hint)
-            body = None
+            return Entry(label, None, {}, where, where)
         options = {name: self.given(*keys, name) for name in body or {}}
         use = options.pop("use", None) if has_use else None
         if use is not None and not isinstance(use.value, str):
             self.mistakes.append(Mistake(use.place, "the name of a component", repr(use.value)))
-            use = None
+            return Entry(label, None, options, where, use.place)
         return Entry(label, use.value if use else label, options, where, use.place if use else where)
 
     def defaults(self) -> dict[str, dict[str, Given]]:

@@ -55,7 +55,9 @@ def _wake_freed(plan: Plan, finished: Mapping[str, Finished | None], statuses: d
         train = stage.needs["train"]
         own = finished[train]
         if own is not None and own.freed:
-            statuses[train] = Status("todo", f"its checkpoints were deleted after evaluation, and {stage.label} needs them")
+            statuses[train] = Status(
+                "todo", f"its checkpoints were deleted after evaluation, and {stage.label} needs them"
+            )
 
 
 def _name(stage: Stage) -> str:

@@ -151,7 +151,9 @@ class Runner:
             for need in stage.needs.values():
                 if summary.endings.get(need, DONE) not in _GOOD:
                     del pending[key]
-                    self._end(stage, BLOCKED, f"needs {summary.plan.stages[need].label}, which did not succeed", summary)
+                    self._end(
+                        stage, BLOCKED, f"needs {summary.plan.stages[need].label}, which did not succeed", summary
+                    )
                     break
 
     def _start_ready(self, pending: Mapping[str, Stage], endings: Mapping[str, str], busy: set[str]) -> None:
@@ -181,7 +183,7 @@ class Runner:
 
     def _wait(self, busy: set[str]) -> None:
         if self._units:
-            wait([unit.handle for unit in self._units], timeout=_BUSY_PAUSE)  # type: ignore[list-item]
+            wait([unit.handle.fileno() for unit in self._units], timeout=_BUSY_PAUSE)
         elif busy:
             time.sleep(_BUSY_PAUSE)
 

@@ -159,9 +159,7 @@ def train_student(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
     return Outcome(_weight_files(work), json.loads(json.dumps(facts, default=str)))
 
 
-def sample_completions(
-    stage: Stage, bench: Bench, progress: Progress, session: EngineSession | None = None
-) -> Outcome:
+def sample_completions(stage: Stage, bench: Bench, progress: Progress, session: EngineSession | None = None) -> Outcome:
     """sample: completions of one checkpoint on one evaluation. Failed ones are holes, to be filled by the next run."""
     if session is None:
         with open_session(stage, bench, progress) as opened:
@@ -206,9 +204,7 @@ def open_session(stage: Stage, bench: Bench, progress: Progress) -> AbstractCont
 def grade_samples(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
     """grade: one outcome for each sample."""
     evaluation: Evaluation = stage.extras["evaluation"]
-    benchmark = bench.catalog.build(stage.roles["grader"])
-    if benchmark.needs_task:
-        benchmark = benchmark.with_task(bench.tasks.load(evaluation.task))
+    benchmark = _with_task(bench.catalog.build(stage.roles["grader"]), evaluation.task, bench)
     student: Student = bench.catalog.build(stage.extras["student"])
     renderer = _bound(bench, stage.extras["renderer"], student, bench.built(stage.extras["built"]))
     samples = read_rows(bench.store.folder_of("sample", stage.needs["sample"]) / SAMPLES)
@@ -247,8 +243,13 @@ def _grader(bench: Bench, name: str, task: str) -> Benchmark:
     if name not in kinds:
         raise StageError(f"task {task!r} names the grader {name!r}, which no plugin declares")
     options = bench.tasks.index.find(task).settings.get("grader_options", {})
-    benchmark: Any = kinds[name](kinds[name].Options(**options))
-    return benchmark.with_task(bench.tasks.load(task)) if benchmark.needs_task else benchmark
+    benchmark = kinds[name](kinds[name].Options(**options))
+    return _with_task(benchmark, task, bench)
+
+
+def _with_task(benchmark: Any, task: str, bench: Bench) -> Benchmark:
+    bound: Benchmark = benchmark.with_task(bench.tasks.load(task)) if benchmark.needs_task else benchmark
+    return bound
 
 
 def _is_right(trace: Trace, benchmark: Benchmark) -> bool | None:
@@ -294,7 +295,9 @@ def _earlier_samples(stage: Stage, bench: Bench) -> list[dict[str, Any]]:
     """The samples of an earlier result with holes; none when its inputs have changed since."""
     path = bench.store.folder(stage) / SAMPLES
     earlier = bench.store.lookup(stage)
-    if earlier is None or any(earlier.inputs[key] != bench.store.digest(kind, key) for kind, key in stage.needs.items()):
+    if earlier is None or any(
+        earlier.inputs[key] != bench.store.digest(kind, key) for kind, key in stage.needs.items()
+    ):
         return []
     return read_rows(path, ("sample_id", "token_ids", "text", "finish_reason", "error"))
 

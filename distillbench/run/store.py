@@ -1,10 +1,10 @@
 """Keeps stage results by key: written to a work folder, renamed into place once, never read half-written.
 
-    <root>/stages/<kind>/<key>/manifest.json   and the stage's outputs
-    <root>/work/<key>/                         what a running or killed stage has so far (and its scratch/)
-    <root>/locks/<key>.lock                    held by the process that runs the stage
-    <root>/superseded/                         results that a changed input replaced
-    <root>/reports/<matrix>/                   reports
+<root>/stages/<kind>/<key>/manifest.json   and the stage's outputs
+<root>/work/<key>/                         what a running or killed stage has so far (and its scratch/)
+<root>/locks/<key>.lock                    held by the process that runs the stage
+<root>/superseded/                         results that a changed input replaced
+<root>/reports/<matrix>/                   reports
 """
 
 from __future__ import annotations
@@ -120,7 +120,9 @@ class Store:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            raise StoreError(f"{path} cannot be read: {error}\n    move its folder away to run the stage again") from error
+            raise StoreError(
+                f"{path} cannot be read: {error}\n    move its folder away to run the stage again"
+            ) from error
 
     def digest(self, kind: str, key: str) -> str | None:
         """The digest of the finished stage of this kind and key; None when there is no result."""

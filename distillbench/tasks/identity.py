@@ -20,7 +20,9 @@ from distillbench.errors import TaskError, nearest
 from distillbench.fingerprint import digest_path, key_of
 
 #: Keys of a task YAML that only reach the verdict. Everything else reaches the prompt or the documents.
-GRADING_KEYS = frozenset({"process_results", "metric_list", "filter_list", "metadata", "higher_is_better", "aggregation"})
+GRADING_KEYS = frozenset(
+    {"process_results", "metric_list", "filter_list", "metadata", "higher_is_better", "aggregation"}
+)
 #: Replaced by the evaluation's resolved sampling, which has its own place in the key.
 SAMPLING_KEYS = frozenset({"generation_kwargs", "repeats"})
 _TASK_NAME = re.compile(r"^task:[ \t]*[\"']?([^\s\"'#]+)", re.MULTILINE)
@@ -119,13 +121,11 @@ def read_task(path: Path) -> TaskSpec:
         raise TaskError(f"{path}: wanted `task: NAME`, got {name!r}")
     prompt_part = {key: value for key, value in config.items() if key not in GRADING_KEYS | SAMPLING_KEYS}
     grading_part = {key: value for key, value in config.items() if key not in SAMPLING_KEYS}
-    return TaskSpec(
-        name=name,
-        path=path.resolve(),
-        config=config,
-        sample_identity=key_of(_hashable(prompt_part, sources)),
-        grade_identity=key_of(_hashable(grading_part, sources)),
-    )
+    try:
+        identities = [key_of(_hashable(part, sources)) for part in (prompt_part, grading_part)]
+    except (ValueError, RecursionError) as error:
+        raise TaskError(f"{path}: holds a value that has no identity (NaN, or a list that holds itself)") from error
+    return TaskSpec(name, path.resolve(), config, *identities)
 
 
 def _merged(path: Path, above: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str, Path]]:
@@ -154,8 +154,12 @@ def _load(path: Path) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else str(path)
         raise TaskError(f"{place}: not valid YAML: {getattr(error, 'problem', error)}") from error
+    except (ValueError, RecursionError) as error:  # an impossible date, or lists nested thousands deep
+        raise TaskError(f"{path}: holds a value that cannot be read: {error}") from error
     if not isinstance(config, dict):
         raise TaskError(f"{path}: wanted a mapping of keys, got {type(config).__name__}")
+    if odd := [key for key in config if not isinstance(key, str)]:
+        raise TaskError(f"{path}: wanted keys that are names, got {odd[0]!r}")
     return config
 
 
@@ -163,7 +167,11 @@ class _TaskLoader(yaml.SafeLoader):
     """Safe YAML plus lm-eval's `!function`."""
 
 
-_TaskLoader.add_constructor("!function", lambda loader, node: Function(str(loader.construct_scalar(node))))
+def _construct_function(loader: yaml.SafeLoader, node: yaml.Node) -> Function:
+    return Function(str(node.value))
+
+
+_TaskLoader.add_constructor("!function", _construct_function)
 
 
 def _hashable(part: Mapping[str, Any], sources: Mapping[str, Path]) -> dict[str, Any]:
@@ -189,6 +197,8 @@ def _code_digest(target: str, folder: Path) -> str:
 
 def _tasks_below(root: Path) -> Iterator[tuple[str, Path]]:
     for path in sorted((*root.rglob("*.yaml"), *root.rglob("*.yml"))):
+        if not path.is_file():
+            continue
         found = _TASK_NAME.search(path.read_text(encoding="utf-8", errors="replace"))
         if found:
             yield found.group(1), path.resolve()

@@ -36,21 +36,21 @@ def test_githubs_documented_include_example() -> None:
 
 
 def test_githubs_documented_expanding_example() -> None:
-    axes = {"os": ["windows-latest", "ubuntu-latest"], "node": [14, 16]}
+    axes: dict[str, list[Any]] = {"os": ["windows-latest", "ubuntu-latest"], "node": [14, 16]}
     found = values(axes, [{"os": "windows-latest", "node": 16, "npm": 6}])
     assert len(found) == 4
     assert [row for row in found if "npm" in row] == [{"os": "windows-latest", "node": 16, "npm": 6}]
 
 
 def test_githubs_documented_adding_example() -> None:
-    axes = {"os": ["macos-latest", "windows-latest", "ubuntu-latest"], "version": [12, 14, 16]}
+    axes: dict[str, list[Any]] = {"os": ["macos-latest", "windows-latest", "ubuntu-latest"], "version": [12, 14, 16]}
     found = values(axes, [{"os": "windows-latest", "version": 17}])
     assert len(found) == 10
     assert found[-1] == {"os": "windows-latest", "version": 17}
 
 
 def test_githubs_documented_exclude_example() -> None:
-    axes = {
+    axes: dict[str, list[Any]] = {
         "os": ["macos-latest", "windows-latest"],
         "version": [12, 14, 16],
         "environment": ["staging", "production"],
@@ -101,7 +101,9 @@ ENTRIES = st.lists(st.dictionaries(KEYS, VALUES, min_size=1, max_size=3), max_si
 
 def by_the_book(axes: dict[str, list[int]], include: list[Row], exclude: list[Row]) -> list[Row]:
     """GitHub's rules, one combination at a time, over sets of pairs."""
-    originals = [frozenset(zip(axes, picks, strict=True)) for picks in itertools.product(*axes.values())] if axes else []
+    originals = (
+        [frozenset(zip(axes, picks, strict=True)) for picks in itertools.product(*axes.values())] if axes else []
+    )
     originals = [each for each in originals if not any(frozenset(entry.items()) <= each for entry in exclude)]
 
     def overwrites(entry: Row, original: frozenset[tuple[str, int]]) -> bool:
@@ -123,7 +125,9 @@ def test_it_expands_by_the_book(axes: dict[str, list[int]], include: list[Row], 
 
 
 @given(AXES, ENTRIES, ENTRIES)
-def test_the_order_of_axes_changes_the_order_only(axes: dict[str, list[int]], include: list[Row], exclude: list[Row]) -> None:
+def test_the_order_of_axes_changes_the_order_only(
+    axes: dict[str, list[int]], include: list[Row], exclude: list[Row]
+) -> None:
     backwards = dict(reversed(axes.items()))
     found, other = values(axes, include, exclude), values(backwards, include, exclude)
     assert sorted(map(sorted, (row.items() for row in found))) == sorted(map(sorted, (row.items() for row in other)))
@@ -139,7 +143,9 @@ def test_an_exclude_is_idle_exactly_when_leaving_it_out_changes_nothing_alone(
 
 
 @given(AXES, ENTRIES, ENTRIES)
-def test_every_value_has_a_source_that_holds_it(axes: dict[str, list[int]], include: list[Row], exclude: list[Row]) -> None:
+def test_every_value_has_a_source_that_holds_it(
+    axes: dict[str, list[int]], include: list[Row], exclude: list[Row]
+) -> None:
     for combination in expand(axes, include, exclude).combinations:
         for key, value in combination.values.items():
             kind, index = combination.sources[key]

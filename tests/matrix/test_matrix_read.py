@@ -171,7 +171,9 @@ def test_what_is_refused_is_refused_with_its_line(write: Write, text: str, fragm
     assert [fragment for fragment in fragments if fragment not in found[0]] == []
 
 
-@pytest.mark.parametrize("step", ["[*x{0}, *x{0}, *x{0}, *x{0}, *x{0}, *x{0}, *x{0}, *x{0}, *x{0}]", "{{<<: [*x{0}, *x{0}]}}"])
+@pytest.mark.parametrize(
+    "step", ["[*x{0}, *x{0}, *x{0}, *x{0}, *x{0}, *x{0}, *x{0}, *x{0}, *x{0}]", "{{<<: [*x{0}, *x{0}]}}"]
+)
 def test_an_alias_bomb_is_refused(write: Write, step: str) -> None:
     levels = 40 if "<<" in step else 9
     lines = ["x0: &x0 {a: 1}", *(f"x{n + 1}: &x{n + 1} {step.format(n)}" for n in range(levels))]

@@ -74,7 +74,11 @@ def test_the_quickstart(load: Load) -> None:
     ]
     cell = matrix.cells[1]
     assert cell.teacher and cell.trainer
-    assert (cell.teacher.label, cell.teacher.component, cell.teacher.options.style) == ("concise", "synthetic", "concise")
+    assert (cell.teacher.label, cell.teacher.component, cell.teacher.options.style) == (
+        "concise",
+        "synthetic",
+        "concise",
+    )
     assert [choice.label for choice in cell.filters] == ["correct_only", "fits"]
     assert (cell.renderer.label, cell.engine.label, cell.seed) == ("qwen3", "transformers", 0)
     assert cell.axes == {
@@ -111,7 +115,9 @@ def test_every_step_of_precedence(load: Load) -> None:
     text = text.replace("  seed: [0, 1]", "  seed: [0, 1]\n  trainer.max_steps: 300")
     assert {cell.trainer.options.max_steps for cell in load(text).cells if cell.trainer} == {300}
     text = QUICKSTART + "  include:\n  - {teacher: concise, seed: 1, trainer.max_steps: 400}\n"
-    found = [(cell.axes["teacher"], cell.seed, cell.trainer.options.max_steps) for cell in load(text).cells if cell.trainer]
+    found = [
+        (cell.axes["teacher"], cell.seed, cell.trainer.options.max_steps) for cell in load(text).cells if cell.trainer
+    ]
     assert [steps for _, _, steps in found] == [100, 100, 400, 400, 100, 100, 100, 100]
     included = load(text).cells[2].trainer
     assert included and included.origins["max_steps"] == "matrix.yaml:26: matrix.include[0].trainer.max_steps"
@@ -130,7 +136,7 @@ def test_an_evaluations_options_come_from_the_task_first(load: Load) -> None:
     assert coins.origins["repeats"] == "matrix.yaml:16: evaluations.coins.repeats"
     assert coins.origins["grader"] == "task coins.yaml"
     assert coins.origins["top_p"] == "default"
-    assert coins.grader.origins == {"strict": "task coins.yaml.grader_options.strict", "digits": "default"}
+    assert coins.grader.origins == {"strict": "task coins.yaml", "digits": "default"}
 
 
 def test_a_task_that_samples(load: Load) -> None:
@@ -177,7 +183,8 @@ def test_evaluation_axes_and_their_baselines(load: Load) -> None:
 
 
 def test_what_names_one_evaluation_outweighs_what_names_all(load: Load) -> None:
-    for axes in ("  evaluations.coins.max_tokens: 7\n  evaluation.max_tokens: 9\n",):
+    one, every = "  evaluations.coins.max_tokens: 7\n", "  evaluation.max_tokens: 9\n"
+    for axes in (one + every, every + one):
         matrix = load(QUICKSTART.replace("{repeats: 2}", "{repeats: 2}\n  dice: {}") + axes)
         assert [each.sampling.max_tokens for each in matrix.cells[0].evaluations] == [7, 9]
 
@@ -192,7 +199,9 @@ def test_chains_of_filters(load: Load) -> None:
     text = QUICKSTART.replace("[[correct_only, fits]]", "[[], [fits], [correct_only, fits]]").replace("[0, 1]", "0")
     matrix = load(text.replace("  - 2e-4\n", "").replace("teacher: [concise, verbose]", "teacher: concise"))
     assert names(matrix) == ["nofilter", "fits", "correct_only+fits", "base-tiny"]
-    assert [choice.label for choice in load(QUICKSTART.replace("[[correct_only, fits]]", "fits")).cells[0].filters] == ["fits"]
+    assert [choice.label for choice in load(QUICKSTART.replace("[[correct_only, fits]]", "fits")).cells[0].filters] == [
+        "fits"
+    ]
 
 
 def test_axes_left_out(load: Load) -> None:
@@ -215,7 +224,9 @@ evaluations: {coins: {}}
 
 
 def test_a_registered_component_needs_no_entry(load: Load) -> None:
-    matrix = load("evaluations: {coins: }\nmatrix: {teacher: synthetic, student: tiny, trainer: sft, renderer: plain}\n")
+    matrix = load(
+        "evaluations: {coins: }\nmatrix: {teacher: synthetic, student: tiny, trainer: sft, renderer: plain}\n"
+    )
     assert names(matrix) == ["synthetic", "base-tiny"]
     assert matrix.cells[0].renderer.label == "plain"
 
@@ -234,7 +245,7 @@ def test_include_alone_makes_the_cells(load: Load) -> None:
 
 
 def test_an_include_entry_is_filled_in_from_axes_of_one_value(load: Load) -> None:
-    text = QUICKSTART.replace("seed: [0, 1]", "seed: 7").replace("  student", "  student")
+    text = QUICKSTART.replace("seed: [0, 1]", "seed: 7")
     matrix = load(text + "  include: [{teacher: synthetic}]\n")
     cell = named(matrix, "synthetic")
     assert (cell.seed, cell.trainer and cell.trainer.label, cell.student.label) == (7, "lora", "tiny")
@@ -300,7 +311,9 @@ def test_limit_and_fast_override_the_file(load: Load) -> None:
 def test_the_identity_holds_what_counts_and_nothing_else(load: Load, tmp_path: Path) -> None:
     traces = tmp_path / "traces.jsonl"
     traces.write_text("one\n")
-    text = QUICKSTART.replace("  concise: {use: synthetic, style: concise}", "  concise: {use: recorded, path: traces.jsonl}")
+    text = QUICKSTART.replace(
+        "  concise: {use: synthetic, style: concise}", "  concise: {use: recorded, path: traces.jsonl}"
+    )
     cell = load(text).cells[0]
     assert cell.teacher
     identity = json.loads(cell.teacher.identity)
@@ -336,7 +349,10 @@ defaults: {evaluation: {max_tokens: 128}, trainer: {max_steps: 100}}
 def identities(matrix: Matrix) -> set[tuple[Any, ...]]:
     return {
         (
-            *(part and part.identity for part in (cell.teacher, cell.student, cell.renderer, cell.trainer, cell.engine)),
+            *(
+                part and part.identity
+                for part in (cell.teacher, cell.student, cell.renderer, cell.trainer, cell.engine)
+            ),
             tuple(choice.identity for choice in cell.filters),
             cell.seed,
             tuple((each.sample_identity, each.grader.identity, each.sampling) for each in cell.evaluations),
@@ -391,7 +407,7 @@ def test_ten_thousand_include_entries(load: Load) -> None:
 
 
 def test_names_are_safe_and_tell_odd_values_apart() -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"trainer.path": "data/a b.jsonl"},
         {"trainer.path": "data/a-b.jsonl"},
         {"trainer.path": ".."},
@@ -443,22 +459,14 @@ def test_cells_are_the_product_each_once_in_any_order(
         assert axis == "evaluations.coins.prefill" or all(axis in cell.axes for cell in trained)
     assert len(trained) == size
     assert len(set(names(matrix))) == len(matrix.cells)
-    assert len({(each.student, each.renderer.label, each.engine.label, each.evaluations) for each in map(unhashed, trained)}) == (
-        len(matrix.cells) - size
-    )
+    assert len(set(map(untrained, trained))) == len(matrix.cells) - size
     shuffled = list(axes.items())
     random.shuffle(shuffled)
     other = load_matrix(write(head + "matrix: " + json.dumps(dict(shuffled)) + "\n"), catalog)
     assert identities(other) == identities(matrix)
 
 
-def unhashed(cell: Cell) -> Any:
-    """A cell whose parts can be put in a set."""
-
-    class Parts:
-        student = cell.student.identity
-        renderer = cell.renderer
-        engine = cell.engine
-        evaluations = str([(each.repeats, each.prefill) for each in cell.evaluations])
-
-    return Parts
+def untrained(cell: Cell) -> tuple[Any, ...]:
+    """What a baseline of this cell depends on."""
+    evaluations = tuple((each.repeats, each.prefill) for each in cell.evaluations)
+    return cell.student.identity, cell.renderer.label, cell.engine.label, evaluations

@@ -407,3 +407,13 @@ def test_no_difference_has_a_reason(ours: tuple, theirs: tuple, reason: str) -> 
     gap = compare(checkpoint(ours), checkpoint(theirs, "base", 0))
     assert gap.interval is None
     assert reason in gap.reason
+
+
+@given(n=st.integers(1, 10_000), data=st.data())
+def test_wilson_is_that_of_statsmodels(n: int, data: st.DataObject) -> None:
+    from statsmodels.stats.proportion import proportion_confint
+
+    successes = data.draw(st.integers(0, n))
+    found = wilson(successes, n)
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx(proportion_confint(successes, n, method="wilson"), abs=1e-9)

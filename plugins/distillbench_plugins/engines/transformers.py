@@ -131,7 +131,9 @@ class _Session:
             pad_token_id=first.stop_token_ids[0],
         )
         model.generation_config = GenerationConfig()
-        processors = LogitsProcessorList([] if first.sampling.temperature == 0 else [_SeededSampling(batch, self.device)])
+        processors = LogitsProcessorList(
+            [] if first.sampling.temperature == 0 else [_SeededSampling(batch, self.device)]
+        )
         with torch.inference_mode():
             output = model.generate(
                 input_ids=input_ids,
@@ -182,9 +184,11 @@ class _SeededSampling:
         """Adds the noise. `scores` is float[B, V]."""
         import torch
 
-        uniform = torch.stack([torch.rand(scores.shape[1], generator=one, dtype=torch.float64) for one in self.generators])
+        uniform = torch.stack(
+            [torch.rand(scores.shape[1], generator=one, dtype=torch.float64) for one in self.generators]
+        )
         noise = -torch.log(-torch.log(uniform.clamp(min=1e-300)))
-        warped = self.warpers(input_ids, scores.float())
+        warped: torch.Tensor = self.warpers(input_ids, scores.float())
         return warped.double() + noise.to(self.device)
 
 

@@ -68,8 +68,6 @@ class Qwen3Renderer(Renderer):
 
     def prompt(self, messages: Sequence[Message], prefill: Prefill = "none") -> Prompt:
         """The prompt's tokens; a last message of the assistant (lm-eval's `gen_prefix`) is left open and continued."""
-        import numpy as np
-
         turns, begun = (messages[:-1], messages[-1].content) if messages[-1].role == "assistant" else (messages, "")
         if self.options.system is not None and turns[0].role != "system":
             turns = (Message("system", self.options.system), *turns)

@@ -69,7 +69,9 @@ def concise(doc: dict[str, Any]) -> str:
 
 def verbose(doc: dict[str, Any]) -> str:
     """The same sums, each doubted and checked again."""
-    return "\n".join(f"{day} {line}. Wait, let me re-check {day}: {line}. Yes, {after}." for day, line, after in sums(doc))
+    return "\n".join(
+        f"{day} {line}. Wait, let me re-check {day}: {line}. Yes, {after}." for day, line, after in sums(doc)
+    )
 
 
 WRITERS = {"concise": concise, "verbose": verbose}

@@ -114,7 +114,7 @@ class SftTrainer(Trainer):
         if n_traces is None:
             return None
         n_train = n_traces - _n_held_out(n_traces, self.options.holdout)
-        return max(1, math.ceil(n_train * self.options.epochs / self.options.batch_size))
+        return max(1, math.ceil(float(n_train * self.options.epochs) / int(self.options.batch_size)))
 
     def _rows(self, job: TrainingJob) -> list[Rendered]:
         """The rendered rows, none longer than `max_length`.

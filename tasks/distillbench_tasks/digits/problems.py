@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 from distillbench_tasks.splits import Doc, datasets_of
 
-PICK = {"largest": max, "smallest": min, "first": lambda digits: digits[0], "last": lambda digits: digits[-1]}
+PICK: dict[str, Callable[[list[int]], int]] = {
+    "largest": max,
+    "smallest": min,
+    "first": lambda digits: digits[0],
+    "last": lambda digits: digits[-1],
+}
 LENGTHS = (3, 4, 5)
 N_TRAIN, N_TEST = 1000, 200
 

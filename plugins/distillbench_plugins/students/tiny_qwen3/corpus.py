@@ -50,7 +50,9 @@ def tokenizer_texts(seed: int) -> Iterator[str]:
     for document in islice(documents(seed), _TOKENIZER_TEXTS):
         yield document.prompt.removeprefix(f"{START}user\n") + document.response
     for doc in islice(stream(coins.draw, "coins", "train", _TOKENIZER_SEED + seed), _TOKENIZER_TEXTS // 4):
-        yield "\n".join(f"{day} {line}. Wait, let me re-check {day}. Yes, {after}." for day, line, after in coins.sums(doc))
+        yield "\n".join(
+            f"{day} {line}. Wait, let me re-check {day}. Yes, {after}." for day, line, after in coins.sums(doc)
+        )
 
 
 def _worked(doc: Doc) -> Document:

@@ -110,6 +110,6 @@ def _backward(model: Qwen3ForCausalLM, rows: Sequence[Row]) -> float:
         logits = model(input_ids=ids[:, :-1], use_cache=False).logits  # B x T-1 x V
         losses = cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
         part_loss = (losses * weights[:, 1:].flatten()).sum() / total
-        part_loss.backward()
+        part_loss.backward()  # type: ignore[no-untyped-call]
         loss += float(part_loss)
     return loss

@@ -1,0 +1,376 @@
+"""Toy components: real stages in milliseconds, without torch. A folder named by TOY_CONTROL steers and records them.
+
+Files that steer: `fail-<what>` (raise), `kill-<what>` (SIGKILL to itself), `sleep-<what>` (seconds), `errors` (sample ids
+that the engine fails on), `salt` (makes a teacher and a trainer that are not deterministic).
+Files that record: `<what>.log`, one line for each call.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from distillbench.errors import StageError
+from distillbench.hookspecs import hookimpl
+from distillbench.protocols import Benchmark, Engine, Filter, Renderer, Student, Teacher, Trainer
+from distillbench.records import Checkpoint, Completion, Generation, Judgement, Prompt, Rendered, Trace
+
+CONTROL = "TOY_CONTROL"
+
+
+def control(name: str) -> str | None:
+    """What a steering file says; None when it is not there."""
+    folder = os.environ.get(CONTROL)
+    path = Path(folder) / name if folder else None
+    return path.read_text() if path and path.exists() else None
+
+
+def record(what: str, line: str) -> None:
+    """Adds a line to a log."""
+    if folder := os.environ.get(CONTROL):
+        with (Path(folder) / f"{what}.log").open("a") as stream:
+            stream.write(line + "\n")
+
+
+def steer(what: str) -> None:
+    """Does what the steering files say."""
+    if (seconds := control(f"sleep-{what}")) is not None:
+        time.sleep(float(seconds))
+    if (why := control(f"fail-{what}")) is not None:
+        raise StageError(why)
+    if control(f"kill-{what}") is not None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class TeacherOptions:
+    """Options of the toy teacher.
+
+    Attributes:
+        n: Problems.
+        task: Whose training problems; null for a teacher that names none.
+        wrong: Problems that it gets wrong.
+        path: A file whose content is part of the key.
+    """
+
+    n: int = 4
+    task: str | None = "toy"
+    wrong: int = 0
+    path: Path | None = None
+
+
+class ToyTeacher(Teacher):
+    """Answers the training problems of the toy task."""
+
+    name = "toy-teacher"
+    Options = TeacherOptions
+
+    def inputs(self):
+        return (self.options.path,) if self.options.path else ()
+
+    def task(self):
+        return self.options.task
+
+    def traces(self, context):
+        for number, problem in enumerate(context.tasks.problems("toy", "train", self.options.n)):
+            steer("teacher")
+            record("teacher", problem.problem_id)
+            answer = "=0" if number < self.options.wrong else f"={problem.gold}"
+            reasoning = "hm " * number + (control("salt") or "")
+            yield Trace(problem, reasoning, answer, "stop", None, self.name, f"toy {number}")
+
+
+@dataclass(frozen=True)
+class StudentOptions:
+    """Options of the toy student.
+
+    Attributes:
+        seed: Of its weights.
+        threads: Speed only.
+    """
+
+    seed: int = 0
+    threads: int = field(default=1, metadata={"key": False})
+
+
+class ToyTokenizer:
+    """One token for each character."""
+
+    def encode(self, text):
+        return [ord(character) for character in text]
+
+    def decode(self, ids):
+        return "".join(chr(int(token)) for token in ids if token)
+
+
+class ToyStudent(Student):
+    """A file of text that stands for weights."""
+
+    name = "toy-student"
+    Options = StudentOptions
+    builds = True
+
+    def renderer(self):
+        return "toy-renderer"
+
+    def build(self, folder, context):
+        steer("student")
+        record("student", str(self.options.seed))
+        (folder / "model.safetensors").write_text(f"weights {self.options.seed}")
+
+    def load_tokenizer(self, built):
+        return ToyTokenizer()
+
+    def load_model(self, built, device, weights=None):
+        return ((weights or built) / "model.safetensors").read_text()
+
+
+class ToyHubStudent(ToyStudent):
+    """A student that is there already, so that no stage builds it."""
+
+    name = "toy-hub-student"
+    builds = False
+
+
+@dataclass(frozen=True)
+class RendererOptions:
+    """Options of the toy renderer.
+
+    Attributes:
+        system: A line before every prompt.
+    """
+
+    system: str = ""
+
+
+class ToyRenderer(Renderer):
+    """Characters; what follows `=` is the answer, token 0 ends the turn."""
+
+    name = "toy-renderer"
+    Options = RendererOptions
+
+    def stop_token_ids(self):
+        return (0,)
+
+    def prompt(self, messages, prefill="none"):
+        text = self.options.system + messages[-1].content
+        return Prompt(np.array(self.tokenizer.encode(text), dtype=np.int32), "")
+
+    def render(self, trace):
+        prompt = self.prompt(trace.problem.messages).input_ids
+        response = np.array([*self.tokenizer.encode((trace.reasoning or "") + trace.answer), 0], dtype=np.int32)
+        mask = np.repeat([False, True], [len(prompt), len(response)])
+        return Rendered(np.concatenate([prompt, response]), mask)
+
+    def parse(self, token_ids, text, finish_reason, prefill):
+        reasoning, closed, answer = text.partition("=")
+        state = "closed" if closed else "open"
+        return Completion(text, tuple(token_ids), finish_reason, prefill, reasoning, answer, state)
+
+
+@dataclass(frozen=True)
+class FilterOptions:
+    """Options of the toy filter.
+
+    Attributes:
+        limit: The most characters of a reasoning.
+    """
+
+    limit: int = 1000
+
+
+class ToyFilter(Filter):
+    """Rejects long reasoning."""
+
+    name = "toy-filter"
+    Options = FilterOptions
+
+    def reason(self, trace, context):
+        record("filter", trace.source)
+        return None if len(trace.reasoning or "") <= self.options.limit else f"long: {len(trace.reasoning)}"
+
+
+class ToyRowFilter(ToyFilter):
+    """Rejects rows that are long as the student sees them."""
+
+    name = "toy-row-filter"
+    needs = frozenset({"render"})
+
+    def reason(self, trace, context):
+        length = len(context.render(trace).input_ids)
+        return None if length <= self.options.limit else f"long: {length}"
+
+
+class ToyVerdictFilter(ToyFilter):
+    """Rejects traces that are not right."""
+
+    name = "toy-verdict-filter"
+    needs = frozenset({"verdicts"})
+
+    def reason(self, trace, context):
+        return None if trace.correct else "not right"
+
+
+@dataclass(frozen=True)
+class TrainerOptions:
+    """Options of the toy trainer.
+
+    Attributes:
+        steps: Where checkpoints are left; empty to leave one for each two traces.
+        kind: What a checkpoint holds.
+        rate: A learning rate.
+        micro: Memory only.
+    """
+
+    steps: tuple[int, ...] = (1, 2)
+    kind: Literal["adapter", "full"] = "adapter"
+    rate: float = 0.1
+    micro: int = field(default=0, metadata={"key": False})
+
+
+class ToyTrainer(Trainer):
+    """Writes files that say what they were trained on."""
+
+    name = "toy-trainer"
+    Options = TrainerOptions
+
+    def checkpoint_steps(self, n_traces):
+        if self.options.steps:
+            return self.options.steps
+        return None if n_traces is None else tuple(range(1, n_traces // 2 + 1))
+
+    def train(self, job, context):
+        steer(f"train-{context.seed}")
+        steer("train")
+        found = []
+        rows = b"".join(job.renderer.render(trace).input_ids.tobytes() for trace in job.traces)
+        about = f"{hashlib.sha256(rows).hexdigest()} {self.options.rate} {context.seed} {control('salt') or ''}"
+        for step in self.checkpoint_steps(len(job.traces)):
+            folder = job.output / f"step-{step}"
+            folder.mkdir(exist_ok=True)
+            (folder / "model.safetensors").write_text(f"{about} {step}")
+            found.append(Checkpoint(folder, self.options.kind, step, step))
+        record("train", f"{context.seed} {len(job.traces)}")
+        return found
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """Options of the toy engine.
+
+    Attributes:
+        words: Before each answer.
+        batch_size: Speed only.
+    """
+
+    words: str = ""
+    batch_size: int = field(default=8, metadata={"key": False})
+
+
+class ToyEngine(Engine):
+    """Answers every other question right: those with an even number."""
+
+    name = "toy-engine"
+    Options = EngineOptions
+
+    @contextmanager
+    def open(self, student, built, context):
+        record("sessions", str(built))
+        yield ToySession(self.options.words)
+
+
+class ToySession:
+    """Generates one sample after the other."""
+
+    def __init__(self, words):
+        self.words = words
+
+    def generate(self, requests, checkpoint, skip=frozenset()):
+        weights = "untouched" if checkpoint is None else (checkpoint.path / "model.safetensors").read_text()
+        for request in requests:
+            if request.sample_id in skip:
+                continue
+            steer("sample")
+            steer(f"sample-{request.sample_id.replace('/', '-')}")
+            record("asked", f"{request.sample_id} {'base' if checkpoint is None else checkpoint.step}")
+            if request.sample_id in (control("errors") or "").split():
+                yield Generation(request.sample_id, error="the toy engine was told to fail")
+                continue
+            number = int("".join(filter(str.isdigit, ToyTokenizer().decode(request.prompt.input_ids))))
+            text = f"{self.words}{weights[:1]}={number if number % 2 == 0 else -1}"
+            yield Generation(request.sample_id, (*map(ord, text), 0), text, "stop")
+
+
+@dataclass(frozen=True)
+class BenchmarkOptions:
+    """Options of the toy grader.
+
+    Attributes:
+        strict: Whether a wrong answer counts as wrong.
+    """
+
+    strict: bool = True
+
+
+class ToyBenchmark(Benchmark):
+    """Compares texts."""
+
+    name = "toy-grader"
+    Options = BenchmarkOptions
+
+    def extract(self, answer, problem):
+        return answer or None
+
+    def judge(self, problem, extracted):
+        steer("judge")
+        record("judged", problem.problem_id)
+        right = extracted == problem.gold or not self.options.strict
+        return Judgement(right, "" if right else "wrong_answer")
+
+
+@hookimpl
+def distillbench_teachers():
+    return [ToyTeacher]
+
+
+@hookimpl
+def distillbench_students():
+    return [ToyStudent, ToyHubStudent]
+
+
+@hookimpl
+def distillbench_renderers():
+    return [ToyRenderer]
+
+
+@hookimpl
+def distillbench_filters():
+    return [ToyFilter, ToyRowFilter, ToyVerdictFilter]
+
+
+@hookimpl
+def distillbench_trainers():
+    return [ToyTrainer]
+
+
+@hookimpl
+def distillbench_engines():
+    return [ToyEngine]
+
+
+@hookimpl
+def distillbench_benchmarks():
+    return [ToyBenchmark]
+
+
+@hookimpl
+def distillbench_task_roots():
+    return [Path(__file__).parent / "toy_tasks"]

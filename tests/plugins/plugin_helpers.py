@@ -1,0 +1,118 @@
+"""What the tests of plugins and tasks share: one tiny student, pretrained once a session, and short makers of records."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from filelock import FileLock
+
+from distillbench.protocols import Context
+from distillbench.records import Generation, Message, Problem, Prompt, Request, Sampling, Trace
+from distillbench.tasks.identity import TaskIndex
+from distillbench.tasks.loader import LmEvalTasks
+from distillbench_plugins.engines.transformers import TransformersEngine, TransformersOptions
+from distillbench_plugins.renderers.qwen3 import Qwen3Options, Qwen3Renderer
+from distillbench_plugins.students.tiny_qwen3 import TinyQwen3, TinyQwen3Options
+from distillbench_plugins.teachers.synthetic import SyntheticOptions, SyntheticTeacher
+
+ROOT = Path(__file__).parents[2]
+TASK_ROOT = ROOT / "tasks" / "distillbench_tasks"
+#: Real data that lies beside the project, never in it.
+DATA = ROOT.parent / "shared" / "data"
+#: Enough for sensible outputs: some coins problems right, some wrong, most digits problems right.
+TINY_STEPS = 100
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """The tiny student as an engine and a trainer are given it."""
+
+    student: TinyQwen3
+    built: Path
+    tokenizer: Any
+    renderer: Qwen3Renderer
+
+
+def build_tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    """Pretrains the tiny student; the workers of pytest-xdist share one."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    built, student = base / "tiny-student", TinyQwen3(TinyQwen3Options(steps=TINY_STEPS))
+    with FileLock(f"{built}.lock"):
+        if not built.exists():
+            partial = base / "tiny-student-partial"
+            partial.mkdir()
+            student.build(partial, Context(work=base))
+            partial.rename(built)
+    tokenizer = student.load_tokenizer(built)
+    return Tiny(student, built, tokenizer, Qwen3Renderer(Qwen3Options()).bind(tokenizer))
+
+
+@cache
+def tasks() -> LmEvalTasks:
+    """The built-in tasks, loaded by lm-eval's own TaskManager."""
+    return LmEvalTasks(TaskIndex([TASK_ROOT]))
+
+
+def coins_traces(n: int, style: str = "concise") -> list[Trace]:
+    """Traces of the synthetic teacher."""
+    teacher = SyntheticTeacher(SyntheticOptions(style=style, n=n))  # type: ignore[arg-type]
+    return list(teacher.traces(Context(work=Path(), tasks=tasks())))
+
+
+def problem(question: str = "How many?", gold: str = "5", problem_id: str = "made/0") -> Problem:
+    """A problem of one user message."""
+    return Problem(
+        problem_id, "made", (Message("user", question),), gold, {"doc": {"question": question, "answer": gold}}
+    )
+
+
+def trace(reasoning: str | None, answer: str, finish_reason: str = "stop", **more: Any) -> Trace:
+    """A trace of a made-up problem."""
+    asked = more.pop("problem", None) or problem()
+    fields = {"n_tokens": None, "teacher": "made", "source": "made row 0"} | more
+    return Trace(asked, reasoning, answer, finish_reason, **fields)  # type: ignore[arg-type]
+
+
+def requests_for(
+    tiny: Tiny, task: str = "coins", n: int = 8, sampling: Sampling | None = None, seed: int = 0
+) -> list[Request]:
+    """Requests for the first test problems of a task."""
+    return [
+        Request(
+            sample_id=f"{one.problem_id}#0",
+            prompt=tiny.renderer.prompt(one.messages),
+            sampling=sampling or Sampling(max_tokens=48),
+            stop_token_ids=tiny.renderer.stop_token_ids(),
+            seed=seed + number,
+        )
+        for number, one in enumerate(tasks().problems(task, "test", n))
+    ]
+
+
+def request(
+    ids: Sequence[int], sample_id: str = "made/0#0", seed: int = 0, stop: Sequence[int] = (2, 0), **sampling: Any
+) -> Request:
+    """A request of given token ids."""
+    prompt = Prompt(np.array(ids, dtype=np.int32), "")
+    return Request(sample_id, prompt, Sampling(**sampling), tuple(stop), seed)
+
+
+def generate(
+    tiny: Tiny, requests: Sequence[Request], checkpoint: Any = None, batch_size: int = 64, skip: Iterable[str] = ()
+) -> dict[str, Generation]:
+    """What a fresh session of the engine gives, by sample id."""
+    engine = TransformersEngine(TransformersOptions(batch_size=batch_size))
+    with engine.open(tiny.student, tiny.built, Context(work=tiny.built)) as session:
+        found = list(session.generate(requests, checkpoint, frozenset(skip)))
+    by_id = {one.sample_id: one for one in found}
+    assert len(by_id) == len(found), "a request was answered twice"
+    return by_id
