@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -42,7 +41,7 @@ def digest_path(path: Path) -> str:
         return digest_files(
             (file.relative_to(path).as_posix(), file) for file in sorted(path.rglob("*")) if file.is_file()
         )
-    status = os.stat(path)
+    status = path.stat()
     cache_key = (str(path.resolve()), status.st_size, status.st_mtime_ns)
     if cache_key not in _file_digests:
         _file_digests[cache_key] = _digest_content(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,9 +79,9 @@ def make_group(blocked: tuple[str, ...] = ()) -> click.Group:
     def distillbench(context: click.Context, blocks: tuple[str, ...], store: Path, verbose: int, quiet: bool) -> None:
         """Distil reasoning traces into student models, and find out what it did.
 
-        A matrix of teachers, students, renderers, filters, trainers and evaluations becomes cells. Each cell is trained,
-        every checkpoint is evaluated, and every number comes with its n, its interval and its comparison to the
-        untouched student.
+        A matrix of teachers, students, renderers, filters, trainers and evaluations becomes cells. Each cell is
+        trained, every checkpoint is evaluated, and every number comes with its n, its interval and its comparison to
+        the untouched student.
         """
         context.obj = Session(manager, blocked, store, -1 if quiet else verbose)
 
@@ -91,7 +92,7 @@ def make_group(blocked: tuple[str, ...] = ()) -> click.Group:
 def _blocked(arguments: Sequence[str]) -> list[str]:
     """The plugins that `-p no:NAME` leaves out; read before click does, because plugins bring commands."""
     names = []
-    for option, value in zip(arguments, arguments[1:], strict=False):
+    for option, value in itertools.pairwise(arguments):
         if option != "-p":
             continue
         if not value.startswith("no:"):

@@ -164,7 +164,7 @@ def sample_completions(stage: Stage, bench: Bench, progress: Progress, session: 
     if session is None:
         with open_session(stage, bench, progress) as opened:
             return sample_completions(stage, bench, progress, opened)
-    student, renderer, built = _student(stage, bench)
+    _, renderer, _ = _student(stage, bench)
     evaluation: Evaluation = stage.extras["evaluation"]
     asked = list(_requests(evaluation, bench.tasks.evaluation_problems(evaluation), renderer))
     requests = [request for _, request in asked]

@@ -20,9 +20,7 @@ from distillbench.errors import TaskError, nearest
 from distillbench.fingerprint import digest_path, key_of
 
 #: Keys of a task YAML that only reach the verdict. Everything else reaches the prompt or the documents.
-GRADING_KEYS = frozenset(
-    {"process_results", "metric_list", "filter_list", "metadata", "higher_is_better", "aggregation"}
-)
+GRADING_KEYS = frozenset({"process_results", "metric_list", "filter_list", "metadata"})
 #: Replaced by the evaluation's resolved sampling, which has its own place in the key.
 SAMPLING_KEYS = frozenset({"generation_kwargs", "repeats"})
 _TASK_NAME = re.compile(r"^task:[ \t]*[\"']?([^\s\"'#]+)", re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Loads tasks with lm-eval's own TaskManager. The one place that imports lm_eval; nothing but a running stage uses it."""
+"""Loads tasks with lm-eval's own TaskManager. The one place that imports lm_eval; only running stages use it."""
 
 from __future__ import annotations
 

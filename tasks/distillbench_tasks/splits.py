@@ -1,7 +1,7 @@
 """Train and test splits of made-up problems: a question belongs to one of them by a checksum of its text alone.
 
-So the splits are disjoint whatever seeds and sizes they are drawn with, and a student that is pretrained on one stream of
-training problems has never seen a test problem.
+So the splits are disjoint whatever seeds and sizes they are drawn with, and a student that is pretrained on one stream
+of training problems has never seen a test problem.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ teachers:
 students: {tiny: {use: tiny-qwen3, steps: 60}}
 filters: {right: {use: correct_only}, fits: {use: max_tokens, limit: 256}}
 trainers:
-  lora: {use: sft, lora_rank: 8, learning_rate: 5e-3, batch_size: 8, max_steps: 20, checkpoint_every: 5, max_length: 256}
+  lora: {use: sft, lora_rank: 8, learning_rate: 5e-3, batch_size: 8, max_steps: 20, checkpoint_every: 5}
 evaluations:
   coins: {max_tokens: 48, limit: 70}
   digits: {max_tokens: 24, limit: 70}

@@ -11,6 +11,7 @@ from distillbench.protocols import Benchmark
 from distillbench.records import Judgement, Problem
 
 _BOX = re.compile(r"\\boxed\s*\{")
+_FORMULA_MARK = re.compile(r"(?<!\\)\$")
 _INTEGER = re.compile(r"[+-]?\d{1,18}")
 #: math-verify's own alarm, in seconds. It only works in the main thread, which is where a worker grades.
 _TIME_LIMIT = 5
@@ -90,7 +91,8 @@ def is_equal(gold: str, answer: str) -> bool:
 
 
 def _as_math(gold: str) -> str:
-    return gold if "$" in gold or "\\boxed" in gold else f"$\\boxed{{{gold}}}$"
+    r"""The gold answer as math-verify reads it; `\\$` is an amount of dollars and not the mark of a formula."""
+    return gold if _FORMULA_MARK.search(gold) or "\\boxed" in gold else f"$\\boxed{{{gold}}}$"
 
 
 @hookimpl

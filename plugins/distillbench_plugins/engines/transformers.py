@@ -32,8 +32,8 @@ class TransformersOptions:
 class TransformersEngine(Engine):
     """Generates with transformers: batched, one checkpoint after the other on one loaded base model.
 
-    Greedy is greedy: nothing of the model's own generation_config is used. Sampled completions are drawn under a seed of
-    each sample's own, so that the batch a sample is in does not change its random numbers.
+    Greedy is greedy: nothing of the model's own generation_config is used. Sampled completions are drawn under a seed
+    of each sample's own, so that the batch a sample is in does not change its random numbers.
     """
 
     name = "transformers"

@@ -32,11 +32,11 @@ class Qwen3Options:
 
 
 class Qwen3Renderer(Renderer):
-    """ChatML as Qwen3 has it, with a thinking block written by the student (no empty block is ever added).
+    r"""ChatML as Qwen3 has it, with a thinking block written by the student (no empty block is ever added).
 
-    A training row is `<|im_start|>user\\n...<|im_end|>\\n<|im_start|>assistant\\n`, without loss, and then
-    `<think>\\n{reasoning}\\n</think>\\n\\n{answer}<|im_end|>`, with loss. A trace that its teacher's budget cut off ends
-    where it was cut: no closing tag is made up and no end-of-turn token is trained.
+    A training row is `<|im_start|>user\n...<|im_end|>\n<|im_start|>assistant\n`, without loss, and then
+    `<think>\n{reasoning}\n</think>\n\n{answer}<|im_end|>`, with loss. A trace that its teacher's budget cut off
+    ends where it was cut: no closing tag is made up and no end-of-turn token is trained.
 
     Source: the chat template of Qwen/Qwen3-0.6B.
     """

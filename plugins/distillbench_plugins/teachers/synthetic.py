@@ -21,7 +21,7 @@ class SyntheticOptions:
 
     Attributes:
         style: `concise` writes one short sum a step; `verbose` doubts and repeats each of them.
-        task: The task whose training problems it solves; its documents need `start`, `steps` and `answer`, as coins has.
+        task: The task whose training problems it solves; its documents need what those of coins have.
         n: Problems to solve.
     """
 
@@ -47,7 +47,7 @@ class SyntheticTeacher(Teacher):
         problems = context.tasks.problems(self.options.task, "train", self.options.n)
         if len(problems) < self.options.n:
             raise StageError(
-                f"task {self.options.task!r} has {len(problems)} training problems; teacher option n is {self.options.n}"
+                f"task {self.options.task!r} has {len(problems)} training problems; the teacher's n is {self.options.n}"
             )
         write = WRITERS[self.options.style]
         for number, problem in enumerate(problems):

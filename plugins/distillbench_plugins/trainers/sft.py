@@ -127,7 +127,7 @@ class SftTrainer(Trainer):
         too_long = [len(row.input_ids) for row in rows if len(row.input_ids) > most]
         if too_long and self.options.overlong == "error":
             raise StageError(
-                f"{len(too_long)} of {len(rows)} rows are longer than max_length {most} (the longest: {max(too_long)})\n"
+                f"{len(too_long)} of {len(rows)} rows are longer than max_length {most} (longest: {max(too_long)})\n"
                 f"    hint: put the filter max_tokens (limit: {most}) before training, raise max_length, or set "
                 f"`overlong: truncate`"
             )

@@ -1,4 +1,4 @@
-"""Word problems about coins: a start, a few daily changes, and the question how many are left. All numbers are 0 to 9."""
+"""Word problems about coins: a start, a few daily changes, how many are left? All numbers are 0 to 9."""
 
 from __future__ import annotations
 

@@ -6,15 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distillbench_plugins.benchmarks.math_boxed import is_equal, last_boxed
+from distillbench_plugins.renderers.qwen3 import split_reasoning
 
 
 def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
     """`exact_match`: 1 when the last complete box after the reasoning equals the answer."""
-    boxed = last_boxed(answer_part(results[0]))
+    _, answer, _ = split_reasoning(results[0])  # nothing when the reasoning was never closed
+    boxed = last_boxed(answer)
     return {"exact_match": float(boxed is not None and is_equal(doc["answer"], boxed))}
-
-
-def answer_part(response: str) -> str:
-    """What follows the reasoning; nothing when the reasoning was never closed."""
-    _, closed, answer = response.rpartition("</think>")
-    return answer if closed or "<think>" not in response else ""
