@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 _BLOCK_BYTES = 1 << 20
-_file_digests: dict[tuple[str, int, int], str] = {}
+#: From this size on a file's digest is remembered, in bytes.
+_LARGE_BYTES = 64 << 20
 
 
 def canonical_json(value: Any) -> str:
@@ -32,7 +35,8 @@ def key_of(value: Any) -> str:
 def digest_path(path: Path) -> str:
     """The sha256 of a file's content, or of a folder's relative names and contents.
 
-    A file is read once per process while its size and modification time stay the same.
+    A large file (a model's weights) is read once while its size and modification time stay the same: its digest is
+    kept in the user's cache folder.
 
     Raises:
         OSError: The path cannot be read.
@@ -42,10 +46,13 @@ def digest_path(path: Path) -> str:
             (file.relative_to(path).as_posix(), file) for file in sorted(path.rglob("*")) if file.is_file()
         )
     status = path.stat()
-    cache_key = (str(path.resolve()), status.st_size, status.st_mtime_ns)
-    if cache_key not in _file_digests:
-        _file_digests[cache_key] = _digest_content(path)
-    return _file_digests[cache_key]
+    known = f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}"
+    if status.st_size < _LARGE_BYTES:
+        return _digest_content(path)
+    if known not in _large_digests():
+        _large_digests()[known] = _digest_content(path)
+        _save_large_digests()
+    return _large_digests()[known]
 
 
 def digest_files(named: Iterable[tuple[str, Path]]) -> str:
@@ -62,6 +69,30 @@ def _digest_content(path: Path) -> str:
         while block := stream.read(_BLOCK_BYTES):
             content.update(block)
     return content.hexdigest()
+
+
+def _cache_path() -> Path:
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "distillbench" / "digests.json"
+
+
+@lru_cache(maxsize=1)
+def _large_digests() -> dict[str, str]:
+    try:
+        return dict(json.loads(_cache_path().read_bytes()))
+    except (OSError, ValueError):  # no cache, or one that was cut off: the files are read again
+        return {}
+
+
+def _save_large_digests() -> None:
+    path = _cache_path()
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(_large_digests()))
+        partial.replace(path)
+    except OSError:  # a home folder that cannot be written only costs time
+        return
 
 
 def _plain(value: Any) -> Any:

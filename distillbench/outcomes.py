@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-from distillbench.records import Completion, Problem, Verdict
+from distillbench.errors import GraderError
+from distillbench.records import Completion, Judgement, Problem, Verdict
 
 if TYPE_CHECKING:
     from distillbench.protocols import Benchmark
@@ -52,9 +54,9 @@ def decide(completion: Completion, problem: Problem, benchmark: Benchmark, until
         if extracted is None:
             return _without_answer(completion, "in_answer", stopped=stopped)
         judgement = benchmark.judge(problem, extracted)
+        outcome = _judged(judgement)
     except Exception as error:  # a grader may fail in any way, and each is this outcome: shown, bounded, never scored
         return Verdict(GRADER_ERROR, detail=f"{type(error).__name__}: {error}")
-    outcome = GRADED if judgement.correct is None else CORRECT if judgement.correct else WRONG
     return Verdict(outcome, judgement.detail, extracted, judgement.scores, ran_on=ran_on)
 
 
@@ -66,6 +68,15 @@ def cut_at(answer: str, until: tuple[str, ...]) -> tuple[str, bool]:
     """
     places = [place for stop in until if stop and (place := answer.find(stop)) >= 0]
     return (answer[: min(places)], True) if places else (answer, False)
+
+
+def _judged(judgement: Judgement) -> str:
+    if judgement.correct is not None:
+        return CORRECT if judgement.correct else WRONG
+    score = judgement.scores.get("score")
+    if score is None or not math.isfinite(score):
+        raise GraderError(f"wanted right, wrong, or a finite `score`; got {dict(judgement.scores)}")
+    return GRADED
 
 
 def _without_answer(completion: Completion, place: str, stopped: bool = False) -> Verdict:

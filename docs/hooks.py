@@ -67,7 +67,12 @@ def evaluation_options() -> str:
     """Every option of an evaluation."""
     texts = _attributes(EvaluationOptions)
     rows = [
-        (f"`{name}`", _cell(field.wanted), "none" if field.required else _default(field.default), _flat(texts[name]))
+        (
+            f"`{name}`",
+            _cell(field.wanted),
+            "the evaluation's own name" if field.required else _default(field.default),
+            _flat(texts[name]),
+        )
         for name, field in fields_of(EvaluationOptions).items()
     ]
     return _table(("option", "value", "default", "meaning"), rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,12 +40,24 @@ def report(
     session.console.print(f"report: {folder / 'report.md'}", markup=False, soft_wrap=True)
 
 
-def write_report(session: Session, loaded: Loaded, command: str) -> tuple[Results, Path]:
-    """Collects the results of a matrix and writes its report; returns both the results and the report's folder."""
+def write_report(
+    session: Session, loaded: Loaded, command: str, reasons: Mapping[str, str] | None = None
+) -> tuple[Results, Path]:
+    """Collects the results of a matrix and writes its report.
+
+    Args:
+        session: Whose store and plugins.
+        loaded: The matrix and the chosen cells.
+        command: What the user asked for.
+        reasons: By key, why stages of the last run failed or were blocked.
+
+    Returns:
+        The results, and the folder of the report.
+    """
     from distillbench.report.collect import collect
     from distillbench.report.export import write
 
-    results = collect(loaded.plan(), session.store, command)
+    results = collect(loaded.plan(), session.store, command, reasons)
     groups = session.manager.hook.distillbench_report_sections(results=results)
     sections = [section for group in groups for section in group]
     folder = session.store.reports(loaded.matrix.name)

@@ -43,7 +43,7 @@ def run(
         print_plan(loaded, session, as_json=as_json, show_all=False)
         return 0
     summary = _run(session, loaded)
-    results, folder = write_report(session, loaded, command=f"distillbench run {matrix.name}")
+    results, folder = write_report(session, loaded, f"distillbench run {matrix.name}", summary.reasons)
     if as_json:
         from distillbench.report.export import summary_json
 

@@ -214,7 +214,7 @@ def _identity(built: Component, digests: list[tuple[str, str]]) -> str:
         "version": built.version,
         "options": options,
         "inputs": digests,
-        "packages": {name: _version(name) for name in built.packages},
+        "packages": {name: package_version(name) for name in built.packages},
     }
     try:
         return canonical_json(whole)
@@ -242,7 +242,7 @@ def _paths_in(value: Any) -> Iterator[Path]:
 
 
 @cache
-def _version(package: str) -> str | None:
+def package_version(package: str) -> str | None:
     """A distribution's installed version; None where it is not installed, so that `plan` works without it."""
     try:
         return importlib.metadata.version(package)

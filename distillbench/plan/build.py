@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from distillbench.catalog import Catalog
-from distillbench.errors import Mistake, PluginError
-from distillbench.plan.stages import Plan, Stage, sampling_params, stage_key
+from distillbench.errors import Mistake, PluginError, nearest
+from distillbench.matrix.choices import package_version
+from distillbench.plan.stages import Graded, Plan, Stage, sampling_params, stage_key
 from distillbench.protocols import Filter, Renderer, Student, Teacher, Trainer
 from distillbench.records import Cell, Choice, Evaluation, Resources
 from distillbench.tasks.identity import TaskIndex
@@ -26,7 +27,8 @@ def build_plan(matrix: str, cells: Iterable[Cell], catalog: Catalog, tasks: Task
     builder = _Builder(catalog, tasks, kept)
     cells = tuple(cells)
     cell_stages = {cell.name: tuple(builder.add(cell)) for cell in cells}
-    return Plan(matrix, cells, builder.stages, cell_stages, frozenset(builder.open_cells))
+    graded = {name: tuple(found) for name, found in builder.graded.items()}
+    return Plan(matrix, cells, builder.stages, cell_stages, graded, frozenset(builder.open_cells))
 
 
 class _Builder:
@@ -36,10 +38,12 @@ class _Builder:
         self.kept = kept
         self.stages: dict[str, Stage] = {}
         self.open_cells: list[str] = []
+        self.graded: dict[str, list[Graded]] = {}
         self._components: dict[tuple[str, str], Any] = {}
 
     def add(self, cell: Cell) -> list[str]:
         """Adds a cell's stages; returns their keys, needs first."""
+        self.graded[cell.name] = []
         student = self._student(cell)
         keys = [student.key] if student else []
         if cell.is_baseline:
@@ -91,8 +95,18 @@ class _Builder:
             )
         spec = self.tasks.find(task)
         grader = str(spec.settings.get("grader", "lm_eval"))
-        params = {"task": task, "identity": spec.grade_identity, "grader": grader}
+        params = {"task": task, "identity": spec.grade_identity, "grader": self._grader(grader, task)}
         return self._stage("verify", teacher.label, {}, params, {"traces": traces.key})
+
+    def _grader(self, name: str, task: str) -> dict[str, Any]:
+        """What decides a grader's verdicts beside its options, which the task's own identity holds."""
+        known = self.catalog.kind("benchmark")
+        if name not in known:
+            raise PluginError(
+                f"task {task!r} names the grader {name!r}, which no plugin declares; {nearest(name, known)}"
+            )
+        versions = {package: package_version(package) for package in known[name].packages}
+        return {"name": name, "version": known[name].version, "packages": versions}
 
     def _train(self, cell: Cell, student: Stage | None, curate_key: str) -> Stage:
         roles = {"student": cell.student, "renderer": cell.renderer, "trainer": self._required(cell.trainer)}
@@ -104,7 +118,9 @@ class _Builder:
         keys = []
         for evaluation in cell.evaluations:
             sample = self._sample(cell, evaluation, student, train, step)
-            keys += [sample.key, self._grade(cell, evaluation, student, sample).key]
+            grade = self._grade(cell, evaluation, student, sample)
+            self.graded[cell.name].append(Graded(evaluation, step, sample.key, grade.key))
+            keys += [sample.key, grade.key]
         return keys
 
     def _sample(

@@ -48,16 +48,25 @@ def _changed_input(stage: Stage, own: Finished, needs: Mapping[str, Finished]) -
 
 
 def _wake_freed(plan: Plan, finished: Mapping[str, Finished | None], statuses: dict[str, Status]) -> None:
-    """Trainings whose checkpoints were deleted run again when a stage that has to run needs them."""
+    """Trainings whose checkpoints were deleted run again when a stage that has to run needs them.
+
+    Training again need not give the same weights, so that everything made from the old ones is compared again.
+    """
+    again: set[str] = set()
     for stage in plan.stages.values():
         if stage.kind != "sample" or statuses[stage.key].state == "done" or "train" not in stage.needs:
             continue
         train = stage.needs["train"]
         own = finished[train]
         if own is not None and own.freed:
-            statuses[train] = Status(
-                "todo", f"its checkpoints were deleted after evaluation, and {stage.label} needs them"
-            )
+            why = f"its checkpoints were deleted after evaluation, and {stage.label} needs them"
+            statuses[train] = Status("todo", why)
+            again.add(train)
+    for key, stage in plan.stages.items():
+        made_again = next((need for need in stage.needs.values() if need in again), None)
+        if made_again is not None and statuses[key].state == "done":
+            statuses[key] = Status("waits", f"reused if {_name(plan.stages[made_again])} comes out as before")
+            again.add(key)
 
 
 def _name(stage: Stage) -> str:

@@ -76,6 +76,16 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
+class Graded:
+    """One checkpoint of a cell on one evaluation, and the keys of the stages that sample and grade it."""
+
+    evaluation: Evaluation
+    step: int
+    sample: str
+    grade: str
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The stages of a matrix, needs first, and which cells share them.
 
@@ -84,6 +94,7 @@ class Plan:
         cells: The planned cells.
         stages: By key, in an order in which they can run.
         cell_stages: For each cell the keys of its stages.
+        graded: For each cell its checkpoints on its evaluations.
         open_cells: Cells whose checkpoints are known only once their traces are curated.
         statuses: By key.
     """
@@ -92,6 +103,7 @@ class Plan:
     cells: tuple[Cell, ...]
     stages: Mapping[str, Stage]
     cell_stages: Mapping[str, tuple[str, ...]]
+    graded: Mapping[str, tuple[Graded, ...]]
     open_cells: frozenset[str]
     statuses: Mapping[str, Status] = field(default_factory=dict)
 

@@ -64,15 +64,13 @@ class _Collector:
 
     def checkpoints(self, cell: Cell) -> Iterator[CheckpointResult]:
         """One result for every graded (checkpoint, evaluation) of a cell."""
-        for key in self.plan.cell_stages[cell.name]:
-            grade = self.plan.stages[key]
-            if grade.kind != "grade" or self.store.lookup(grade) is None:
+        for graded in self.plan.graded[cell.name]:
+            grade, evaluation = self.plan.stages[graded.grade], graded.evaluation
+            if self.store.lookup(grade) is None:
                 continue
-            evaluation = self._evaluation(cell, grade)
-            sample = self.plan.stages[grade.needs["sample"]]
             yield CheckpointResult(
                 cell=cell.name,
-                step=int(sample.params["step"]),
+                step=graded.step,
                 evaluation=evaluation.name,
                 task=evaluation.task,
                 is_baseline=cell.is_baseline,
@@ -94,12 +92,6 @@ class _Collector:
                 },
                 grader=evaluation.grader.component,
             )
-
-    def _evaluation(self, cell: Cell, grade: Stage) -> Evaluation:
-        """The cell's own evaluation of a stage that it may share with a cell that calls it otherwise."""
-        shared: Evaluation = grade.extras["evaluation"]
-        same = [one for one in cell.evaluations if one.task == shared.task and one.sampling == shared.sampling]
-        return shared if shared in cell.evaluations else same[0]
 
     def _samples(self, grade: Stage) -> tuple[GradedSample, ...]:
         if grade.key not in self._graded:

@@ -102,7 +102,7 @@ def collect_traces(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
 
 def verify_traces(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
     """verify: the task's grader says which traces are right; without a complete answer none is."""
-    benchmark = _grader(bench, stage.params["grader"], stage.params["task"])
+    benchmark = _grader(bench, stage.params["grader"]["name"], stage.params["task"])
     rows = read_rows(bench.store.folder_of("traces", stage.needs["traces"]) / TRACES)
     for number, row in enumerate(rows):
         row["correct"] = _is_right(trace_of(row), benchmark)
@@ -159,11 +159,8 @@ def train_student(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
     return Outcome(_weight_files(work), json.loads(json.dumps(facts, default=str)))
 
 
-def sample_completions(stage: Stage, bench: Bench, progress: Progress, session: EngineSession | None = None) -> Outcome:
+def sample_completions(stage: Stage, bench: Bench, progress: Progress, session: EngineSession) -> Outcome:
     """sample: completions of one checkpoint on one evaluation. Failed ones are holes, to be filled by the next run."""
-    if session is None:
-        with open_session(stage, bench, progress) as opened:
-            return sample_completions(stage, bench, progress, opened)
     _, renderer, _ = _student(stage, bench)
     evaluation: Evaluation = stage.extras["evaluation"]
     asked = list(_requests(evaluation, bench.tasks.evaluation_problems(evaluation), renderer))
@@ -216,13 +213,13 @@ def grade_samples(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
     return Outcome((VERDICTS,), {"outcomes": dict(Counter(row["outcome"] for row in rows))})
 
 
+#: Every kind of stage but `sample`, whose step also takes the engine that it shares.
 STEPS: Mapping[str, Step] = {
     "student": build_student,
     "traces": collect_traces,
     "verify": verify_traces,
     "curate": curate_traces,
     "train": train_student,
-    "sample": sample_completions,
     "grade": grade_samples,
 }
 

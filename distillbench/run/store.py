@@ -48,19 +48,18 @@ class Store:
     """A folder of finished stages.
 
     Args:
-        root: Made on first use.
+        root: Made when something is first written.
 
     Raises:
-        StoreError: The folder belongs to another format, or cannot be written.
+        StoreError: The folder belongs to another format, or cannot be read.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
             self._check_format()
         except OSError as error:
-            raise StoreError(f"the store {self.root} cannot be written: {error}") from error
+            raise StoreError(f"the store {self.root} cannot be read: {error}") from error
 
     def folder(self, stage: Stage) -> Path:
         """Where a stage's finished result lies."""
@@ -72,9 +71,7 @@ class Store:
 
     def work(self, stage: Stage) -> Path:
         """Where a stage writes until it is finished."""
-        folder = self.root / "work" / stage.key
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        return self._made("work", stage.key)
 
     def scratch(self, stage: Stage) -> Path:
         """What a stage needs to go on after a kill, and nobody needs once it is finished."""
@@ -84,15 +81,11 @@ class Store:
 
     def reports(self, matrix: str) -> Path:
         """Where a matrix's report goes."""
-        folder = self.root / "reports" / matrix
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        return self._made("reports", matrix)
 
     def lock(self, key: str) -> FileLock:
         """The lock that the process which runs a stage holds; the kernel frees it when that process dies."""
-        folder = self.root / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / f"{key}.lock")
+        return FileLock(self._made("locks") / f"{key}.lock")
 
     def lookup(self, stage: Stage) -> Finished | None:
         """What is known of a finished stage; None when there is no result."""
@@ -237,10 +230,21 @@ class Store:
         work.rename(final)
         _sync(final.parent)
 
+    def _made(self, *parts: str) -> Path:
+        """A folder of the store, made when it is not there, with the store's format beside it."""
+        folder = self.root.joinpath(*parts)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not (self.root / "store.json").exists():
+                write_json(self.root / "store.json", {"format": STORE_FORMAT})
+        except OSError as error:
+            raise StoreError(f"the store {self.root} cannot be written: {error}") from error
+        return folder
+
     def _check_format(self) -> None:
         path = self.root / "store.json"
         if not path.exists():
-            write_json(path, {"format": STORE_FORMAT})
+            return
         found = json.loads(path.read_bytes()).get("format")
         if found != STORE_FORMAT:
             raise StoreError(

@@ -19,7 +19,7 @@ from typing import Any
 from filelock import Timeout
 
 from distillbench.catalog import Catalog
-from distillbench.errors import DistillbenchError
+from distillbench.errors import DistillbenchError, StageError
 from distillbench.manager import make_manager
 from distillbench.plan.stages import Finished, Stage
 from distillbench.protocols import EngineSession, Progress
@@ -74,6 +74,7 @@ class _Worker:
         self.connection = connection
         self.stack = stack
         self.session: EngineSession | None = None
+        self.why_closed: str | None = None
         self.about = describe()
 
     def run(self, stage: Stage) -> None:
@@ -109,9 +110,19 @@ class _Worker:
         progress = self._progress(stage)
         if stage.kind != "sample":
             return steps.STEPS[stage.kind](stage, self.bench, progress)
+        return steps.sample_completions(stage, self.bench, progress, self._open(stage, progress))
+
+    def _open(self, stage: Stage, progress: Progress) -> EngineSession:
+        """The engine, opened once for all stages of the session; what kept it from opening is not tried again."""
+        if self.why_closed is not None:
+            raise StageError(self.why_closed)
         if self.session is None:
-            self.session = self.stack.enter_context(steps.open_session(stage, self.bench, progress))
-        return steps.sample_completions(stage, self.bench, progress, self.session)
+            try:
+                self.session = self.stack.enter_context(steps.open_session(stage, self.bench, progress))
+            except Exception as error:
+                self.why_closed = f"the engine could not be opened: {error}"
+                raise
+        return self.session
 
     def _fresh(self, stage: Stage) -> Finished | None:
         store = self.bench.store

@@ -24,6 +24,9 @@ GRADING_KEYS = frozenset({"process_results", "metric_list", "filter_list", "meta
 #: Replaced by the evaluation's resolved sampling, which has its own place in the key.
 SAMPLING_KEYS = frozenset({"generation_kwargs", "repeats"})
 _TASK_NAME = re.compile(r"^task:[ \t]*[\"']?([^\s\"'#]+)", re.MULTILINE)
+_PLAIN_NAME = re.compile(r"\w[\w.-]*")
+#: Where a task names its data; `datasets` takes local files there, relative to the folder it runs in.
+_DATA_KEYS = frozenset({"dataset_path", "dataset_kwargs"})
 _MOST_INCLUDES = 32
 
 
@@ -173,7 +176,21 @@ _TaskLoader.add_constructor("!function", _construct_function)
 
 
 def _hashable(part: Mapping[str, Any], sources: Mapping[str, Path]) -> dict[str, Any]:
-    return {key: _with_code(value, sources[key]) for key, value in part.items()}
+    return {
+        key: _with_content(value) if key in _DATA_KEYS else _with_code(value, sources[key])
+        for key, value in part.items()
+    }
+
+
+def _with_content(value: Any) -> Any:
+    """A value in which every local file or folder of data is known by its content, and not by where it lies."""
+    if isinstance(value, Mapping):
+        return {str(key): _with_content(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_with_content(entry) for entry in value]
+    if isinstance(value, str) and value and Path(value).exists():
+        return {"content": digest_path(Path(value))}
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
 def _with_code(value: Any, yaml_path: Path) -> Any:
@@ -206,7 +223,7 @@ def _tasks_below(root: Path) -> Iterator[tuple[str, Path]]:
 def _shipped_with_lm_eval(name: str) -> Path | None:
     """The YAML of one of the 14,700 tasks that lm-eval ships; found without importing it."""
     package = importlib.util.find_spec("lm_eval")
-    if package is None or not package.submodule_search_locations:
+    if package is None or not package.submodule_search_locations or not _PLAIN_NAME.fullmatch(name):
         return None
     root = Path(next(iter(package.submodule_search_locations))) / "tasks"
     for folder in (root / name, root):

@@ -44,15 +44,10 @@ class LmEvalTasks:
         """The problems of a split (`train` or `test`), in the task's own order.
 
         Raises:
-            TaskError: The task has no such split.
+            TaskError: The task has no such split, or its own code or templates fail on a document.
         """
         if (task, split) not in self._problems:
-            loaded = self.load(task)
-            docs = _docs(loaded, split)
-            if docs is None:
-                raise TaskError(f"task {task!r} ({self.index.find(task).path}) has no {split} split")
-            loaded.set_fewshot_seed(FEWSHOT_SEED)
-            self._problems[task, split] = [_problem(loaded, task, number, doc) for number, doc in enumerate(docs)]
+            self._problems[task, split] = _problems(self.load(task), self.index.find(task), split)
         return self._problems[task, split][:limit]
 
     def evaluation_problems(self, evaluation: Evaluation) -> list[Problem]:
@@ -84,6 +79,19 @@ def _load(spec: TaskSpec) -> Any:
             f"    hint:  distillbench grades generated text; loglikelihood tasks are not supported yet"
         )
     return task
+
+
+def _problems(task: Any, spec: TaskSpec, split: str) -> list[Problem]:
+    docs = _docs(task, split)
+    if docs is None:
+        raise TaskError(f"task {spec.name!r} ({spec.path}) has no {split} split")
+    task.set_fewshot_seed(FEWSHOT_SEED)
+    try:
+        return [_problem(task, spec.name, number, doc) for number, doc in enumerate(docs)]
+    except Exception as error:  # templates and functions of the task raise anything
+        raise TaskError(
+            f"{spec.path}: no prompt can be made of the {split} split\n    cause: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _docs(task: Any, split: str) -> Any:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from core_bench import Control, Toys
 from core_factories import merged
 
 from distillbench.catalog import Catalog
-from distillbench.cli.session import Loaded, Session
+from distillbench.cli.session import Session
 from distillbench.manager import make_manager
-from distillbench.plan.stages import Plan
-from distillbench.run.runner import Runner, Summary
 
 TOYS = Path(__file__).parent / "toys"
 
@@ -49,28 +47,6 @@ def toys(toy_site: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return toy_site
 
 
-@dataclass(frozen=True)
-class Control:
-    """The folder that steers and records the toys."""
-
-    folder: Path
-
-    def set(self, name: str, text: str = "") -> None:
-        """Writes a steering file."""
-        (self.folder / name).write_text(text)
-
-    def unset(self, name: str) -> None:
-        """Removes a steering file."""
-        (self.folder / name).unlink()
-
-    def log(self, what: str) -> list[str]:
-        """What the toys recorded, and forgets it."""
-        path = self.folder / f"{what}.log"
-        lines = path.read_text().splitlines() if path.exists() else []
-        path.unlink(missing_ok=True)
-        return lines
-
-
 @pytest.fixture
 def control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Control:
     """Steers the toys of this process and of its workers."""
@@ -90,66 +66,6 @@ def matrix(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
-
-
-@dataclass(frozen=True)
-class Toys:
-    """Makes plans of the toy matrix in this process, and runs them with real workers."""
-
-    session: Session
-    matrix: Callable[..., Path]
-
-    def load(
-        self, changes: dict[str, Any] | None = None, only: tuple[str, ...] = (), limit: int | None = None
-    ) -> Loaded:
-        """The matrix, changed, with the cells chosen."""
-        return self.session.load(self.matrix(changes), only, limit)
-
-    def plan(self, changes: dict[str, Any] | None = None, **choice: Any) -> Plan:
-        """Its plan, compared with the store."""
-        return self.load(changes, **choice).plan()
-
-    def run(
-        self,
-        changes: dict[str, Any] | None = None,
-        only: tuple[str, ...] = (),
-        limit: int | None = None,
-        listener: Any = None,
-    ) -> Summary:
-        """Runs its plan with worker processes."""
-        loaded = self.load(changes, only, limit)
-        runner = Runner(
-            loaded.make_plan,
-            self.session.store,
-            self.session.catalog.build(loaded.matrix.launcher),
-            listener or Silent(),
-            self.session.manager,
-            keep=loaded.matrix.keep,
-            task_roots=loaded.task_roots(),
-        )
-        return runner.run()
-
-
-class Silent:
-    """A listener that keeps what it was told."""
-
-    def __init__(self) -> None:
-        self.said: list[tuple[str, str]] = []
-
-    def planned(self, plan: Plan) -> None:
-        self.said.append(("planned", str(len(plan.stages))))
-
-    def started(self, stage: Any) -> None:
-        self.said.append(("started", stage.kind))
-
-    def progressed(self, stage: Any, done: int, total: int | None, note: str) -> None:
-        self.said.append(("progressed", stage.kind))
-
-    def ended(self, stage: Any, ending: str, why: str) -> None:
-        self.said.append((ending, stage.kind))
-
-    def waiting(self, stage: Any) -> None:
-        self.said.append(("waiting", stage.kind))
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from distillbench.hookspecs import hookimpl
 from distillbench.protocols import Benchmark
 from distillbench.records import Judgement, Problem
 
-_BOX = re.compile(r"\\boxed\s*\{")
+#: A box's opening (models also write two backslashes), an escaped character, or a brace.
+_MARK = re.compile(r"\\+boxed\s*\{|\\.|[{}]", re.DOTALL)
 _FORMULA_MARK = re.compile(r"(?<!\\)\$")
 _INTEGER = re.compile(r"[+-]?\d{1,18}")
 #: math-verify's own alarm, in seconds. It only works in the main thread, which is where a worker grades.
@@ -40,28 +41,18 @@ class MathBoxed(Benchmark):
 def last_boxed(text: str) -> str | None:
     r"""The content of the last `\boxed{}` in a text whose braces balance; None when there is none.
 
-    A backslash takes the next character with it, so that `\{` and `\}` are text.
+    A backslash takes the next character with it, so that `\{` and `\}` are text. One pass, whatever the text is.
     """
-    for start in reversed([match.end() for match in _BOX.finditer(text)]):
-        content = _balanced(text, start)
-        if content is not None:
-            return content.strip()
-    return None
-
-
-def _balanced(text: str, start: int) -> str | None:
-    depth = 1
-    position = start
-    while position < len(text):
-        character = text[position]
-        if character == "\\":
-            position += 2
-            continue
-        depth += (character == "{") - (character == "}")
-        if depth == 0:
-            return text[start:position]
-        position += 1
-    return None
+    last: tuple[int, int] | None = None
+    opened: list[int | None] = []  # where each open brace's content starts if it is a box's, None for any other brace
+    for mark in _MARK.finditer(text):
+        if mark.group() == "}":
+            start = opened.pop() if opened else None
+            if start is not None and (last is None or start > last[0]):
+                last = (start, mark.start())
+        elif mark.group().endswith("{") and mark.group() != "\\{":
+            opened.append(mark.end() if "boxed" in mark.group() else None)
+    return text[slice(*last)].strip() if last else None
 
 
 def is_equal(gold: str, answer: str) -> bool:

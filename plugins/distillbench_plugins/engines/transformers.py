@@ -123,7 +123,7 @@ class _Session:
         from transformers import GenerationConfig, LogitsProcessorList
 
         first = batch[0]
-        input_ids, attention_mask = _left_padded(batch, self.device)
+        input_ids, attention_mask = left_padded(batch, self.device)
         settings = GenerationConfig(
             max_new_tokens=first.sampling.max_tokens,
             do_sample=False,
@@ -211,7 +211,7 @@ def batches(requests: Sequence[Request], size: int) -> Iterator[list[Request]]:
         yield batch
 
 
-def _left_padded(batch: Sequence[Request], device: str) -> tuple[torch.Tensor, torch.Tensor]:
+def left_padded(batch: Sequence[Request], device: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Prompts as int64[B, T] with padding on the left, and their mask."""
     import torch
 

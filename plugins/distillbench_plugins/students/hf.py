@@ -51,8 +51,8 @@ class HfStudent(Student):
 
     def inputs(self) -> Sequence[Path]:
         """The model's folder, when it is one."""
-        folder = Path(self.options.model).expanduser()
-        return (folder,) if folder.is_dir() else ()
+        folder = self._folder()
+        return () if folder is None else (folder,)
 
     def renderer(self) -> str:
         """The renderer named in the options."""
@@ -62,20 +62,33 @@ class HfStudent(Student):
         """The model's own tokenizer."""
         from transformers import AutoTokenizer
 
-        return self._loaded(AutoTokenizer.from_pretrained, self.options.model, revision=self.options.revision)
+        tokenizer = self._loaded(AutoTokenizer.from_pretrained, self._source(), revision=self.options.revision)
+        if not tokenizer.encode("a", add_special_tokens=False):  # transformers 5 makes an empty one and says nothing
+            raise StageError(f"student {self.options.model!r} has no tokenizer: its vocabulary is empty")
+        return tokenizer  # type: ignore[no-any-return]
 
     def load_model(self, built: Path | None, device: str, weights: Path | None = None) -> Any:
-        """The model in its dtype; remote code is never run."""
+        """The model in its dtype; remote code is never run.
+
+        Raises:
+            StageError: It cannot be loaded, or lacks weights, which transformers would draw at random with a warning.
+        """
         import torch
         from transformers import AutoModelForCausalLM
 
         where = {"revision": self.options.revision} if weights is None else {}
-        model = self._loaded(
+        model, report = self._loaded(
             AutoModelForCausalLM.from_pretrained,
-            str(weights or self.options.model),
+            str(weights or self._source()),
             dtype=getattr(torch, self.options.dtype),
+            output_loading_info=True,
             **where,
         )
+        if missing := sorted(report["missing_keys"]):
+            raise StageError(
+                f"student {self.options.model!r} cannot be loaded: {weights or self._source()} lacks {len(missing)} "
+                f"weights, {missing[0]} among them"
+            )
         return model.to(device)
 
     def lora_targets(self) -> str | list[str]:
@@ -86,10 +99,18 @@ class HfStudent(Student):
         """What the options say."""
         return Resources(cpus=4, gpus=self.options.gpus, memory_gb=self.options.memory_gb)
 
+    def _folder(self) -> Path | None:
+        folder = Path(self.options.model).expanduser()
+        return folder if self.options.model and folder.is_dir() else None
+
+    def _source(self) -> str:
+        """The folder, or the Hub id."""
+        return str(self._folder() or self.options.model)
+
     def _loaded(self, load: Any, source: str, **more: Any) -> Any:
         try:
             return load(source, **more)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # transformers, safetensors and torch each raise their own when files are spoiled
             raise StageError(
                 f"student {self.options.model!r} cannot be loaded: {error}\n"
                 f"    wanted: a folder with config.json, tokenizer and weights, or a Hub id that you may read\n"

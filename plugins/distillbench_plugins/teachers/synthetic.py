@@ -14,6 +14,9 @@ from distillbench.protocols import Context, Teacher
 from distillbench.records import Trace
 from distillbench_tasks.coins.problems import sums
 
+#: What it reads of a document.
+_NEEDS = frozenset({"answer", "start", "steps"})
+
 
 @dataclass(frozen=True)
 class SyntheticOptions:
@@ -48,6 +51,12 @@ class SyntheticTeacher(Teacher):
         if len(problems) < self.options.n:
             raise StageError(
                 f"task {self.options.task!r} has {len(problems)} training problems; the teacher's n is {self.options.n}"
+            )
+        has = set(problems[0].metadata["doc"])
+        if not has >= _NEEDS:
+            raise StageError(
+                f"the synthetic teacher cannot solve task {self.options.task!r}: its documents need "
+                f"{', '.join(sorted(_NEEDS))}, and have {', '.join(sorted(has))}"
             )
         write = WRITERS[self.options.style]
         for number, problem in enumerate(problems):

@@ -111,5 +111,5 @@ def _backward(model: Qwen3ForCausalLM, rows: Sequence[Row]) -> float:
         losses = cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
         part_loss = (losses * weights[:, 1:].flatten()).sum() / total
         part_loss.backward()  # type: ignore[no-untyped-call]
-        loss += float(part_loss)
+        loss += float(part_loss.detach())
     return loss

@@ -1,0 +1,94 @@
+"""What steers the toy plugin, plans with it, and runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distillbench.cli.session import Loaded, Session
+from distillbench.plan.stages import Plan
+from distillbench.run.runner import Runner, Summary
+
+
+@dataclass(frozen=True)
+class Control:
+    """The folder that steers and records the toys."""
+
+    folder: Path
+
+    def set(self, name: str, text: str = "") -> None:
+        """Writes a steering file."""
+        (self.folder / name).write_text(text)
+
+    def unset(self, name: str) -> None:
+        """Removes a steering file."""
+        (self.folder / name).unlink()
+
+    def log(self, what: str) -> list[str]:
+        """What the toys recorded, and forgets it."""
+        path = self.folder / f"{what}.log"
+        lines = path.read_text().splitlines() if path.exists() else []
+        path.unlink(missing_ok=True)
+        return lines
+
+
+@dataclass(frozen=True)
+class Toys:
+    """Makes plans of the toy matrix in this process, and runs them with real workers."""
+
+    session: Session
+    matrix: Callable[..., Path]
+
+    def load(
+        self, changes: dict[str, Any] | None = None, only: tuple[str, ...] = (), limit: int | None = None
+    ) -> Loaded:
+        """The matrix, changed, with the cells chosen."""
+        return self.session.load(self.matrix(changes), only, limit)
+
+    def plan(self, changes: dict[str, Any] | None = None, **choice: Any) -> Plan:
+        """Its plan, compared with the store."""
+        return self.load(changes, **choice).plan()
+
+    def run(
+        self,
+        changes: dict[str, Any] | None = None,
+        only: tuple[str, ...] = (),
+        limit: int | None = None,
+        listener: Any = None,
+    ) -> Summary:
+        """Runs its plan with worker processes."""
+        loaded = self.load(changes, only, limit)
+        runner = Runner(
+            loaded.make_plan,
+            self.session.store,
+            self.session.catalog.build(loaded.matrix.launcher),
+            listener or Silent(),
+            self.session.manager,
+            keep=loaded.matrix.keep,
+            task_roots=loaded.task_roots(),
+        )
+        return runner.run()
+
+
+class Silent:
+    """A listener that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, str]] = []
+
+    def planned(self, plan: Plan) -> None:
+        self.said.append(("planned", str(len(plan.stages))))
+
+    def started(self, stage: Any) -> None:
+        self.said.append(("started", stage.kind))
+
+    def progressed(self, stage: Any, done: int, total: int | None, note: str) -> None:
+        self.said.append(("progressed", stage.kind))
+
+    def ended(self, stage: Any, ending: str, why: str) -> None:
+        self.said.append((ending, stage.kind))
+
+    def waiting(self, stage: Any) -> None:
+        self.said.append(("waiting", stage.kind))

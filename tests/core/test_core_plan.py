@@ -1,0 +1,449 @@
+"""From cells to stages: what is shared, what enters which key, what has to run again and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from core_bench import Toys
+from core_factories import keys, kinds, stage, states
+
+from distillbench.errors import DistillbenchError, PluginError
+from distillbench.plan.build import build_plan
+from distillbench.plan.estimate import estimate
+from distillbench.plan.inspect import with_statuses
+from distillbench.plan.stages import KINDS, Finished, Plan, sampling_params, stage_key
+from distillbench.records import Choice
+
+TRAINED, BASE = "wise", "base-small"
+
+
+def changed_kinds(one: Plan, other: Plan, cell: str = TRAINED) -> set[str]:
+    """The kinds of the stages of a cell whose keys are not the same in two plans."""
+    return {kind for kind in KINDS if keys(one, kind, cell) != keys(other, kind, cell)}
+
+
+def test_the_stages_of_a_cell_and_of_its_baseline(bench: Toys) -> None:
+    plan = bench.plan()
+    assert kinds(plan, TRAINED) == ["student", "traces", "curate", "train", "sample", "grade", "sample", "grade"]
+    assert kinds(plan, BASE) == ["student", "sample", "grade"]
+    assert keys(plan, "student", BASE) == keys(plan, "student", TRAINED)
+    assert len(plan.stages) == 10
+
+
+def test_every_stage_comes_after_those_it_needs(bench: Toys) -> None:
+    plan = bench.plan(
+        {"matrix": {"seed": [0, 1], "teacher.n": [4, 6]}, "filters": {"sure": {"use": "toy-verdict-filter"}}}
+    )
+    seen: set[str] = set()
+    for key, one in plan.stages.items():
+        assert set(one.needs.values()) <= seen
+        assert all(plan.stages[need].kind == kind for kind, need in one.needs.items())
+        seen.add(key)
+    assert set().union(*plan.cell_stages.values()) == seen
+
+
+def test_two_cells_that_need_the_same_get_the_same_stage(bench: Toys) -> None:
+    plan = bench.plan({"matrix": {"seed": [0, 1], "trainer.rate": [0.1, 0.2]}})
+    assert len([name for name in plan.cell_stages if name != BASE]) == 4
+    assert {kind: len(keys(plan, kind)) for kind in KINDS} == {
+        "student": 1,
+        "traces": 1,
+        "verify": 0,
+        "curate": 1,
+        "train": 4,
+        "sample": 9,
+        "grade": 9,
+    }
+
+
+#: A change of the matrix and the kinds of stages of the trained cell, then of the baseline, that get another key.
+CHANGES: dict[str, tuple[dict[str, Any], str, str]] = {
+    "token budget": ({"evaluations": {"toy": {"max_tokens": 8}}}, "sample grade", "sample grade"),
+    "temperature": ({"evaluations": {"toy": {"temperature": 0.7}}}, "sample grade", "sample grade"),
+    "prefill": ({"evaluations": {"toy": {"prefill": "think"}}}, "sample grade", "sample grade"),
+    "repeats": ({"evaluations": {"toy": {"repeats": 2}}}, "sample grade", "sample grade"),
+    "limit": ({"evaluations": {"toy": {"limit": 3}}}, "sample grade", "sample grade"),
+    "subset without a limit": ({"evaluations": {"toy": {"subset": "shuffled"}}}, "", ""),
+    "until": ({"evaluations": {"toy": {"until": ["!"]}}}, "grade", "grade"),
+    "grader options": ({"evaluations": {"toy": {"grader_options": {"strict": False}}}}, "grade", "grade"),
+    "grader": ({"evaluations": {"toy": {"grader": "lm_eval"}}}, "grade", "grade"),
+    "name of an evaluation": ({"evaluations": {"toy": None, "other": {"benchmark": "toy"}}}, "", ""),
+    "trainer option": ({"trainers": {"fit": {"rate": 0.2}}}, "train sample grade", ""),
+    "checkpoints": ({"trainers": {"fit": {"steps": [1, 3]}}}, "train sample grade", ""),
+    "trainer option for memory": ({"trainers": {"fit": {"micro": 4}}}, "", ""),
+    "name of a trainer": ({"trainers": {"fit": None, "other": {"use": "toy-trainer"}}}, "", ""),
+    "seed": ({"matrix": {"seed": 1}}, "train sample grade", ""),
+    "engine option": ({"engines": {"talk": {"words": "so "}}}, "sample grade", "sample grade"),
+    "engine option for speed": ({"engines": {"talk": {"batch_size": 2}}}, "", ""),
+    "student option": (
+        {"students": {"small": {"seed": 1}}},
+        "student train sample grade",
+        "student sample grade",
+    ),
+    "student option for speed": ({"students": {"small": {"threads": 2}}}, "", ""),
+    "renderer option": (
+        {"renderers": {"plain": {"use": "toy-renderer", "system": "Hi. "}}, "matrix": {"renderer": "plain"}},
+        "train sample grade",
+        "sample grade",
+    ),
+    "teacher option": ({"teachers": {"wise": {"n": 6}}}, "traces curate train sample grade", ""),
+    "filter": ({"filters": {"short": {"use": "toy-filter"}}}, "curate train sample grade", ""),
+    "filter that reads verdicts": (
+        {"filters": {"sure": {"use": "toy-verdict-filter"}}},
+        "verify curate train sample grade",
+        "",
+    ),
+    "launcher": ({"launcher": {"use": "local", "cpus": 1}}, "", ""),
+    "name of the matrix": ({"name": "other"}, "", ""),
+    "keep": ({"keep": ["full"]}, "", ""),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_enters_which_key(bench: Toys, change: str) -> None:
+    changes, trained, base = CHANGES[change]
+    plan = bench.plan()
+    other = bench.plan(changes)
+    assert changed_kinds(plan, other) == set(trained.split())
+    assert changed_kinds(plan, other, BASE) == set(base.split())
+
+
+def test_an_evaluation_changes_nothing_of_another(bench: Toys) -> None:
+    both = {"evaluations": {"long": {"benchmark": "toy", "max_tokens": 99}}}
+    plan = bench.plan(both)
+    other = bench.plan({"evaluations": {"long": {"benchmark": "toy", "max_tokens": 98}}})
+    alone = bench.plan()
+    assert len(set(keys(plan, "sample")) & set(keys(other, "sample"))) == 3
+    assert set(keys(alone, "sample")) == set(keys(plan, "sample")) & set(keys(other, "sample"))
+    assert changed_kinds(plan, other) == {"sample", "grade"}
+
+
+FILTERED = {"filters": {"short": {"use": "toy-filter", "limit": 5}, "row": {"use": "toy-row-filter"}}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "affected"),
+    [
+        ({"filters": {"short": {"limit": 6}}}, "curate train sample grade"),
+        ({"matrix": {"filters": [["row", "short"]]}}, "curate train sample grade"),
+        ({"students": {"small": {"seed": 1}}}, "student curate train sample grade"),
+        (
+            {"renderers": {"plain": {"use": "toy-renderer", "system": "Hi"}}, "matrix": {"renderer": "plain"}},
+            "curate train sample grade",
+        ),
+    ],
+    ids=["option", "order", "student", "renderer"],
+)
+def test_what_enters_the_key_of_curated_traces(bench: Toys, changes: dict[str, Any], affected: str) -> None:
+    """A filter that measures rows as the student sees them depends on student and renderer; others do not."""
+    plan = bench.plan(FILTERED)
+    sections = {name: {**FILTERED.get(name, {}), **changes.get(name, {})} for name in {*FILTERED, *changes}}
+    if "filters" in changes:
+        sections["filters"] = {**FILTERED["filters"], "short": {"use": "toy-filter", **changes["filters"]["short"]}}
+    assert changed_kinds(plan, bench.plan(sections)) == set(affected.split())
+
+
+@pytest.mark.parametrize(
+    ("component", "attribute", "affected", "also_base"),
+    [
+        ("ToyTeacher", "version", "traces curate train sample grade", ""),
+        ("ToyStudent", "version", "student train sample grade", "student sample grade"),
+        ("ToyRenderer", "version", "train sample grade", "sample grade"),
+        ("ToyRenderer", "parser_version", "grade", "grade"),
+        ("ToyTrainer", "version", "train sample grade", ""),
+        ("ToyEngine", "version", "sample grade", "sample grade"),
+        ("ToyBenchmark", "version", "grade", "grade"),
+    ],
+)
+def test_a_component_that_means_something_else_now(
+    bench: Toys, monkeypatch: pytest.MonkeyPatch, component: str, attribute: str, affected: str, also_base: str
+) -> None:
+    import distillbench_toys
+
+    plan = bench.plan()
+    monkeypatch.setattr(getattr(distillbench_toys, component), attribute, 2)
+    other = bench.plan()
+    assert changed_kinds(plan, other) == set(affected.split())
+    assert changed_kinds(plan, other, BASE) == set(also_base.split())
+
+
+@pytest.mark.parametrize(("attribute", "value"), [("version", 2), ("packages", ("pyyaml",))])
+def test_a_grader_that_means_something_else_now_verifies_traces_again(
+    bench: Toys, monkeypatch: pytest.MonkeyPatch, attribute: str, value: Any
+) -> None:
+    """Otherwise `correct_only` would train on the verdicts of an older grader."""
+    import distillbench_toys
+
+    changes = {"filters": {"sure": {"use": "toy-verdict-filter"}}}
+    plan = bench.plan(changes)
+    monkeypatch.setattr(distillbench_toys.ToyBenchmark, attribute, value)
+    assert changed_kinds(plan, bench.plan(changes)) == {"verify", "curate", "train", "sample", "grade"}
+
+
+def test_a_teachers_file_enters_by_content_and_not_by_place(bench: Toys, tmp_path: Path) -> None:
+    for name, text in (("one", "same"), ("two", "same"), ("three", "other text")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "traces.txt").write_text(text)
+    one, two, three = (bench.plan({"teachers": {"wise": {"path": f"{n}/traces.txt"}}}) for n in ("one", "two", "three"))
+    assert changed_kinds(one, two) == set()
+    assert changed_kinds(one, three) == {"traces", "curate", "train", "sample", "grade"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "affected"),
+    [
+        ('"{{question}}"', '"Now: {{question}}"', "traces curate train sample grade"),
+        ("version: 1", "version: 2", "grade"),
+        ("metric: exact_match", "metric: bleu", "grade"),
+        ("max_gen_toks: 16", "max_gen_toks: 17", "sample grade"),
+    ],
+    ids=["prompt", "version", "metric", "budget"],
+)
+def test_a_change_of_the_task(
+    bench: Toys, toys: Path, tmp_path: Path, old: str, new: str, affected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = tmp_path / "tasks"
+    tasks.mkdir()
+    text = (
+        (toys / "toy_tasks" / "toy.yaml")
+        .read_text()
+        .replace("toy_problems", "problems")
+        .replace("task: toy", "task: mine")
+    )
+    (tasks / "problems.py").write_text((toys / "toy_tasks" / "toy_problems.py").read_text())
+    changes = {
+        "task_paths": ["tasks"],
+        "evaluations": {"toy": {"benchmark": "mine"}},
+        "teachers": {"wise": {"task": "mine"}},
+    }
+    (tasks / "mine.yaml").write_text(text)
+    plan = bench.plan(changes)
+    assert old in text
+    (tasks / "mine.yaml").write_text(text.replace(old, new))
+    assert changed_kinds(plan, bench.plan(changes)) == set(affected.split())
+
+
+def test_verdicts_are_made_only_where_a_filter_reads_them(bench: Toys) -> None:
+    plan = bench.plan(
+        {
+            "filters": {"sure": {"use": "toy-verdict-filter"}, "short": {"use": "toy-filter"}},
+            "matrix": {"filters": [["sure", "short"], ["short"]]},
+        }
+    )
+    verified = {name: keys(plan, "verify", name) for name in plan.cell_stages}
+    assert [bool(found) for found in verified.values()] == [True, False, False]
+    (with_verdicts, without) = (keys(plan, "curate", name)[0] for name in list(verified)[:2])
+    assert set(plan.stages[with_verdicts].needs) == {"verify"}
+    assert set(plan.stages[without].needs) == {"traces"}
+
+
+def test_verdicts_of_a_teacher_without_a_task_cannot_be_made(bench: Toys) -> None:
+    changes = {"filters": {"right": {"use": "correct_only"}}, "teachers": {"wise": {"task": None}}}
+    matrix = bench.matrix(changes)
+    matrix.write_text(matrix.read_text().replace("use: toy-teacher", "use: toy-teacher\n    task: null"))
+    with pytest.raises(PluginError) as caught:
+        bench.session.load(matrix).plan()
+    said = str(caught.value)
+    assert "cell 'wise'" in said and "a filter (right) reads verdicts" in said
+    assert "teacher 'wise', which names no task" in said and "leave the filter out" in said
+
+
+def test_a_teacher_whose_task_does_not_exist(bench: Toys) -> None:
+    with pytest.raises(DistillbenchError, match="no task is named 'toi'"):
+        bench.plan({"teachers": {"wise": {"task": "toi"}}})
+
+
+def test_a_student_that_is_there_already_is_not_built(bench: Toys) -> None:
+    plan = bench.plan({"students": {"small": {"use": "toy-hub-student"}}})
+    assert keys(plan, "student") == []
+    assert all("student" not in one.needs for one in plan.stages.values())
+    hub, built = (bench.plan({"students": {"small": {"use": f"toy-{name}student"}}}) for name in ("hub-", ""))
+    assert not set(keys(hub, "sample")) & set(keys(built, "sample"))
+
+
+def test_all_samples_of_a_base_model_are_one_session(bench: Toys) -> None:
+    plan = bench.plan({"matrix": {"seed": [0, 1]}, "evaluations": {"long": {"benchmark": "toy", "max_tokens": 99}}})
+    assert len(keys(plan, "sample")) == 10
+    assert len({plan.stages[key].session for key in keys(plan, "sample")}) == 1
+    two = bench.plan({"students": {"large": {"use": "toy-student", "seed": 5}}})
+    assert len({two.stages[key].session for key in keys(two, "sample")}) == 2
+    assert len({two.stages[key].session for key in keys(two, "train")}) == 2
+
+
+COUNTED = {"trainers": {"fit": {"steps": []}}}
+
+
+def test_a_cell_whose_checkpoints_depend_on_its_traces_stays_open(bench: Toys) -> None:
+    loaded = bench.load(COUNTED)
+    plan = loaded.make_plan()
+    assert plan.open_cells == {TRAINED}
+    assert kinds(plan, TRAINED) == ["student", "traces", "curate", "train"]
+    (curate,) = keys(plan, "curate")
+    kept: Callable[[str], int | None] = {curate: 6}.get
+    closed = build_plan("toys", loaded.cells, bench.session.catalog, loaded.tasks, kept)
+    assert not closed.open_cells
+    assert kinds(closed, TRAINED) == ["student", "traces", "curate", "train", *("sample", "grade") * 3]
+    assert keys(plan, "train") == keys(closed, "train")
+
+
+def test_a_plan_does_not_depend_on_the_order_of_the_file(bench: Toys) -> None:
+    plan = bench.plan({"evaluations": {"toy": {"max_tokens": 9, "repeats": 2}}})
+    other = bench.plan({"evaluations": {"toy": {"repeats": 2, "max_tokens": 9}}})
+    assert set(plan.stages) == set(other.stages)
+
+
+def test_a_role_must_be_a_choice() -> None:
+    choice = Choice("trainer", "one", "one", None, "{}")
+    assert stage_key("train", {"trainer": choice}, {}, {}) != stage_key("train", {"trainer": (choice,)}, {}, {})
+    with pytest.raises(TypeError, match="holds str"):
+        stage_key("train", {"trainer": "sft"}, {}, {})
+
+
+def test_the_key_holds_the_kind_the_parameters_and_the_needs() -> None:
+    base = ("sample", {}, {"step": 1}, {"train": "a"})
+    changes = [
+        ("grade", *base[1:]),
+        (*base[:2], {"step": 2}, base[3]),
+        (*base[:3], {"train": "b"}),
+        (*base[:3], {"traces": "a"}),
+    ]
+    assert len({stage_key(*one) for one in [base, *changes]}) == 5  # type: ignore[arg-type]
+
+
+def test_sampling_params_leave_out_names_graders_and_stop_strings(bench: Toys) -> None:
+    (evaluation,) = bench.load().cells[0].evaluations
+    same = replace(evaluation, name="other", until=("x",), grade_identity="g", n_docs=None, subset="shuffled")
+    assert sampling_params(same) == sampling_params(evaluation)
+    assert sampling_params(replace(evaluation, sample_identity="s")) != sampling_params(evaluation)
+
+
+class Known:
+    """What a store knows of the stages of a plan, made up."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.finished = {
+            key: Finished(f"digest of {key}", {need: f"digest of {need}" for need in one.needs.values()})
+            for key, one in plan.stages.items()
+        }
+
+    def look(self) -> Plan:
+        return with_statuses(self.plan, lambda one: self.finished.get(one.key))
+
+    def change(self, key: str, **changes: Any) -> None:
+        self.finished[key] = replace(self.finished[key], **changes)
+
+
+@pytest.fixture
+def known(bench: Toys) -> Known:
+    """The toy plan, all done."""
+    return Known(bench.load().make_plan())
+
+
+def test_nothing_is_done_in_an_empty_store(bench: Toys) -> None:
+    plan = bench.plan()
+    assert {status.state for status in plan.statuses.values()} == {"todo"}
+    assert {status.reason for status in plan.statuses.values()} == {"not run yet"}
+    assert plan.pending() == list(plan.stages.values())
+
+
+def test_everything_is_done(known: Known) -> None:
+    plan = known.look()
+    assert {status.state for status in plan.statuses.values()} == {"done"}
+    assert plan.pending() == []
+
+
+def test_an_input_that_changed_makes_its_reader_stale_and_those_after_it_wait(known: Known) -> None:
+    (curate,) = keys(known.plan, "curate")
+    known.change(curate, digest="another")
+    plan = known.look()
+    (train,) = keys(plan, "train")
+    assert plan.statuses[train].state == "stale"
+    assert plan.statuses[train].reason == "curate wise by no filter changed since"
+    assert states(plan)["sample"] == states(plan)["grade"] == {"waits", "done"}
+    assert all(plan.statuses[key].state == "done" for key in plan.cell_stages[BASE])
+
+
+def test_a_result_that_is_gone_makes_those_after_it_wait(known: Known) -> None:
+    (traces,) = keys(known.plan, "traces")
+    del known.finished[traces]
+    plan = known.look()
+    assert plan.statuses[traces].state == "todo"
+    (curate,) = keys(plan, "curate")
+    assert plan.statuses[curate].reason == "reused if traces wise comes out as before"
+    assert {plan.statuses[key].state for key in keys(plan, "train")} == {"waits"}
+
+
+def test_holes_are_to_be_filled_and_their_grades_wait(known: Known) -> None:
+    sample = keys(known.plan, "sample", BASE)[0]
+    known.change(sample, holes=3)
+    plan = known.look()
+    assert plan.statuses[sample].state == "holes"
+    assert plan.statuses[sample].reason == "3 samples failed and will be tried again"
+    assert plan.statuses[keys(plan, "grade", BASE)[0]].state == "waits"
+    assert len(plan.pending()) == 2
+
+
+def test_checkpoints_that_were_deleted_are_missed_only_when_something_needs_them(known: Known) -> None:
+    (train,) = keys(known.plan, "train")
+    known.change(train, freed=True)
+    assert known.look().pending() == []
+    first = keys(known.plan, "sample", TRAINED)[0]
+    del known.finished[first]
+    plan = known.look()
+    assert plan.statuses[train].state == "todo"
+    assert plan.statuses[train].reason.startswith(
+        "its checkpoints were deleted after evaluation, and wise@1 on toy needs"
+    )
+
+
+def test_what_was_sampled_before_a_training_that_runs_again_is_compared_with_it(known: Known) -> None:
+    """Training need not give the same weights again: samples of the old ones must not stand beside the new ones."""
+    (train,) = keys(known.plan, "train")
+    known.change(train, freed=True)
+    first, second = keys(known.plan, "sample", TRAINED)
+    del known.finished[first]
+    plan = known.look()
+    assert plan.statuses[second].state == "waits"
+    assert plan.statuses[second].reason == "reused if train wise comes out as before"
+    grade = next(key for key in keys(plan, "grade") if plan.stages[key].needs["sample"] == second)
+    assert plan.statuses[grade].state == "waits"
+    assert all(plan.statuses[key].state == "done" for key in plan.cell_stages[BASE])
+
+
+def test_the_estimate_counts_what_is_left(bench: Toys, known: Known) -> None:
+    left = estimate(bench.plan({"evaluations": {"toy": {"repeats": 2, "max_tokens": 10}}}), lambda kind: [])
+    assert left.stages == {"student": 1, "traces": 1, "curate": 1, "train": 1, "sample": 3, "grade": 3}
+    assert (left.samples, left.most_tokens) == (3 * 6 * 2, 3 * 6 * 2 * 10)
+    assert left.seconds is None
+    assert set(left.unknown_kinds) == set(left.stages)
+    del known.finished[keys(known.plan, "sample", BASE)[0]]
+    left = estimate(known.look(), {"sample": [1.0, 50.0, 3.0], "grade": []}.get)  # type: ignore[arg-type]
+    assert (left.stages, left.samples, left.most_tokens) == ({"sample": 1, "grade": 1}, 6, 96)
+    assert left.seconds == 3.0 and left.unknown_kinds == ("grade",)
+
+
+@pytest.mark.parametrize(("limit", "samples"), [(4, 12), (100, 18)])
+def test_the_estimate_knows_limits(bench: Toys, limit: int, samples: int) -> None:
+    assert estimate(bench.plan({"evaluations": {"toy": {"limit": limit}}}), lambda kind: []).samples == samples
+
+
+def test_the_estimate_says_when_a_task_does_not_tell_its_size(bench: Toys, known: Known) -> None:
+    key = keys(known.plan, "sample", BASE)[0]
+    evaluation = replace(known.plan.stages[key].extras["evaluation"], n_docs=None)
+    stages = {**known.plan.stages, key: replace(known.plan.stages[key], extras={"evaluation": evaluation})}
+    known.plan = replace(known.plan, stages=stages)
+    del known.finished[key]
+    left = estimate(known.look(), lambda kind: [1.0])
+    assert (left.samples, left.most_tokens) == (None, None)
+    assert estimate(replace(known.look(), stages={}), lambda kind: []).samples == 0
+
+
+def test_a_plan_of_nothing_has_no_estimate() -> None:
+    plan = with_statuses(Plan("m", (), {"k": stage("k")}, {}, {}, frozenset()), lambda one: Finished("d", {}))
+    left = estimate(plan, lambda kind: [1.0])
+    assert (left.stages, left.samples, left.seconds) == ({}, 0, None)

@@ -1,0 +1,90 @@
+"""The plugin of "Write a plugin in ten minutes" is installed as a package and used."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from docs_blocks import MATRIX, ROOT, blocks_of, write_page
+
+pytestmark = pytest.mark.xdist_group("docs-plugin")
+PAGE = ROOT / "docs" / "plugins.md"
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory) -> Path:
+    """A folder with the page's files, and the page's package installed beside them."""
+    pytest.importorskip("hatchling")
+    folder = tmp_path_factory.mktemp("lab")
+    write_page(PAGE, folder)
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps", "--no-index"]
+    subprocess.run([*install, "--target", str(folder / "site"), str(folder / "distillbench-lab")], check=True)
+    return folder
+
+
+def run(lab: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(lab / "site"), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    environment.pop("DISTILLBENCH_STORE", None)
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=lab, env=environment, capture_output=True, text=True, check=False)
+
+
+def bench(lab: Path, *arguments: str) -> str:
+    done = run(lab, "-m", "distillbench", *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_cheap_commands_of_the_page_run(lab):
+    lines = [arguments for block in blocks_of(PAGE) for arguments in block.commands()]
+    assert len(lines) >= 4
+    for arguments in lines:
+        if arguments[0] != "run":
+            bench(lab, *arguments)
+
+
+def test_the_components_are_there_with_their_options(lab):
+    found = {one["name"]: one for one in json.loads(bench(lab, "plugins", "--json")) if one["plugin"] == "lab"}
+    assert set(found) == {"hedging", "recorded"}
+    assert found["hedging"]["options"][0]["help"] == 'How often a trace may say "Wait".'
+    assert found["recorded"]["summary"] == "Traces that were recorded in a file."
+
+
+def test_blocking_the_plugin_leaves_its_components_out(lab):
+    assert "hedging" not in bench(lab, "-p", "no:lab", "plugins")
+
+
+def test_the_content_of_the_file_is_in_the_key_and_its_place_is_not(lab, tmp_path):
+    before = keys(lab, lab / MATRIX)
+    moved = tmp_path / MATRIX
+    moved.write_text((lab / MATRIX).read_text())
+    (tmp_path / "traces.jsonl").write_text((lab / "traces.jsonl").read_text())
+    assert keys(lab, moved) == before
+    (tmp_path / "traces.jsonl").write_text((lab / "traces.jsonl").read_text().splitlines(keepends=True)[0])
+    assert keys(lab, moved) != before
+
+
+def keys(lab: Path, matrix: Path) -> set[str]:
+    return {stage["key"] for stage in json.loads(bench(lab, "plan", str(matrix), "--json"))["stages"]}
+
+
+def test_the_test_of_the_page_passes(lab):
+    done = run(lab, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "distillbench-lab/test_lab.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_matrix_of_the_page_really_runs(lab):
+    text = (lab / MATRIX).read_text()
+    (lab / "small.yaml").write_text(text.replace("tiny-qwen3}", "tiny-qwen3, steps: 5}"))
+    found = json.loads(bench(lab, "-q", "run", "small.yaml", "--limit", "10", "--json"))
+    cells = {cell["name"]: cell for cell in found["cells"]}
+    assert cells["right"]["traces"] == {"kept": 3}
+    assert cells["right+sober"]["traces"] == {"kept": 2, "sober: hedges": 1}
+    assert {row["n"] for row in found["rows"]} == {10}
+    assert len(found["rows"]) == 2 * 2 + 1
