@@ -101,8 +101,13 @@ class Teacher(Component):
         """The task whose grader can verify its traces; None where there is none."""
         return None
 
-    def traces(self, context: Context) -> Iterator[Trace]:
-        """Yields traces in a fixed order; the runner journals them, and skips those it has after a kill."""
+    def traces(self, context: Context, start: int) -> Iterator[Trace]:
+        """Yields traces in a fixed order; each is stored as it comes.
+
+        Args:
+            context: What to work with.
+            start: How many traces an interrupted run has stored already: they are not made, and not paid for, again.
+        """
         raise NotImplementedError
 
 

@@ -89,11 +89,9 @@ def collect_traces(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
     teacher = bench.catalog.build(stage.roles["teacher"])
     context = bench.context(stage, progress)
     with Journal(context.work / "traces.jsonl") as journal:
-        journaled = len(journal.rows)
-        for number, trace in enumerate(teacher.traces(context)):
-            if number >= journaled:
-                journal.append(trace_row(trace))
-            progress(number + 1, None, "traces")
+        for trace in teacher.traces(context, start=len(journal.rows)):
+            journal.append(trace_row(trace))
+            progress(len(journal.rows), None, "traces")
         if not journal.rows:
             raise StageError(f"teacher {stage.label!r} gave no traces")
         write_rows(bench.store.work(stage) / TRACES, journal.rows)

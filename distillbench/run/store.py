@@ -27,6 +27,9 @@ from distillbench.plan.stages import KINDS, Finished, Stage
 STORE_FORMAT = 1
 MANIFEST = "manifest.json"
 SCRATCH = "scratch"
+#: In a scratch folder: the digests of the inputs that its content was made from.
+INPUTS = ".inputs.json"
+_MANIFEST_KEYS = ("digest", "inputs", "holes", "freed", "seconds", "facts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +112,14 @@ class Store:
         """
         path = self.folder_of(kind, key) / MANIFEST
         try:
-            return dict(json.loads(path.read_bytes()))
+            found = json.loads(path.read_bytes())
+            return {name: found[name] for name in _MANIFEST_KEYS} | found
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise StoreError(
-                f"{path} cannot be read: {error}\n    move its folder away to run the stage again"
+                f"{path} cannot be read: {type(error).__name__}: {error}\n"
+                f"    move its folder away to run the stage again"
             ) from error
 
     def digest(self, kind: str, key: str) -> str | None:
@@ -130,7 +135,8 @@ class Store:
     def history(self, kind: str, most: int = 50) -> list[float]:
         """How long the latest stages of a kind ran, in seconds."""
         manifests = sorted((self.root / "stages" / kind).glob(f"*/{MANIFEST}"), key=lambda path: path.stat().st_mtime)
-        return [float(json.loads(path.read_bytes())["seconds"]) for path in manifests[-most:]]
+        found = [self.manifest(kind, path.parent.name) for path in manifests[-most:]]
+        return [float(manifest["seconds"]) for manifest in found if manifest is not None]
 
     def is_locked(self, key: str) -> bool:
         """Whether a process is running the stage of this key right now."""
@@ -139,6 +145,14 @@ class Store:
                 return False
         except Timeout:
             return True
+
+    def begin(self, stage: Stage) -> None:
+        """Notes the inputs that a stage reads; what an interrupted run made from other inputs is thrown away."""
+        inputs = self._inputs(stage)
+        noted = self.scratch(stage) / INPUTS
+        if noted.exists() and json.loads(noted.read_bytes()) != inputs:
+            shutil.rmtree(self.work(stage))
+        write_json(self.scratch(stage) / INPUTS, inputs)
 
     def finish(self, stage: Stage, outcome: Outcome, seconds: float, about: Mapping[str, Any]) -> Finished:
         """Makes a work folder the stage's result, replacing an older one (which is kept under `superseded`).
@@ -150,8 +164,8 @@ class Store:
             about: Versions, host and the like; for people, not for keys.
         """
         work = self.work(stage)
-        shutil.rmtree(work / SCRATCH, ignore_errors=True)
-        inputs = {key: self.digest(kind, key) for kind, key in stage.needs.items()}
+        begun_with = work / SCRATCH / INPUTS
+        inputs = json.loads(begun_with.read_bytes()) if begun_with.exists() else self._inputs(stage)
         manifest = {
             "format": STORE_FORMAT,
             "key": stage.key,
@@ -179,7 +193,7 @@ class Store:
 
     def recover(self, stage: Stage) -> None:
         """Installs a work folder that was complete when its process was killed."""
-        work = self.work(stage)
+        work = self.root / "work" / stage.key
         if (work / MANIFEST).exists():
             self._install(stage, work)
 
@@ -209,18 +223,19 @@ class Store:
     def free(self, stage: Stage, names: Iterable[str]) -> int:
         """Deletes large files of a finished stage and notes it in its manifest; returns the bytes freed."""
         manifest = self.manifest(stage.kind, stage.key)
-        if manifest is None:
+        present = [path for name in names if (path := self.folder(stage) / name).exists()]
+        if manifest is None or not present:
             return 0
-        manifest["freed"] = True
+        manifest["freed"] = True  # first: a kill in between leaves files that are deleted later, not half a checkpoint
         write_json(self.folder(stage) / MANIFEST, manifest)
         freed = 0
-        for name in names:
-            path = self.folder(stage) / name
+        for path in present:
             freed += tree_bytes(path)
             shutil.rmtree(path)
         return freed
 
     def _install(self, stage: Stage, work: Path) -> None:
+        shutil.rmtree(work / SCRATCH, ignore_errors=True)  # only now: until the manifest is there a kill needs it
         final = self.folder(stage)
         final.parent.mkdir(parents=True, exist_ok=True)
         if final.exists():
@@ -229,6 +244,9 @@ class Store:
             final.rename(aside)
         work.rename(final)
         _sync(final.parent)
+
+    def _inputs(self, stage: Stage) -> dict[str, str | None]:
+        return {key: self.digest(kind, key) for kind, key in stage.needs.items()}
 
     def _made(self, *parts: str) -> Path:
         """A folder of the store, made when it is not there, with the store's format beside it."""
@@ -245,7 +263,10 @@ class Store:
         path = self.root / "store.json"
         if not path.exists():
             return
-        found = json.loads(path.read_bytes()).get("format")
+        try:
+            found = json.loads(path.read_bytes())["format"]
+        except (ValueError, TypeError, KeyError):
+            found = "a file that is damaged"
         if found != STORE_FORMAT:
             raise StoreError(
                 f"{path}: wanted store format {STORE_FORMAT}, got {found}\n    use another folder: --store DIR"
@@ -274,8 +295,11 @@ def tree_bytes(path: Path) -> int:
 
 
 def _sync_tree(folder: Path) -> None:
+    """Hands everything in a work folder but its scratch to the disk."""
+    scratch = folder / SCRATCH
     for path in (folder, *folder.rglob("*")):
-        _sync(path)
+        if path != scratch and not path.is_relative_to(scratch):
+            _sync(path)
 
 
 def _sync(path: Path) -> None:

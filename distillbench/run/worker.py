@@ -96,6 +96,7 @@ class _Worker:
         self._send("started", stage)
         begin = time.monotonic()
         try:
+            self.bench.store.begin(stage)
             outcome = self._step(stage)
             found = self.bench.store.finish(stage, outcome, time.monotonic() - begin, self.about)
         except DistillbenchError as error:

@@ -41,8 +41,9 @@ class JsonlTeacher(Teacher):
     def task(self):
         return self.options.task
 
-    def traces(self, context):
-        for number, line in enumerate(self.options.path.read_text(encoding="utf-8").splitlines()):
+    def traces(self, context, start):  # `start` rows are stored already, by a run that was interrupted
+        lines = self.options.path.read_text(encoding="utf-8").splitlines()
+        for number, line in enumerate(lines[start:], start):
             row = json.loads(line)
             question = (Message("user", row["question"]),)
             problem = Problem(f"row/{number}", "example", question, row["answer"], {"doc": row})

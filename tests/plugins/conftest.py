@@ -1,9 +1,14 @@
-"""Fixtures of the plugins' tests."""
+"""Fixtures of the plugins' tests; the tiny student is pretrained once, and trained once in each way."""
 
 from __future__ import annotations
 
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before anything reads it
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
 import pytest
-from plugin_helpers import Tiny, build_tiny
+from plugin_helpers import Run, Tiny, build_tiny, full_run, lora_run
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -18,3 +23,15 @@ def one_thread() -> None:
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """A tiny student after a short pretraining."""
     return build_tiny(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def lora(tiny: Tiny) -> Run:
+    """A short training of an adapter, with four checkpoints."""
+    return lora_run(tiny)
+
+
+@pytest.fixture(scope="session")
+def full(tiny: Tiny) -> Run:
+    """A short training of all weights."""
+    return full_run(tiny)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,14 +15,15 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from distillbench.protocols import Context
-from distillbench.records import Generation, Message, Problem, Prompt, Request, Sampling, Trace
+from distillbench.protocols import Context, TrainingJob
+from distillbench.records import Checkpoint, Generation, Message, Problem, Prompt, Request, Sampling, Trace
 from distillbench.tasks.identity import TaskIndex
 from distillbench.tasks.loader import LmEvalTasks
 from distillbench_plugins.engines.transformers import TransformersEngine, TransformersOptions
 from distillbench_plugins.renderers.qwen3 import Qwen3Options, Qwen3Renderer
 from distillbench_plugins.students.tiny_qwen3 import TinyQwen3, TinyQwen3Options
 from distillbench_plugins.teachers.synthetic import SyntheticOptions, SyntheticTeacher
+from distillbench_plugins.trainers.sft import SftOptions, SftTrainer
 
 ROOT = Path(__file__).parents[2]
 TASK_ROOT = ROOT / "tasks" / "distillbench_tasks"
@@ -66,7 +68,7 @@ def tasks() -> LmEvalTasks:
 def coins_traces(n: int, style: str = "concise") -> list[Trace]:
     """Traces of the synthetic teacher."""
     teacher = SyntheticTeacher(SyntheticOptions(style=style, n=n))  # type: ignore[arg-type]
-    return list(teacher.traces(Context(work=Path(), tasks=tasks())))
+    return list(teacher.traces(Context(work=Path(), tasks=tasks()), start=0))
 
 
 def problem(question: str = "How many?", gold: str = "5", problem_id: str = "made/0") -> Problem:
@@ -177,3 +179,52 @@ def real_qwen_tokenizer() -> Any:
         chat_template=(DATA / "templates" / "Qwen-Qwen3-0.6B.jinja").read_text(encoding="utf-8"),
         clean_up_tokenization_spaces=False,
     )
+
+
+def train(tiny: Tiny, traces: Sequence[Trace], output: Path, seed: int = 0, **options: Any) -> list[Checkpoint]:
+    """Trains the tiny student; TRL's own folder lies beside the output."""
+    output.mkdir(parents=True, exist_ok=True)
+    job = TrainingJob(tiny.student, tiny.built, tiny.renderer, traces, output)
+    context = Context(work=output.with_name(f"{output.name}-work"), seed=seed)
+    return list(SftTrainer(SftOptions(**options)).train(job, context))
+
+
+def metrics(output: Path) -> list[dict[str, Any]]:
+    """The rows of a run's metrics.jsonl."""
+    return [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training."""
+
+    traces: list[Trace]
+    options: dict[str, Any]
+    output: Path
+    checkpoints: list[Checkpoint]
+
+
+def _run(tiny: Tiny, name: str, traces: list[Trace], **options: Any) -> Run:
+    """Trains beside the tiny student, once a session."""
+    output = tiny.built.with_name(name)
+    with FileLock(f"{output}.lock"):
+        checkpoints = train(tiny, traces, output, **options)  # another worker's finished run is only loaded again
+    return Run(traces, options, output, checkpoints)
+
+
+@cache
+def lora_run(tiny: Tiny) -> Run:
+    """12 steps of an adapter on concise traces."""
+    return _run(
+        tiny, "lora-run", coins_traces(120), lora_rank=8, learning_rate=5e-3, batch_size=16, max_steps=12,
+        checkpoint_every=4, max_length=256, holdout=0.1,
+    )  # fmt: skip
+
+
+@cache
+def full_run(tiny: Tiny) -> Run:
+    """20 steps of all weights on verbose traces: long outputs, some of them cut by a budget of 96 tokens."""
+    return _run(
+        tiny, "full-run", coins_traces(240, "verbose"), method="full", learning_rate=3e-3, batch_size=16, max_steps=20,
+        checkpoint_every=20, max_length=400, holdout=0.1,
+    )  # fmt: skip

@@ -54,7 +54,7 @@ def test_styles_solve_the_same_problems_at_different_length(tiny: Tiny) -> None:
 
 
 def make(context: Context, **options: object) -> list[object]:
-    return list(SyntheticTeacher(SyntheticOptions(**options)).traces(context))  # type: ignore[arg-type]
+    return list(SyntheticTeacher(SyntheticOptions(**options)).traces(context, start=0))  # type: ignore[arg-type]
 
 
 def test_more_problems_than_there_are_is_a_clear_error() -> None:

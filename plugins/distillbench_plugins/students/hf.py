@@ -65,7 +65,7 @@ class HfStudent(Student):
         tokenizer = self._loaded(AutoTokenizer.from_pretrained, self._source(), revision=self.options.revision)
         if not tokenizer.encode("a", add_special_tokens=False):  # transformers 5 makes an empty one and says nothing
             raise StageError(f"student {self.options.model!r} has no tokenizer: its vocabulary is empty")
-        return tokenizer  # type: ignore[no-any-return]
+        return tokenizer
 
     def load_model(self, built: Path | None, device: str, weights: Path | None = None) -> Any:
         """The model in its dtype; remote code is never run.

@@ -43,8 +43,8 @@ class SyntheticTeacher(Teacher):
         """The task whose problems it solves."""
         return str(self.options.task)
 
-    def traces(self, context: Context) -> Iterator[Trace]:
-        """One trace for each of the first `n` training problems."""
+    def traces(self, context: Context, start: int) -> Iterator[Trace]:
+        """One trace for each of the first `n` training problems, from number `start` on."""
         if context.tasks is None:
             raise ValueError("the synthetic teacher needs `tasks` in its context")
         problems = context.tasks.problems(self.options.task, "train", self.options.n)
@@ -59,7 +59,7 @@ class SyntheticTeacher(Teacher):
                 f"{', '.join(sorted(_NEEDS))}, and have {', '.join(sorted(has))}"
             )
         write = WRITERS[self.options.style]
-        for number, problem in enumerate(problems):
+        for number, problem in enumerate(problems[start:], start):
             yield Trace(
                 problem=problem,
                 reasoning=write(problem.metadata["doc"]),

@@ -79,8 +79,9 @@ class ToyTeacher(Teacher):
     def task(self):
         return self.options.task
 
-    def traces(self, context):
-        for number, problem in enumerate(context.tasks.problems("toy", "train", self.options.n)):
+    def traces(self, context, start):
+        problems = context.tasks.problems("toy", "train", self.options.n)
+        for number, problem in enumerate(problems[start:], start):
             steer("teacher")
             record("teacher", problem.problem_id)
             answer = "=0" if number < self.options.wrong else f"={problem.gold}"

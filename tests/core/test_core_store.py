@@ -1,0 +1,397 @@
+"""The store: results appear whole or not at all, whatever interrupts; the journal and the tables."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from core_factories import stage, trace, tree
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distillbench.errors import StoreError
+from distillbench.plan.stages import Stage
+from distillbench.records import Message, Problem, Trace
+from distillbench.run.journal import Journal
+from distillbench.run.store import Outcome, Store, tree_bytes, write_json
+from distillbench.run.tables import SCHEMAS, problem_of, problem_row, read_rows, trace_of, trace_row, write_rows
+
+ONE = stage("1" * 32, "traces")
+TWO = stage("2" * 32, "curate", {"traces": ONE.key})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def make(store: Store, one: Stage, content: str = "content", holes: int = 0, **facts: Any) -> None:
+    """Finishes a stage with one output."""
+    (store.work(one) / "out.txt").write_text(content)
+    (store.scratch(one) / "journal").write_text("half-way")
+    store.finish(one, Outcome(("out.txt",), facts, holes), 1.5, {"host": "here"})
+
+
+def test_looking_at_a_store_makes_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path / "deep" / "store")
+    assert store.lookup(ONE) is None and store.digest("traces", ONE.key) is None and store.facts("traces", "x") is None
+    assert store.history("train") == []
+    assert store.overview()["finished"] == {}
+    assert not (tmp_path / "deep").exists()
+
+
+def test_a_finished_stage(store: Store) -> None:
+    make(store, ONE, kept=3)
+    found = store.lookup(ONE)
+    assert found is not None
+    assert (found.holes, found.freed, found.seconds, dict(found.facts), dict(found.inputs)) == (
+        0,
+        False,
+        1.5,
+        {"kept": 3},
+        {},
+    )
+    assert sorted(path.name for path in store.folder(ONE).iterdir()) == ["manifest.json", "out.txt"]
+    assert not (store.root / "work" / ONE.key).exists()
+    manifest = json.loads((store.folder(ONE) / "manifest.json").read_text())
+    assert (manifest["key"], manifest["kind"], manifest["label"]) == (ONE.key, "traces", ONE.label)
+    assert manifest["about"] == {"host": "here"} and manifest["outputs"] == ["out.txt"]
+    assert store.folder(ONE) == store.folder_of("traces", ONE.key)
+
+
+def test_a_digest_is_of_the_outputs_and_nothing_else(tmp_path: Path) -> None:
+    digests = []
+    for name, content, more in (("a", "x", ""), ("b", "x", "log"), ("c", "y", "")):
+        store = Store(tmp_path / name)
+        (store.work(ONE) / "unlisted.log").write_text(more)
+        make(store, ONE, content)
+        digests.append(store.digest("traces", ONE.key))
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_the_inputs_a_stage_read_are_recorded(store: Store) -> None:
+    make(store, ONE)
+    make(store, TWO)
+    first = store.lookup(TWO)
+    assert first is not None and first.inputs == {ONE.key: store.digest("traces", ONE.key)}
+    make(store, ONE, "changed")
+    assert store.lookup(TWO) == first
+    assert first.inputs != {ONE.key: store.digest("traces", ONE.key)}
+
+
+def test_a_result_that_is_replaced_is_kept(store: Store) -> None:
+    make(store, ONE, "first")
+    make(store, ONE, "second")
+    assert (store.folder(ONE) / "out.txt").read_text() == "second"
+    (kept,) = (store.root / "superseded" / "traces").iterdir()
+    assert (kept / "out.txt").read_text() == "first" and (kept / "manifest.json").exists()
+    assert store.overview()["superseded_bytes"] == tree_bytes(store.root / "superseded") > 0
+
+
+class Killed(BaseException):
+    """The process is gone: nothing after it runs."""
+
+
+@pytest.fixture
+def kill_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
+    """Kills before the n-th operation that changes the file system durably."""
+    names = [(os, "fsync"), (Path, "rename"), (Path, "replace")]
+    real = [getattr(owner, name) for owner, name in names]
+
+    def arm(number: int) -> None:
+        count = 0
+
+        def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*arguments: Any) -> Any:
+                nonlocal count
+                count += 1
+                if count == number:
+                    raise Killed
+                return function(*arguments)
+
+            return call
+
+        for (owner, name), function in zip(names, real, strict=True):
+            monkeypatch.setattr(owner, name, guarded(function))
+
+    yield arm
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_kill_at_any_moment_leaves_a_whole_result_or_none(
+    tmp_path: Path, older: bool, kill_at: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After `recover` there is the old result or the new one, and the old one is never lost before the new one is there."""
+    outcomes = []
+    for number in range(1, 40):
+        store = Store(tmp_path / f"store-{older}-{number}")
+        if older:
+            make(store, ONE, "old")
+        (store.work(ONE) / "out.txt").write_text("new")
+        kill_at(number)
+        try:
+            store.finish(ONE, Outcome(("out.txt",), {}), 1.0, {})
+            finished = True
+        except Killed:
+            finished = False
+        monkeypatch.undo()
+        again = Store(store.root)
+        again.recover(ONE)
+        found = again.lookup(ONE)
+        content = (again.folder(ONE) / "out.txt").read_text() if found else None
+        assert content in (("old", "new") if older else (None, "new"))
+        kept = list((store.root / "superseded").rglob("out.txt"))
+        assert ("old" in [content, *(path.read_text() for path in kept)]) == older
+        outcomes.append(content)
+        if finished:
+            assert content == "new"
+            break
+        if content == "new":  # installed by recover: nothing is left over
+            assert not (store.root / "work" / ONE.key).exists()
+    else:
+        pytest.fail("finish does more than 38 durable operations")
+    assert len(set(outcomes)) == 2, "kills before and after the moment from which the result counts"
+    assert outcomes == sorted(outcomes, key=lambda content: content == "new"), "once it counts it stays"
+
+
+def test_recovering_nothing_leaves_nothing(store: Store) -> None:
+    """`status` would show a stage as interrupted that never began."""
+    make(store, ONE)
+    store.recover(ONE)
+    store.recover(TWO)
+    assert store.overview()["unfinished"] == []
+
+
+def test_a_half_written_work_folder_is_not_a_result(store: Store) -> None:
+    (store.work(ONE) / "out.txt").write_text("half")
+    store.recover(ONE)
+    assert store.lookup(ONE) is None
+    (unfinished,) = store.overview()["unfinished"]
+    assert unfinished == {"key": ONE.key, "state": "interrupted", "bytes": 4}
+
+
+def test_large_files_are_freed_and_the_rest_stays(store: Store) -> None:
+    work = store.work(ONE)
+    for step in (1, 2):
+        (work / f"step-{step}").mkdir()
+        (work / f"step-{step}" / "model.safetensors").write_bytes(b"x" * 1000)
+    make(store, ONE, kept=1)
+    digest = store.digest("traces", ONE.key)
+    assert store.free(ONE, ["step-1"]) == 1000
+    found = store.lookup(ONE)
+    assert found is not None and found.freed and found.digest == digest and found.facts == {"kept": 1}
+    assert sorted(path.name for path in store.folder(ONE).iterdir()) == ["manifest.json", "out.txt", "step-2"]
+
+
+def test_freeing_can_be_interrupted_and_done_again(store: Store) -> None:
+    (store.work(ONE) / "step-1").mkdir()
+    make(store, ONE)
+    store.free(ONE, ["step-1"])
+    assert store.free(ONE, ["step-1"]) == 0
+    assert store.free(TWO, ["step-1"]) == 0
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": 1}', "\x00"])
+def test_a_manifest_that_is_damaged_says_what_to_do(store: Store, text: str) -> None:
+    make(store, ONE)
+    (store.folder(ONE) / "manifest.json").write_text(text)
+    with pytest.raises(StoreError, match=r"manifest\.json cannot be read(.|\n)*move its folder away"):
+        store.lookup(ONE)
+    with pytest.raises(StoreError, match=r"manifest\.json cannot be read"):
+        store.history("traces")
+
+
+@pytest.mark.parametrize("text", ['{"format": 999}', "", "{", "[]", '"x"'])
+def test_a_store_of_another_format_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "store.json").write_text(text)
+    with pytest.raises(StoreError, match=r"store\.json(.|\n)*--store DIR"):
+        Store(tmp_path)
+
+
+def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreError, match=r"the store .*file/store cannot be"):
+        Store(tmp_path / "file" / "store").work(ONE)
+
+
+def test_the_format_is_written_once_something_is(store: Store) -> None:
+    store.work(ONE)
+    assert json.loads((store.root / "store.json").read_text()) == {"format": 1}
+    assert Store(store.root).lookup(ONE) is None
+
+
+def test_locks(store: Store) -> None:
+    assert not store.is_locked(ONE.key)
+    with store.lock(ONE.key):
+        assert store.is_locked(ONE.key) and not store.is_locked(TWO.key)
+        store.work(ONE)
+        assert store.overview()["unfinished"][0]["state"] == "running"
+    assert not store.is_locked(ONE.key)
+
+
+def test_history_is_of_the_latest_stages_of_a_kind(store: Store) -> None:
+    for number in range(5):
+        one = stage(str(number) * 32, "train")
+        (store.work(one) / "o").write_text("x")
+        store.finish(one, Outcome(("o",), {}), float(number), {})
+        manifest = store.folder(one) / "manifest.json"
+        os.utime(manifest, (1000 + number, 1000 + number))
+    assert store.history("train") == [0, 1, 2, 3, 4]
+    assert store.history("train", most=2) == [3, 4]
+    assert store.history("grade") == []
+
+
+def test_the_overview_counts_by_kind(store: Store) -> None:
+    make(store, ONE)
+    make(store, TWO)
+    store.reports("m").joinpath("report.md").write_text("# report")
+    found = store.overview()
+    assert {kind: about["stages"] for kind, about in found["finished"].items()} == {"traces": 1, "curate": 1}
+    assert found["finished"]["traces"]["bytes"] == tree_bytes(store.folder(ONE))
+    assert found["reports"] == [str(store.root / "reports" / "m" / "report.md")]
+
+
+def test_json_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"b": 1, "a": Path("x")})
+    assert json.loads(path.read_text()) == {"a": "x", "b": 1}
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(Killed()))
+    with pytest.raises(Killed):
+        write_json(path, {"b": 2})
+    assert json.loads(path.read_text())["b"] == 1
+
+
+# ---------------------------------------------------------------- work left by a run with other inputs
+
+
+def test_what_an_interrupted_run_left_counts_only_while_its_inputs_are_the_same(store: Store) -> None:
+    make(store, ONE, "first")
+    store.begin(TWO)
+    (store.scratch(TWO) / "journal").write_text("rows of the first")
+    store.begin(TWO)
+    assert (store.scratch(TWO) / "journal").read_text() == "rows of the first"
+    make(store, ONE, "second")
+    store.begin(TWO)
+    assert not (store.scratch(TWO) / "journal").exists()
+    assert "inputs.json" not in tree(store.work(TWO)) or tree(store.work(TWO)).keys() <= {"scratch/inputs.json"}
+
+
+def test_a_stage_without_inputs_goes_on_where_it_was(store: Store) -> None:
+    store.begin(ONE)
+    (store.scratch(ONE) / "journal").write_text("rows")
+    store.begin(ONE)
+    assert (store.scratch(ONE) / "journal").read_text() == "rows"
+
+
+# ---------------------------------------------------------------- journal
+
+
+def test_a_journal_keeps_what_was_appended(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    with Journal(path) as journal:
+        assert journal.rows == []
+        journal.append({"a": "ü\n\u2028", "n": 1})
+        assert Journal(path).rows == [{"a": "ü\n\u2028", "n": 1}], "another process sees it before it is closed"
+    with Journal(path) as journal:
+        journal.append({"a": 2})
+        assert journal.rows == [{"a": "ü\n\u2028", "n": 1}, {"a": 2}]
+    assert len(Journal(path).rows) == 2
+
+
+ROWS = st.lists(
+    st.dictionaries(st.text(max_size=3), st.integers() | st.text(max_size=8) | st.none(), max_size=3), max_size=5
+)
+
+
+@given(rows=ROWS, cut=st.integers(0, 400))
+def test_a_journal_cut_anywhere_keeps_every_whole_row_and_can_go_on(
+    tmp_path_factory: Any, rows: list[Any], cut: int
+) -> None:
+    path = tmp_path_factory.mktemp("journal") / "j.jsonl"
+    with Journal(path) as journal:
+        for row in rows:
+            journal.append(row)
+    content = path.read_bytes()[:cut]
+    path.write_bytes(content)
+    whole = content.count(b"\n")
+    with Journal(path) as journal:
+        assert journal.rows == rows[:whole]
+        journal.append({"more": 1})
+    assert Journal(path).rows == [*rows[:whole], {"more": 1}]
+
+
+# ---------------------------------------------------------------- tables
+
+
+TEXT = st.text(max_size=12).filter(lambda text: text.isascii() or text.encode("utf-8", "ignore").decode() == text)
+PROBLEMS = st.builds(
+    lambda number, texts, gold, doc: Problem(
+        f"t/{number}", "t", tuple(Message("user", text) for text in texts), gold, {"doc": doc}
+    ),
+    st.integers(0, 99),
+    st.lists(TEXT, min_size=1, max_size=3),
+    TEXT,
+    st.dictionaries(TEXT, st.integers(-9, 9) | TEXT | st.lists(st.integers(0, 9), max_size=3), max_size=3),
+)
+TRACES = st.builds(
+    Trace,
+    PROBLEMS,
+    st.none() | TEXT,
+    TEXT,
+    st.sampled_from(["stop", "length"]),
+    st.none() | st.integers(0, 2**40),
+    TEXT,
+    TEXT,
+    st.none() | st.booleans(),
+)
+
+
+@given(st.lists(TRACES, max_size=5))
+def test_traces_come_back_as_they_were(tmp_path_factory: Any, traces: list[Trace]) -> None:
+    path = tmp_path_factory.mktemp("tables") / "traces.parquet"
+    write_rows(path, map(trace_row, traces))
+    assert [trace_of(row) for row in read_rows(path)] == traces
+
+
+@given(PROBLEMS)
+def test_problems_come_back_as_they_were(problem: Problem) -> None:
+    assert problem_of(problem_row(problem)) == problem
+
+
+def test_equal_rows_give_equal_bytes(tmp_path: Path) -> None:
+    rows = [trace_row(trace(number)) for number in range(20)]
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        write_rows(tmp_path / folder / "kept.parquet", iter(rows))
+    assert (tmp_path / "one" / "kept.parquet").read_bytes() == (tmp_path / "two" / "kept.parquet").read_bytes()
+
+
+def test_a_table_without_rows_has_its_columns(tmp_path: Path) -> None:
+    for name, columns in SCHEMAS.items():
+        write_rows(tmp_path / name, [])
+        assert read_rows(tmp_path / name) == []
+        assert read_rows(tmp_path / name, list(columns)[:1]) == []
+
+
+def test_token_ids_and_chosen_columns(tmp_path: Path) -> None:
+    row = dict.fromkeys(SCHEMAS["samples.parquet"]) | {
+        "sample_id": "t/0#0",
+        "token_ids": [1, 151_668, 0],
+        "seed": 2**47,
+    }
+    write_rows(tmp_path / "samples.parquet", [row])
+    assert read_rows(tmp_path / "samples.parquet", ("sample_id", "token_ids")) == [
+        {"sample_id": "t/0#0", "token_ids": [1, 151_668, 0]}
+    ]
+    assert read_rows(tmp_path / "samples.parquet") == [row]
+
+
+def test_a_row_of_another_type_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="n_tokens|int|convert"):
+        write_rows(tmp_path / "traces.parquet", [trace_row(replace(trace(), n_tokens="many"))])  # type: ignore[arg-type]
