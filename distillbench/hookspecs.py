@@ -1,4 +1,4 @@
-"""The hooks a plugin may implement, with `from distillbench import hookimpl`. Declarations return values.
+"""The hooks a plugin may implement, with `from distillbench.hookspecs import hookimpl`. Declarations return values.
 
 A plugin is a module or object registered under the entry-point group `distillbench`. No hook has side effects at
 import, and none imports torch.
@@ -82,7 +82,7 @@ def distillbench_modify_cells(cells: list[Cell]) -> None:
 
 @hookspec
 def distillbench_plan_ready(plan: Plan) -> None:
-    """Called once the plan is made, before anything runs."""
+    """Called when a plan is made, before it runs; again when curated traces have made it larger."""
 
 
 @hookspec
@@ -92,7 +92,7 @@ def distillbench_stage_started(stage: Stage) -> None:
 
 @hookspec
 def distillbench_stage_finished(stage: Stage, outcome: str) -> None:
-    """Called when a stage ends; `outcome` is `done`, `holes`, `failed` or `blocked`."""
+    """Called when a stage ends; `outcome` is `done`, `reused`, `holes`, `failed` or `blocked`."""
 
 
 @hookspec

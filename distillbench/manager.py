@@ -72,19 +72,29 @@ def make_manager(block: Iterable[str] = (), builtins: Iterable[str] = BUILTIN_MO
         builtins: The module names of the built-in plugins.
 
     Raises:
-        PluginError: A plugin cannot be imported, or a hook of it is not what `hookspecs` says.
+        PluginError: A plugin cannot be imported, a hook of it is not what `hookspecs` says, or a name to block is
+            that of no plugin.
     """
     manager = DistillbenchManager()
-    for name in {*block, *filter(None, os.environ.get(BLOCK_VARIABLE, "").split(","))}:
-        manager.set_blocked(name.strip())
-    for module_name in builtins:
-        if not manager.is_blocked(short_name(module_name)):
-            register(manager, importlib.import_module(module_name), short_name(module_name))
-    for entry_point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+    modules = {short_name(module_name): module_name for module_name in builtins}
+    entry_points = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
+    known = [*modules, *(entry_point.name for entry_point in entry_points)]
+    for name in sorted({*block, *_blocked_by_environment()}):
+        if name not in known:
+            raise PluginError(f"no plugin is named {name!r}, so it cannot be blocked; {nearest(name, known)}")
+        manager.set_blocked(name)
+    for name, module_name in modules.items():
+        if not manager.is_blocked(name):
+            register(manager, importlib.import_module(module_name), name)
+    for entry_point in entry_points:
         if not manager.is_blocked(entry_point.name):
             register(manager, _load(entry_point), entry_point.name)
     _refuse_unknown_hooks(manager)
     return manager
+
+
+def _blocked_by_environment() -> list[str]:
+    return [name.strip() for name in os.environ.get(BLOCK_VARIABLE, "").split(",") if name.strip()]
 
 
 def short_name(module_name: str) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from distillbench.records import Cell
 
 
-@click.command()
+@click.command(short_help="Find mistakes before anything runs.")
 @MATRIX
 @JSON
 @click.pass_context

@@ -11,7 +11,7 @@ from distillbench.errors import DistillbenchError
 from distillbench.hookspecs import hookimpl
 
 
-@click.command()
+@click.command(short_help="Write a first matrix.")
 @click.argument("path", type=click.Path(path_type=Path, dir_okay=False), default=Path("matrix.yaml"))
 def init(path: Path) -> None:
     """Write a small matrix to PATH (default: matrix.yaml) that runs as it is and is meant to be changed."""

@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def invoke(arguments: list[str]) -> int:
     """Runs one command line; returns its exit code."""
     try:
+        arguments = hoist(arguments)
         group = make_group(tuple(_blocked(arguments)))
         result = group.main(arguments, prog_name="distillbench", standalone_mode=False)
         return result if isinstance(result, int) else 0
@@ -89,10 +90,28 @@ def make_group(blocked: tuple[str, ...] = ()) -> click.Group:
     return distillbench
 
 
+def hoist(arguments: Sequence[str]) -> list[str]:
+    """Moves the options that every command has to the front, so that they may also stand after the command."""
+    front, rest = [], []
+    words = iter(arguments)
+    for word in words:
+        if word == "--":
+            rest += [word, *words]
+        elif word in ("-p", "--store"):
+            front += [word, *itertools.islice(words, 1)]
+        elif word.startswith(("-pno:", "--store=")) or word in ("-q", "--quiet", "--verbose") or set(word) == set("-v"):
+            front.append(word)
+        else:
+            rest.append(word)
+    return front + rest
+
+
 def _blocked(arguments: Sequence[str]) -> list[str]:
     """The plugins that `-p no:NAME` leaves out; read before click does, because plugins bring commands."""
     names = []
-    for option, value in itertools.pairwise(arguments):
+    for option, value in itertools.pairwise([*arguments, ""]):
+        if option.startswith("-pno:"):
+            names.append(option.removeprefix("-pno:"))
         if option != "-p":
             continue
         if not value.startswith("no:"):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _MOST_ROWS = 40
 
 
-@click.command()
+@click.command(short_help="What would run, what is done, how much is left.")
 @MATRIX
 @ONLY
 @LIMIT

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 from typing import Any
 
 import click
@@ -12,10 +13,11 @@ from distillbench.catalog import Catalog
 from distillbench.cli.session import JSON, Session, print_json
 from distillbench.errors import DistillbenchError, nearest
 from distillbench.hookspecs import hookimpl
+from distillbench.options import fields_of
 from distillbench.protocols import COMPONENT_KINDS, Component
 
 
-@click.command()
+@click.command(short_help="Installed components and their options.")
 @click.argument("name", required=False)
 @JSON
 @click.pass_context
@@ -55,15 +57,16 @@ def describe(catalog: Catalog, kind: str, name: str) -> dict[str, Any]:
 
 def _options(component: type[Component]) -> list[dict[str, Any]]:
     help_texts = _attribute_texts(component.Options)
+    described = fields_of(component.Options)
     rows = []
     for entry in dataclasses.fields(component.Options):
         required = entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
         rows.append(
             {
                 "name": entry.name,
-                "type": str(component.Options.__annotations__.get(entry.name, entry.type)),
+                "type": described[entry.name].wanted,
                 "required": required,
-                "default": None if required else repr(entry.default),
+                "default": None if required else described[entry.name].default,
                 "help": help_texts.get(entry.name, ""),
             }
         )
@@ -93,7 +96,7 @@ def _print_component(component: dict[str, Any], with_options: bool) -> None:
         click.echo(f"    {line}".rstrip())
     click.echo("    options:" if component["options"] else "    no options")
     for option in component["options"]:
-        default = "required" if option["required"] else f"default {option['default']}"
+        default = "required" if option["required"] else f"default {json.dumps(option['default'], default=str)}"
         click.echo(f"      {option['name']} ({option['type']}, {default})")
         if option["help"]:
             click.echo(f"          {option['help']}")

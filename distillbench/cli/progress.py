@@ -50,6 +50,7 @@ class ProgressListener:
         self._begun: dict[str, float] = {}
         self._said: dict[str, float] = {}
         self._left = 0
+        self._blocked = 0
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -57,6 +58,8 @@ class ProgressListener:
 
     def __exit__(self, *unused: Any) -> None:
         self._bars.stop()
+        if self._blocked:
+            self._say(f"BLOCKED: {self._blocked} stages that need what failed (-v names them)")
 
     def planned(self, plan: Plan) -> None:
         """Says how much there is to do."""
@@ -87,8 +90,10 @@ class ProgressListener:
         if stage.key in self._running:
             self._bars.remove_task(self._running.pop(stage.key))
         self._left -= 1
-        if ending in (FAILED, BLOCKED):
+        if ending == FAILED or (ending == BLOCKED and self.verbosity > 0):
             self._say(f"{ending.upper()}: {_name(stage)}\n    {why}")
+        elif ending == BLOCKED:
+            self._blocked += 1
         elif (ending != REUSED and self.verbosity >= 0) or self.verbosity > 0:
             seconds = time.monotonic() - self._begun[stage.key] if stage.key in self._begun else 0.0
             holes = f", {why}" if ending == HOLES else ""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from distillbench.report.results import Results
 
 
-@click.command()
+@click.command(short_help="Tables and files of what is finished.")
 @MATRIX
 @ONLY
 @LIMIT

@@ -11,7 +11,7 @@ from distillbench.cli.session import FAST, JSON, LIMIT, MATRIX, ONLY, Session, p
 from distillbench.hookspecs import hookimpl
 
 
-@click.command()
+@click.command(short_help="Train every cell, evaluate every checkpoint, report.")
 @MATRIX
 @ONLY
 @LIMIT
@@ -62,6 +62,7 @@ def _run(session: Session, loaded: Any) -> Any:
     from distillbench.cli.progress import ProgressListener
     from distillbench.run.runner import Runner
 
+    session.store.prepare()
     with ProgressListener(Console(stderr=True), session.verbosity) as listener:
         runner = Runner(
             loaded.make_plan,

@@ -15,7 +15,7 @@ from distillbench.hookspecs import hookimpl
 from distillbench.records import Cell, Choice, Evaluation
 
 
-@click.command()
+@click.command(short_help="Every resolved option of a cell.")
 @MATRIX
 @click.argument("cell", required=False)
 @JSON

@@ -8,7 +8,7 @@ from distillbench.cli.session import JSON, Session, print_json
 from distillbench.hookspecs import hookimpl
 
 
-@click.command()
+@click.command(short_help="What the store holds and what is running.")
 @JSON
 @click.pass_context
 def status(context: click.Context, as_json: bool) -> None:

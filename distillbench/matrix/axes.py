@@ -305,6 +305,10 @@ class _Reader:
                 implied[axis] = list(entries[axis])
                 axes.places[axis] = [(SECTIONS[axis], label) for label in entries[axis]]
                 self.check_some(axis, implied[axis])
+        for axis in ("renderer", "engine"):
+            if axis not in written:
+                implied[axis] = list(entries[axis])
+                axes.places[axis] = [(SECTIONS[axis], label) for label in entries[axis]]
         implied = {axis: labels for axis, labels in implied.items() if labels}
         if axes.include and not axes.values:
             axes.fallback.update(implied)
@@ -312,7 +316,7 @@ class _Reader:
             axes.values = {**implied, **axes.values}
         chain = list(entries["filter"])
         for axis, value in (("filters", chain), ("engine", "transformers"), ("seed", 0)):
-            if axis not in axes.values:
+            if axis not in axes.values and axis not in axes.fallback:
                 axes.fallback[axis] = [value]
                 axes.places[axis] = [("filters" if axis == "filters" else "matrix",)]
 

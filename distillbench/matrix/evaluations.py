@@ -165,9 +165,12 @@ class Evaluations:
             except TaskError as error:
                 self._found[name] = str(error)
         found = self._found[name]
-        if isinstance(found, TaskSpec):
+        if isinstance(found, TaskSpec) and found.output_type == "generate_until":
             return found
-        self.mistakes.append(Mistake(benchmark.place, "`benchmark:` and the name of a task that can be read", found))
+        wanted = "`benchmark:` and the name of a task that can be read"
+        if isinstance(found, TaskSpec):
+            wanted, found = "a task with `output_type: generate_until`", f"{name}, with {found.output_type!r}"
+        self.mistakes.append(Mistake(benchmark.place, wanted, found))
         return None
 
     def _settings(self, spec: TaskSpec) -> TaskSettings | None:

@@ -111,11 +111,12 @@ class _Collector:
         return None if facts is None else {"kept": facts["kept"], **facts["rejected"]}
 
     def _missing(self, stages: list[Stage]) -> Iterator[str]:
+        absent = [stage for stage in stages if self.store.lookup(stage) is None and stage.key not in self.reasons]
+        if absent:
+            yield f"{len(absent)} of {len(stages)} stages have not run"
         for stage in stages:
             found = self.store.lookup(stage)
-            if found is None and stage.kind in ("train", "sample", "grade") and stage.key not in self.reasons:
-                yield f"{stage.kind} {stage.label} has not run"
-            elif found is not None and found.holes:
+            if found is not None and found.holes:
                 yield f"{stage.label}: {found.holes} samples could not be generated; the next run tries them again"
 
 

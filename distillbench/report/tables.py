@@ -221,7 +221,7 @@ def _versus(difference: Difference | None) -> str:
     name = plain(difference.baseline)
     if difference.value is None:
         return f"; not compared with {name}: {plain(difference.reason)}"
-    text = f", {difference_text(difference)} over {name}"
+    text = f", {difference_text(difference)} against {name}"
     if difference.interval is None:
         return f"{text}: {difference.reason}"
     beyond = difference.interval.excludes_zero()

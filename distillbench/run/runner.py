@@ -261,7 +261,7 @@ class Runner:
                 readers.setdefault(stage.needs["train"], []).append(summary.endings.get(stage.key, ""))
         for key, endings in readers.items():
             found = self.store.lookup(plan.stages[key])
-            if found is None or found.freed or not set(endings) <= {DONE, REUSED}:
+            if found is None or not set(endings) <= {DONE, REUSED}:
                 continue
             full = [entry["path"] for entry in found.facts["checkpoints"] if entry["kind"] == "full"]
             if full:

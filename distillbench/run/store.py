@@ -64,6 +64,14 @@ class Store:
         except OSError as error:
             raise StoreError(f"the store {self.root} cannot be read: {error}") from error
 
+    def prepare(self) -> None:
+        """Makes the store's folder.
+
+        Raises:
+            StoreError: It cannot be written.
+        """
+        self._made("stages")
+
     def folder(self, stage: Stage) -> Path:
         """Where a stage's finished result lies."""
         return self.root / "stages" / stage.kind / stage.key
@@ -112,7 +120,7 @@ class Store:
         """
         path = self.folder_of(kind, key) / MANIFEST
         try:
-            found = json.loads(path.read_bytes())
+            found: dict[str, Any] = json.loads(path.read_bytes())
             return {name: found[name] for name in _MANIFEST_KEYS} | found
         except FileNotFoundError:
             return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +22,8 @@ from distillbench.fingerprint import digest_path, key_of
 #: Keys of a task YAML that only reach the verdict. Everything else reaches the prompt or the documents.
 GRADING_KEYS = frozenset({"process_results", "metric_list", "filter_list", "metadata"})
 #: Replaced by the evaluation's resolved sampling, which has its own place in the key.
+#: Keys of `metadata.distillbench` that only estimates read.
+_ESTIMATE_KEYS = frozenset({"docs"})
 SAMPLING_KEYS = frozenset({"generation_kwargs", "repeats"})
 _TASK_NAME = re.compile(r"^task:[ \t]*[\"']?([^\s\"'#]+)", re.MULTILINE)
 _PLAIN_NAME = re.compile(r"\w[\w.-]*")
@@ -61,6 +63,11 @@ class TaskSpec:
         metadata = self.config.get("metadata")
         found = metadata.get("distillbench") if isinstance(metadata, Mapping) else None
         return found if isinstance(found, Mapping) else {}
+
+    @property
+    def output_type(self) -> str:
+        """`generate_until` where the task does not say."""
+        return str(self.config.get("output_type", "generate_until"))
 
     @property
     def generation_kwargs(self) -> Mapping[str, Any]:
@@ -120,13 +127,22 @@ def read_task(path: Path) -> TaskSpec:
     name = config.get("task")
     if not isinstance(name, str):
         raise TaskError(f"{path}: wanted `task: NAME`, got {name!r}")
-    prompt_part = {key: value for key, value in config.items() if key not in GRADING_KEYS | SAMPLING_KEYS}
     grading_part = {key: value for key, value in config.items() if key not in SAMPLING_KEYS}
+    if isinstance(metadata := config.get("metadata"), dict):
+        grading_part["metadata"] = metadata | {"distillbench": _without(metadata.get("distillbench"), _ESTIMATE_KEYS)}
+    prompt_part = {key: value for key, value in grading_part.items() if key not in GRADING_KEYS}
+    if "custom_dataset" in config:  # lm-eval hands the metadata to it, so they may decide the documents
+        prompt_part["metadata"] = _without(config.get("metadata"), {"distillbench", "version"})
     try:
         identities = [key_of(_hashable(part, sources)) for part in (prompt_part, grading_part)]
     except (ValueError, RecursionError) as error:
         raise TaskError(f"{path}: holds a value that has no identity (NaN, or a list that holds itself)") from error
     return TaskSpec(name, path.resolve(), config, *identities)
+
+
+def _without(mapping: Any, keys: Collection[str]) -> Any:
+    """A mapping without some keys; anything else as it is."""
+    return {key: value for key, value in mapping.items() if key not in keys} if isinstance(mapping, dict) else mapping
 
 
 def _merged(path: Path, above: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str, Path]]:

@@ -64,7 +64,7 @@ class Toys:
             loaded.make_plan,
             self.session.store,
             self.session.catalog.build(loaded.matrix.launcher),
-            listener or Silent(),
+            listener or Listener(),
             self.session.manager,
             keep=loaded.matrix.keep,
             task_roots=loaded.task_roots(),
@@ -72,7 +72,7 @@ class Toys:
         return runner.run()
 
 
-class Silent:
+class Listener:
     """A listener that keeps what it was told."""
 
     def __init__(self) -> None:

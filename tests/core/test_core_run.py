@@ -1,9 +1,440 @@
-def test_x(bench, control):
-    s = bench.run()
-    print(s.endings.values(), s.reasons, control.log("asked"))
-    import time
+"""The runner with real worker processes: what fails, what goes on, what is reused, what is made again and why."""
 
-    t = time.time()
-    s = bench.run()
-    print(time.time() - t, s.endings.values())
-    assert 0
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from core_bench import Control, Listener, Toys
+from core_factories import keys, states, tree
+
+from distillbench.hookspecs import hookimpl
+from distillbench.plan.stages import Plan, Stage
+from distillbench.run.runner import Summary
+from distillbench.run.tables import SAMPLES, TRACES, VERDICTS, read_rows
+
+pytestmark = pytest.mark.slow
+
+TRAINED, BASE = "wise", "base-small"
+ALL_ASKED = [f"toy/{number}#0 {step}" for step in ("1", "2", "base") for number in range(6)]
+
+
+def endings(summary: Summary, kind: str) -> list[str]:
+    """How the stages of a kind ended, in the plan's order."""
+    return [summary.endings[key] for key, one in summary.plan.stages.items() if one.kind == kind]
+
+
+def counts(summary: Summary) -> dict[str, int]:
+    return {ending: n for ending in ("done", "reused", "holes", "failed", "blocked") if (n := summary.count(ending))}
+
+
+def only_training(bench: Toys, changes: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A change that leaves few samples, where samples do not matter."""
+    return {"trainers": {"fit": {"steps": [1]}}, "evaluations": {"toy": {"limit": 1}}, **(changes or {})}
+
+
+def folder(bench: Toys, plan: Plan, kind: str, cell: str | None = None, which: int = 0) -> Path:
+    return bench.session.store.folder(plan.stages[keys(plan, kind, cell)[which]])
+
+
+# ---------------------------------------------------------------- once, and again
+
+
+def test_a_run_and_the_same_again(bench: Toys, control: Control) -> None:
+    listener = Listener()
+    summary = bench.run(listener=listener)
+    assert counts(summary) == {"done": 10} and summary.reasons == {}
+    assert sorted(control.log("asked")) == sorted(ALL_ASKED)
+    assert len(control.log("sessions")) == 1, "one engine for every checkpoint and the baseline"
+    assert control.log("train") == ["0 4"]
+    assert listener.said[0] == ("planned", "10")
+    assert (
+        [what for what, _ in listener.said].count("started") == [what for what, _ in listener.said].count("done") == 10
+    )
+    before = tree(bench.session.store.root / "stages")
+    again = bench.run()
+    assert counts(again) == {"reused": 10}
+    assert control.log("asked") == control.log("train") == []
+    assert tree(bench.session.store.root / "stages") == before
+    assert not list((bench.session.store.root / "work").glob("*"))
+
+
+def test_what_the_stages_leave(bench: Toys) -> None:
+    changes = {
+        "filters": {"sure": {"use": "toy-verdict-filter"}, "short": {"use": "toy-filter", "limit": 6}},
+        "teachers": {"wise": {"n": 5, "wrong": 1}},
+        "evaluations": {"toy": {"repeats": 2}},
+    }
+    plan = bench.run(changes).plan
+    traces = read_rows(folder(bench, plan, "traces") / TRACES)
+    assert [row["correct"] for row in traces] == [None] * 5
+    verified = read_rows(folder(bench, plan, "verify") / TRACES)
+    assert [row["correct"] for row in verified] == [False, True, True, True, True]
+    kept = read_rows(folder(bench, plan, "curate") / "kept.parquet")
+    rejected = read_rows(folder(bench, plan, "curate") / "rejected.parquet")
+    assert [row["source"] for row in kept] == ["toy 1", "toy 2"]
+    assert [(row["source"], row["filter"], row["reason"]) for row in rejected] == [
+        ("toy 0", "sure", "not right"),
+        ("toy 3", "short", "long: 9"),
+        ("toy 4", "short", "long: 12"),
+    ]
+    facts = bench.session.store.facts("curate", keys(plan, "curate")[0])
+    assert facts == {"kept": 2, "rejected": {"sure: not right": 1, "short: long": 2}}
+    samples = read_rows(folder(bench, plan, "sample", BASE) / SAMPLES)
+    assert [(row["sample_id"], row["repeat"]) for row in samples[:3]] == [
+        ("toy/0#0", 0),
+        ("toy/0#1", 1),
+        ("toy/1#0", 0),
+    ]
+    assert len({row["seed"] for row in samples}) == 12, "every sample has a seed of its own"
+    assert samples[2]["prompt"] == "Say 1" and samples[2]["finish_reason"] == "stop" and samples[2]["text"] == "u=-1"
+    trained = read_rows(folder(bench, plan, "sample", TRAINED) / SAMPLES)
+    assert [row["seed"] for row in trained] == [row["seed"] for row in samples], "the same ones for every checkpoint"
+    verdicts = read_rows(folder(bench, plan, "grade", BASE) / VERDICTS)
+    assert [row["outcome"] for row in verdicts] == ["correct", "correct", "wrong", "wrong"] * 3
+    assert verdicts[2]["detail"] == "wrong_answer" and verdicts[2]["extracted"] == "-1" and verdicts[0]["n_tokens"] == 4
+    manifest = bench.session.store.manifest("train", keys(plan, "train")[0])
+    assert manifest and manifest["roles"]["trainer"]["component"] == "toy-trainer"
+    assert manifest["about"]["packages"]["distillbench"] and manifest["about"]["python"]
+
+
+def test_a_grader_that_changes_grades_again_and_samples_nothing(bench: Toys, control: Control) -> None:
+    bench.run()
+    control.log("asked")
+    summary = bench.run({"evaluations": {"toy": {"grader_options": {"strict": False}}}})
+    assert counts(summary) == {"done": 3, "reused": 7}
+    assert set(endings(summary, "grade")) == {"done"}
+    assert control.log("asked") == []
+    verdicts = read_rows(folder(bench, summary.plan, "grade", BASE) / VERDICTS)
+    assert {row["outcome"] for row in verdicts} == {"correct"}
+
+
+def test_a_grader_that_fails_costs_no_samples_their_verdict(bench: Toys, control: Control) -> None:
+    control.set("fail-judge", "the grader is out of order")
+    summary = bench.run(only_training(bench))
+    assert set(endings(summary, "grade")) == {"done"}
+    (verdict,) = read_rows(folder(bench, summary.plan, "grade", BASE) / VERDICTS)
+    assert (verdict["outcome"], verdict["detail"]) == ("grader_error", "StageError: the grader is out of order")
+
+
+def test_hooks_are_told(bench: Toys) -> None:
+    class Spy:
+        said: list[tuple[str, ...]] = []  # noqa: RUF012
+
+        @hookimpl
+        def distillbench_plan_ready(self, plan: Plan) -> None:
+            self.said.append(("plan", plan.matrix, str(len(plan.pending()))))
+
+        @hookimpl
+        def distillbench_stage_started(self, stage: Stage) -> None:
+            self.said.append(("started", stage.kind))
+
+        @hookimpl
+        def distillbench_stage_finished(self, stage: Stage, outcome: str) -> None:
+            self.said.append((stage.kind, outcome))
+
+    bench.session.manager.register(Spy(), "spy")
+    bench.run(only_training(bench))
+    assert Spy.said[0] == ("plan", "toys", "8")
+    assert Spy.said.count(("sample", "done")) == Spy.said.count(("started", "sample")) == 2
+    assert Spy.said.index(("started", "train")) < Spy.said.index(("train", "done"))
+
+
+# ---------------------------------------------------------------- failures
+
+
+def test_a_failed_stage_blocks_what_needs_it_and_the_rest_goes_on(bench: Toys, control: Control) -> None:
+    changes = only_training(bench, {"matrix": {"seed": [0, 1]}})
+    control.set("fail-train-1", "no luck with seed 1")
+    summary = bench.run(changes)
+    assert counts(summary) == {"done": 8, "failed": 1, "blocked": 2}
+    failed, good = "seed=1", "seed=0"
+    ended = {name: [summary.endings[key] for key in found] for name, found in summary.plan.cell_stages.items()}
+    assert ended[failed] == ["done", "done", "done", "failed", "blocked", "blocked"]
+    assert set(ended[good]) == {"done"} and set(ended[BASE]) == {"done"}
+    (train,) = keys(summary.plan, "train", failed)
+    assert summary.reasons[train].startswith("no luck with seed 1")
+    log = bench.session.store.root / "logs" / f"train-{train}.log"
+    assert f"log: {log}" in summary.reasons[train] and log.exists()
+    (sample,) = keys(summary.plan, "sample", failed)
+    assert summary.reasons[sample] == "needs seed=1, which did not succeed"
+    control.unset("fail-train-1")
+    control.log("asked"), control.log("train")
+    again = bench.run(changes)
+    assert counts(again) == {"done": 3, "reused": 8}
+    assert control.log("train") == ["1 4"] and control.log("asked") == ["toy/0#0 1"]
+
+
+def test_a_worker_that_is_killed_is_a_failure_with_its_exit_code_and_log(bench: Toys, control: Control) -> None:
+    control.set("kill-train")
+    summary = bench.run(only_training(bench))
+    assert endings(summary, "train") == ["failed"]
+    (train,) = keys(summary.plan, "train")
+    assert summary.reasons[train].startswith("its process ended with exit code -9; what it printed: ")
+    assert Path(summary.reasons[train].rpartition(" ")[2]).exists()
+    assert [summary.endings[key] for key in summary.plan.cell_stages[BASE]] == ["done"] * 3
+    assert not bench.session.store.is_locked(train), "the kernel frees the lock of a process that is gone"
+    control.unset("kill-train")
+    assert counts(bench.run(only_training(bench))) == {"done": 3, "reused": 5}
+
+
+def test_an_exception_that_nobody_expected_is_a_failure_with_its_traceback_in_the_log(
+    bench: Toys, control: Control
+) -> None:
+    control.set("sleep-train", "no number")
+    summary = bench.run(only_training(bench))
+    (train,) = keys(summary.plan, "train")
+    assert summary.reasons[train].startswith("ValueError: could not convert string to float")
+    log = Path(summary.reasons[train].rpartition("log: ")[2])
+    assert "Traceback" in log.read_text() and "distillbench_toys" in log.read_text()
+
+
+def test_an_engine_that_breaks_fails_one_stage_and_the_session_goes_on(bench: Toys, control: Control) -> None:
+    control.set("fail-sample-toy-3#0", "broken at 3")
+    summary = bench.run({"evaluations": {"first": {"benchmark": "toy", "limit": 2}}})
+    whole = [key for key in keys(summary.plan, "sample") if summary.plan.stages[key].label.endswith("toy")]
+    assert {summary.endings[key] for key in whole} == {"failed"}
+    first = set(keys(summary.plan, "sample")) - set(whole)
+    assert len(first) == 3 and {summary.endings[key] for key in first} == {"done"}
+    assert sorted(endings(summary, "grade")) == ["blocked"] * 3 + ["done"] * 3
+
+
+def test_a_trainer_that_leaves_fewer_checkpoints_than_it_promised(
+    bench: Toys, control: Control, toy_site: Path, install_plugin: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The training itself is what went wrong; its result must not be kept as finished."""
+    source = (
+        "from distillbench.hookspecs import hookimpl\nfrom distillbench_toys import ToyTrainer\n"
+        "class Lazy(ToyTrainer):\n    '''Leaves out the last.'''\n    name = 'lazy-trainer'\n"
+        "    def train(self, job, context):\n        return super().train(job, context)[:-1]\n"
+        "@hookimpl\ndef distillbench_trainers():\n    return [Lazy]\n"
+    )
+    install_plugin(tmp_path / "lazy", "lazy", {"lazy_trainer_plugin": source}, {"lazy": "lazy_trainer_plugin"})
+    monkeypatch.syspath_prepend(str(tmp_path / "lazy"))
+    from distillbench.cli.session import Session
+    from distillbench.manager import make_manager
+
+    lazy = Toys(Session(make_manager(), (), tmp_path / "store", 0), bench.matrix)
+    summary = lazy.run({"trainers": {"fit": {"use": "lazy-trainer"}}, "evaluations": {"toy": {"limit": 1}}})
+    (train,) = keys(summary.plan, "train")
+    assert summary.endings[train] == "failed"
+    assert "promised checkpoints at steps [1, 2] and left [1]" in summary.reasons[train]
+
+
+# ---------------------------------------------------------------- holes
+
+
+def test_holes_are_filled_by_the_next_run_which_asks_nothing_else_again(bench: Toys, control: Control) -> None:
+    control.set("errors", "toy/1#0 toy/4#0")
+    summary = bench.run()
+    assert endings(summary, "sample") == ["holes"] * 3
+    assert endings(summary, "grade") == ["done"] * 3, "a stage with holes is graded as it is"
+    verdicts = read_rows(folder(bench, summary.plan, "grade", BASE) / VERDICTS)
+    assert [row["outcome"] for row in verdicts].count("generation_error") == 2
+    assert verdicts[1]["detail"] == "the toy engine was told to fail"
+    seeds = [row["seed"] for row in read_rows(folder(bench, summary.plan, "sample", BASE) / SAMPLES)]
+    control.log("asked")
+    still = bench.run()
+    assert endings(still, "sample") == ["holes"] * 3
+    assert len(control.log("asked")) == 6
+    control.unset("errors")
+    plan = bench.plan()
+    assert states(plan)["sample"] == {"holes"} and states(plan)["grade"] == {"waits"}
+    filled = bench.run()
+    assert counts(filled) == {"done": 6, "reused": 4}
+    assert sorted(control.log("asked")) == sorted(f"toy/{n}#0 {step}" for n in (1, 4) for step in ("1", "2", "base"))
+    rows = read_rows(folder(bench, filled.plan, "sample", BASE) / SAMPLES)
+    assert [row["error"] for row in rows] == [None] * 6 and [row["seed"] for row in rows] == seeds
+    verdicts = read_rows(folder(bench, filled.plan, "grade", BASE) / VERDICTS)
+    assert [row["outcome"] for row in verdicts] == ["correct", "wrong"] * 3
+
+
+# ---------------------------------------------------------------- kills and what they leave
+
+
+def test_samples_that_were_journaled_before_a_kill_are_not_asked_again(bench: Toys, control: Control) -> None:
+    control.set("kill-sample-toy-3#0")
+    summary = bench.run()
+    assert set(endings(summary, "sample")) == {"failed"}
+    assert control.log("asked") == ["toy/0#0 1", "toy/1#0 1", "toy/2#0 1"]
+    control.unset("kill-sample-toy-3#0")
+    assert bench.run().count("failed") == 0
+    asked = control.log("asked")
+    assert asked[:3] == ["toy/3#0 1", "toy/4#0 1", "toy/5#0 1"] and len(asked) == 15
+
+
+def test_samples_of_other_weights_are_asked_again_after_a_kill(bench: Toys, control: Control) -> None:
+    """What was journaled belongs to the checkpoint of then; a training that came out otherwise makes it worthless."""
+    control.set("kill-sample-toy-3#0")
+    plan = bench.run().plan
+    control.unset("kill-sample-toy-3#0")
+    shutil.rmtree(folder(bench, plan, "train"))
+    control.set("salt", "other weights")
+    control.log("asked")
+    bench.run()
+    assert sorted(control.log("asked")) == sorted(ALL_ASKED)
+
+
+def test_traces_that_were_journaled_before_a_kill_stay_as_they_are(bench: Toys, control: Control) -> None:
+    control.set("salt", "before")
+    control.set("kill-sample")
+    control.set("sleep-teacher", "0")
+    (bench.matrix()).write_text(bench.matrix(only_training(bench)).read_text())
+    bench.run(only_training(bench))
+    control.unset("kill-sample")
+    plan = bench.plan(only_training(bench))
+    traces = read_rows(folder(bench, plan, "traces") / TRACES)
+    assert [row["reasoning"] for row in traces] == [f"{'hm ' * n}before" for n in range(4)]
+
+
+# ---------------------------------------------------------------- stale
+
+
+def test_traces_that_come_out_as_before_cost_nothing_further(bench: Toys, control: Control) -> None:
+    plan = bench.run(only_training(bench)).plan
+    shutil.rmtree(folder(bench, plan, "traces"))
+    before = bench.plan(only_training(bench))
+    assert states(before)["traces"] == {"todo"} and states(before)["train"] == {"waits"}
+    control.log("train"), control.log("asked")
+    summary = bench.run(only_training(bench))
+    assert counts(summary) == {"done": 1, "reused": 7}
+    assert control.log("train") == control.log("asked") == []
+    assert bench.session.store.overview()["unfinished"] == [], "a stage that was reused is not under way"
+
+
+def test_traces_that_come_out_otherwise_make_everything_after_them_stale(bench: Toys, control: Control) -> None:
+    plan = bench.run(only_training(bench)).plan
+    shutil.rmtree(folder(bench, plan, "traces"))
+    control.set("salt", "another day")
+    control.set("fail-train", "stop here")
+    bench.run(only_training(bench))
+    stale = bench.plan(only_training(bench))
+    (train,) = keys(stale, "train")
+    assert stale.statuses[train].state == "stale"
+    assert stale.statuses[train].reason == "curate wise by no filter changed since"
+    assert {stale.statuses[key].state for key in keys(stale, "sample", TRAINED)} == {"waits"}
+    assert {stale.statuses[key].state for key in stale.cell_stages[BASE]} == {"done"}
+    control.unset("fail-train")
+    summary = bench.run(only_training(bench))
+    assert counts(summary) == {"done": 3, "reused": 5}
+    assert bench.plan(only_training(bench)).pending() == []
+    kinds = sorted(path.name for path in (bench.session.store.root / "superseded").iterdir())
+    assert kinds == ["curate", "grade", "sample", "train"]
+
+
+# ---------------------------------------------------------------- checkpoints that are freed
+
+
+FULL = {"trainers": {"fit": {"kind": "full"}}}
+
+
+def test_full_checkpoints_are_deleted_once_evaluated_and_made_again_when_needed(bench: Toys, control: Control) -> None:
+    summary = bench.run(FULL)
+    train = folder(bench, summary.plan, "train")
+    assert summary.freed_bytes > 0
+    assert sorted(path.name for path in train.iterdir()) == ["manifest.json"]
+    assert bench.plan(FULL).pending() == []
+    control.log("train")
+    more = {**FULL, "evaluations": {"long": {"benchmark": "toy", "max_tokens": 99}}}
+    plan = bench.plan(more)
+    (key,) = keys(plan, "train")
+    assert plan.statuses[key].state == "todo" and "deleted after evaluation" in plan.statuses[key].reason
+    again = bench.run(more)
+    assert control.log("train") == ["0 4"]
+    assert counts(again) == {"done": 7, "reused": 9}
+    assert sorted(path.name for path in train.iterdir()) == ["manifest.json"]
+    assert bench.plan(more).pending() == []
+
+
+def test_a_training_that_is_not_deterministic_settles_after_one_run(bench: Toys, control: Control) -> None:
+    """Weights made again differ, so samples of the old ones are made again too, in that same run."""
+    bench.run(FULL)
+    control.set("salt", "another order of sums")
+    more = {**FULL, "evaluations": {"long": {"benchmark": "toy", "max_tokens": 99}}}
+    control.log("train")
+    bench.run(more)
+    assert control.log("train") == ["0 4"]
+    assert bench.plan(more).pending() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [({"keep": ["full"]}, True), ({"evaluations": {"toy": {"limit": 2}}}, True), ({}, False)],
+    ids=["keep", "limit", "neither"],
+)
+def test_which_full_checkpoints_stay(bench: Toys, changes: dict[str, Any], kept: bool) -> None:
+    summary = bench.run({**FULL, **changes})
+    left = list(folder(bench, summary.plan, "train").glob("step-*"))
+    assert len(left) == (2 if kept else 0)
+
+
+def test_a_checkpoint_stays_while_a_sample_of_it_is_missing(bench: Toys, control: Control) -> None:
+    control.set("errors", "toy/1#0")
+    summary = bench.run(FULL)
+    assert len(list(folder(bench, summary.plan, "train").glob("step-*"))) == 2
+    control.unset("errors")
+    bench.run(FULL)
+    assert not list(folder(bench, summary.plan, "train").glob("step-*"))
+
+
+def test_adapters_stay(bench: Toys) -> None:
+    summary = bench.run()
+    assert summary.freed_bytes == 0
+    assert len(list(folder(bench, summary.plan, "train").glob("step-*"))) == 2
+
+
+# ---------------------------------------------------------------- open cells
+
+
+def test_a_cell_grows_once_its_traces_are_curated(bench: Toys, control: Control) -> None:
+    changes = {"trainers": {"fit": {"steps": []}}, "evaluations": {"toy": {"limit": 1}}}
+    assert bench.plan(changes).open_cells == {TRAINED}
+    listener = Listener()
+    summary = bench.run(changes, listener=listener)
+    assert [what for what, _ in listener.said].count("planned") == 2
+    assert not summary.plan.open_cells
+    assert counts(summary) == {"done": 10}
+    assert control.log("asked") == ["toy/0#0 base", "toy/0#0 1", "toy/0#0 2"]
+    assert bench.plan(changes).pending() == []
+
+
+def test_a_cell_that_stays_open_because_its_traces_failed_ends(bench: Toys, control: Control) -> None:
+    control.set("fail-teacher", "no traces today")
+    summary = bench.run({"trainers": {"fit": {"steps": []}}, "evaluations": {"toy": {"limit": 1}}})
+    assert summary.plan.open_cells == {TRAINED}
+    assert counts(summary) == {"done": 3, "failed": 1, "blocked": 2}
+
+
+# ---------------------------------------------------------------- choosing
+
+
+def test_a_filter_that_keeps_nothing_fails_with_its_reasons(bench: Toys) -> None:
+    summary = bench.run(
+        only_training(bench, {"filters": {"short": {"use": "toy-filter", "limit": 0}}, "teachers": {"wise": {"n": 1}}})
+    )
+    assert endings(summary, "train") == ["done"], "the first trace has no reasoning at all"
+    none = bench.run(only_training(bench, {"filters": {"rows": {"use": "toy-row-filter", "limit": 1}}}))
+    (curate,) = keys(none.plan, "curate")
+    assert "no trace is left after the filters: {'rows: long': 4}" in none.reasons[curate]
+
+
+def test_one_core_is_enough(bench: Toys) -> None:
+    summary = bench.run(only_training(bench, {"launcher": {"use": "local", "cpus": 1}, "matrix": {"seed": [0, 1]}}))
+    assert counts(summary) == {"done": 11}
+
+
+def test_two_evaluations_of_one_meaning_share_their_stages(bench: Toys, control: Control) -> None:
+    changes = {"evaluations": {"toy": {"limit": 1}, "same": {"benchmark": "toy", "limit": 1}}}
+    summary = bench.run(changes)
+    assert counts(summary) == {"done": 10}
+    assert len(control.log("asked")) == 3
+
+
+def test_facts_of_a_training(bench: Toys) -> None:
+    summary = bench.run(only_training(bench))
+    manifest = json.loads((folder(bench, summary.plan, "train") / "manifest.json").read_text())
+    assert manifest["facts"] == {"checkpoints": [{"path": "step-1", "kind": "adapter", "step": 1, "samples_seen": 1}]}
+    assert manifest["outputs"] == ["step-1/model.safetensors"]

@@ -269,7 +269,7 @@ def test_what_does_not_fit_is_an_error_of_its_own(tiny: Tiny) -> None:
     """The tiny model has 1024 positions; prompt and budget together may fill them, and not one more."""
     requests = requests_for(tiny, n=4)
     alone = generate(tiny, requests)
-    filler = requests[0].prompt.input_ids.tolist() * 40
+    filler = requests[0].prompt.input_ids.tolist() * 80
     stop = requests[0].stop_token_ids
     fits = request(filler[: 1024 - 48], "fits#0", stop=stop, max_tokens=48)
     too_long = request(filler[: 1024 - 47], "long#0", stop=stop, max_tokens=48)

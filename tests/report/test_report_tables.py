@@ -131,7 +131,7 @@ def test_plain_is_one_line_that_a_terminal_only_shows(text: str) -> None:
 def test_what_the_numbers_say() -> None:
     lines = conclusions(build_rows(results()))
     concise = difference_text(Difference("b", 133 / 256, newcombe(115, 133, 0, 8)))
-    assert lines[0] == f"concise @100: 0.97 [0.94, 0.98] on coins, {concise} over base-tiny: beyond its interval."
+    assert lines[0] == f"concise @100: 0.97 [0.94, 0.98] on coins, {concise} against base-tiny: beyond its interval."
     rest = "0.20 hold a complete answer; the others: 4 unclosed, 170 truncated, 32 loop"
     assert lines[1].startswith(f"verbose @100: 0.12 [0.08, 0.16] on coins ({rest}), -0.33 [")
     assert lines[2] == "flaky @100: INVALID on coins: 20 of 256 samples failed."
@@ -151,7 +151,7 @@ def test_no_difference_is_said_as_such() -> None:
     made = Results("m", checkpoints=(checkpoint(both), checkpoint(both, "base-tiny", 0)))
     gap = difference_text(Difference("b", 0.0, newcombe(20, 0, 0, 20)))
     (line,) = conclusions(build_rows(made))
-    assert line == f"concise @100: 0.50 [0.35, 0.65] on coins, {gap} over base-tiny: no difference beyond the interval."
+    assert line == f"concise @100: 0.50 [0.35, 0.65] on coins, {gap} against base-tiny: no difference beyond the interval."
 
 
 def test_what_cannot_be_said_is_not() -> None:
