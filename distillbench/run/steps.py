@@ -149,6 +149,9 @@ def train_student(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
     job = TrainingJob(student, built, renderer, [trace_of(row) for row in rows], work)
     trainer = bench.catalog.build(stage.roles["trainer"])
     checkpoints = trainer.train(job, bench.context(stage, progress))
+    promised, left = trainer.checkpoint_steps(len(rows)), [checkpoint.step for checkpoint in checkpoints]
+    if not set(promised) <= set(left):
+        raise StageError(f"the trainer promised checkpoints at steps {list(promised)} and left {left}")
     facts = {
         "checkpoints": [
             asdict(replace(checkpoint, path=checkpoint.path.relative_to(work))) for checkpoint in checkpoints

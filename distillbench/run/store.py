@@ -121,7 +121,7 @@ class Store:
         path = self.folder_of(kind, key) / MANIFEST
         try:
             found: dict[str, Any] = json.loads(path.read_bytes())
-            return {name: found[name] for name in _MANIFEST_KEYS} | found
+            return {name: found[name] for name in _MANIFEST_KEYS} | dict(found)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, KeyError) as error:

@@ -1,11 +1,13 @@
 """Reads task YAML without importing lm_eval or the task's code, so that `plan` stays light.
 
-A task's identity is the hash of its YAML, its includes, and the modules its `!function`s name. What only reaches the
+A task's identity is the hash of its YAML, its includes, and the modules its `!function`s name, with the local modules
+these import and the local files they name. What only reaches the
 verdict (`GRADING_KEYS`) is kept apart from what reaches the prompt, so that a new grader never samples again.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -17,7 +19,7 @@ from typing import Any
 import yaml
 
 from distillbench.errors import TaskError, nearest
-from distillbench.fingerprint import digest_path, key_of
+from distillbench.fingerprint import digest_files, digest_path, key_of
 
 #: Keys of a task YAML that only reach the verdict. Everything else reaches the prompt or the documents.
 GRADING_KEYS = frozenset({"process_results", "metric_list", "filter_list", "metadata"})
@@ -30,6 +32,7 @@ _PLAIN_NAME = re.compile(r"\w[\w.-]*")
 #: Where a task names its data; `datasets` takes local files there, relative to the folder it runs in.
 _DATA_KEYS = frozenset({"dataset_path", "dataset_kwargs"})
 _MOST_INCLUDES = 32
+_LONGEST_FILE_NAME = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +134,7 @@ def read_task(path: Path) -> TaskSpec:
     if isinstance(metadata := config.get("metadata"), dict):
         grading_part["metadata"] = metadata | {"distillbench": _without(metadata.get("distillbench"), _ESTIMATE_KEYS)}
     prompt_part = {key: value for key, value in grading_part.items() if key not in GRADING_KEYS}
-    if "custom_dataset" in config:  # lm-eval hands the metadata to it, so they may decide the documents
+    if {"custom_dataset", "metadata"} <= config.keys():  # lm-eval hands the metadata to it, so they may decide the documents
         prompt_part["metadata"] = _without(config.get("metadata"), {"distillbench", "version"})
     try:
         identities = [key_of(_hashable(part, sources)) for part in (prompt_part, grading_part)]
@@ -221,9 +224,41 @@ def _with_code(value: Any, yaml_path: Path) -> Any:
 
 
 def _code_digest(target: str, folder: Path) -> str:
-    """The digest of the module beside the YAML; an installed module is known by its name alone."""
-    module = folder / (target.rpartition(".")[0].replace(".", "/") + ".py")
-    return digest_path(module) if module.is_file() else ""
+    """The digest of the module beside the YAML, of the modules beside it that it imports, and of the files it names.
+
+    An installed module is known by its name alone.
+    """
+    files: dict[Path, None] = {}
+    _follow(folder / (target.rpartition(".")[0].replace(".", "/") + ".py"), files)
+    return digest_files((path.relative_to(folder).as_posix(), path) for path in files) if files else ""
+
+
+def _follow(module: Path, found: dict[Path, None]) -> None:
+    """Adds a local module and the local files that it stands on, without running it."""
+    if module in found or not module.is_file():
+        return
+    found[module] = None
+    try:
+        tree = ast.parse(module.read_bytes())
+    except (SyntaxError, ValueError):  # lm-eval will say so when it loads the task; its bytes are in the digest
+        return
+    for node in ast.walk(tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            _follow(module.parent / (name.replace(".", "/") + ".py"), found)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            _add_file(module.parent, node.value, found)
+
+
+def _add_file(folder: Path, name: str, found: dict[Path, None]) -> None:
+    """Adds a file that a string in a module names, when it lies beside or below the module."""
+    if not name or len(name) > _LONGEST_FILE_NAME or "\0" in name or Path(name).is_absolute() or ".." in name:
+        return
+    path = folder / name
+    if path.suffix != ".py" and path.is_file():
+        found[path] = None
 
 
 def _tasks_below(root: Path) -> Iterator[tuple[str, Path]]:

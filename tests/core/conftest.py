@@ -32,7 +32,7 @@ MATRIX: dict[str, Any] = {
 
 @pytest.fixture(scope="session")
 def toy_site(tmp_path_factory: pytest.TempPathFactory, install_plugin: Callable[..., Path]) -> Path:
-    """A folder with the toy plugin as an installed distribution; workers and subprocesses find it by its entry point."""
+    """A folder with the toy plugin as an installed distribution, which workers and subprocesses find by themselves."""
     folder = tmp_path_factory.mktemp("site")
     install_plugin(folder, "distillbench-toys", {}, {"toys": "distillbench_toys"})
     shutil.copy(TOYS / "distillbench_toys.py", folder)

@@ -127,7 +127,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
 def test_a_kill_at_any_moment_leaves_a_whole_result_or_none(
     tmp_path: Path, older: bool, kill_at: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After `recover` there is the old result or the new one, and the old one is never lost before the new one is there."""
+    """After `recover` there is the old result or the new one; the old one is never lost before the new one is there."""
     outcomes = []
     for number in range(1, 40):
         store = Store(tmp_path / f"store-{older}-{number}")
@@ -393,5 +393,5 @@ def test_token_ids_and_chosen_columns(tmp_path: Path) -> None:
 
 
 def test_a_row_of_another_type_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Exception, match="n_tokens|int|convert"):
+    with pytest.raises(Exception, match=r"n_tokens|int|convert"):
         write_rows(tmp_path / "traces.parquet", [trace_row(replace(trace(), n_tokens="many"))])  # type: ignore[arg-type]

@@ -302,3 +302,36 @@ def test_a_name_that_is_a_path_finds_nothing_and_reads_nothing(name: str, monkey
     with pytest.raises(TaskError, match="no task is named"):
         TaskIndex([]).find(name)
     assert all("lm_eval" in path.parts and ".." not in path.parts for path in read)
+
+
+def test_what_a_module_imports_and_names_is_part_of_the_task(tmp_path: Path) -> None:
+    files = {
+        "sums.yaml": "task: sums\ncustom_dataset: !function data.load\n",
+        "data.py": "import helper\nFILE = 'questions.jsonl'\ndef load(**kwargs): ...\n",
+        "helper.py": "from deeper import thing\n",
+        "deeper.py": "thing = 1\n",
+        "questions.jsonl": "{}\n",
+        "unrelated.py": "x = 1\n",
+        "unrelated.jsonl": "{}\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    first = read_task(tmp_path / "sums.yaml").sample_identity
+    for name in ("unrelated.py", "unrelated.jsonl"):
+        (tmp_path / name).write_text("y = 2\n")
+        assert read_task(tmp_path / "sums.yaml").sample_identity == first, name
+    seen = {first}
+    for name in ("helper.py", "deeper.py", "questions.jsonl", "data.py"):
+        (tmp_path / name).write_text(files[name] + "\n# changed\n")
+        seen.add(read_task(tmp_path / "sums.yaml").sample_identity)
+    assert len(seen) == 5
+
+
+def test_a_module_that_names_odd_files_is_read_and_never_run(tmp_path: Path) -> None:
+    (tmp_path / "sums.yaml").write_text("task: sums\ncustom_dataset: !function data.load\n")
+    (tmp_path / "data.py").write_text(
+        "NAMES = ['/etc/passwd', '../secret', '', '.', 'a' * 9, 'a\\0b', 'x' + 'y', '~']\nraise SystemExit\n"
+    )
+    assert read_task(tmp_path / "sums.yaml").sample_identity
+    (tmp_path / "data.py").write_text("def load(: broken")
+    assert read_task(tmp_path / "sums.yaml").sample_identity

@@ -36,7 +36,8 @@ def local(tmp_path: Path) -> Callable[[str], LmEvalTasks]:
         "def broken(**kwargs):\n"
         "    raise RuntimeError('the data is gone')\n"
     )
-    head = "task: t\ncustom_dataset: !function data.load\ntest_split: test\ntraining_split: train\noutput_type: generate_until\n"
+    head = "task: t\ncustom_dataset: !function data.load\ntest_split: test\ntraining_split: train\n"
+    head += "output_type: generate_until\n"
 
     def write(text: str, replace: tuple[str, str] = ("", "")) -> LmEvalTasks:
         (tmp_path / "t.yaml").write_text((head + text).replace(*replace) if replace[0] else head + text)

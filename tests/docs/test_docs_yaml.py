@@ -79,7 +79,7 @@ def test_what_only_grades_again_is_what_the_code_says():
         "sums.yaml: doc_to_target: x{{answer}} -> sampled",
         "sums.yaml: process_results: !function other.score -> graded",
         "problems.py: VERSION = 2 -> sampled",
-        "sums-v1.jsonl: {} -> nothing",
+        "sums-v1.jsonl: {} -> sampled",
     ],
 )
 def test_the_table_of_what_runs_again_is_true(line, tmp_path):

@@ -43,6 +43,7 @@ class Tiny:
     renderer: Qwen3Renderer
 
 
+@cache
 def build_tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """Pretrains the tiny student; the workers of pytest-xdist share one."""
     base = tmp_path_factory.getbasetemp()

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "plugins"))
-
-from plugin_helpers import Tiny, build_tiny
+from plugin_helpers import Run, Tiny, build_tiny, full_run
 
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """A tiny student after a short pretraining."""
     return build_tiny(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def full(tiny: Tiny) -> Run:
+    """A short training of all weights."""
+    return full_run(tiny)

@@ -106,7 +106,8 @@ class SftTrainer(Trainer):
         trainer = self._trl_trainer(job, context, recorder, trained_on)
         trainer.train(resume_from_checkpoint=recorder.resume())
         kind: Literal["adapter", "full"] = "adapter" if self.options.method == "lora" else "full"
-        return [Checkpoint(job.output / f"step-{step}", kind, step, step * self.options.batch_size) for step in steps]
+        seen = [samples_seen(step, len(trained_on), self.options.batch_size) for step in steps]
+        return [Checkpoint(job.output / f"step-{step}", kind, step, n) for step, n in zip(steps, seen, strict=True)]
 
     def _total_steps(self, n_traces: int | None) -> int | None:
         if self.options.max_steps is not None:
@@ -290,6 +291,12 @@ def held_out(traces: Sequence[Trace], share: float) -> list[bool]:
 
 def _n_held_out(n_traces: int, share: float) -> int:
     return min(n_traces - 1, max(1, round(n_traces * share))) if share > 0 else 0
+
+
+def samples_seen(step: int, n_rows: int, batch_size: int) -> int:
+    """Rows seen after `step` steps; the last batch of a pass over the rows may be a smaller one."""
+    passes, rest = divmod(step, math.ceil(n_rows / batch_size))
+    return passes * n_rows + rest * batch_size
 
 
 def held_out_nll(model: Any, rows: Sequence[Rendered], batch_size: int = 16) -> dict[str, float]:

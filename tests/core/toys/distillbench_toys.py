@@ -1,7 +1,7 @@
-"""Toy components: real stages in milliseconds, without torch. A folder named by TOY_CONTROL steers and records them.
+"""Toy components: real stages in milliseconds, without torch. The folder TOY_CONTROL steers and records them.
 
-Files that steer: `fail-<what>` (raise), `kill-<what>` (SIGKILL to itself), `sleep-<what>` (seconds), `errors` (sample ids
-that the engine fails on), `salt` (makes a teacher and a trainer that are not deterministic).
+Files that steer: `fail-<what>` (raise), `kill-<what>` (SIGKILL to itself), `sleep-<what>` (seconds), `errors` (sample
+ids that the engine fails on), `salt` (makes a teacher and a trainer that are not deterministic).
 Files that record: `<what>.log`, one line for each call.
 """
 
@@ -21,7 +21,17 @@ import numpy as np
 from distillbench.errors import StageError
 from distillbench.hookspecs import hookimpl
 from distillbench.protocols import Benchmark, Engine, Filter, Renderer, Student, Teacher, Trainer
-from distillbench.records import Checkpoint, Completion, Generation, Judgement, Prompt, Rendered, Trace
+from distillbench.records import (
+    Checkpoint,
+    Completion,
+    Generation,
+    Judgement,
+    Message,
+    Problem,
+    Prompt,
+    Rendered,
+    Trace,
+)
 
 CONTROL = "TOY_CONTROL"
 
@@ -68,7 +78,7 @@ class TeacherOptions:
 
 
 class ToyTeacher(Teacher):
-    """Answers the training problems of the toy task."""
+    """Says numbers again: the training problems of the toy task, without loading it."""
 
     name = "toy-teacher"
     Options = TeacherOptions
@@ -80,11 +90,13 @@ class ToyTeacher(Teacher):
         return self.options.task
 
     def traces(self, context, start):
-        problems = context.tasks.problems("toy", "train", self.options.n)
-        for number, problem in enumerate(problems[start:], start):
+        for number in range(start, self.options.n):
             steer("teacher")
-            record("teacher", problem.problem_id)
-            answer = "=0" if number < self.options.wrong else f"={problem.gold}"
+            steer(f"teacher-{number}")
+            record("teacher", str(number))
+            gold = str(100 + number)
+            problem = Problem(f"toy/{gold}", "toy", (Message("user", f"Say {gold}"),), gold, {"doc": {}})
+            answer = "0" if number < self.options.wrong else gold
             reasoning = "hm " * number + (control("salt") or "")
             yield Trace(problem, reasoning, answer, "stop", None, self.name, f"toy {number}")
 
@@ -167,7 +179,7 @@ class ToyRenderer(Renderer):
 
     def render(self, trace):
         prompt = self.prompt(trace.problem.messages).input_ids
-        response = np.array([*self.tokenizer.encode((trace.reasoning or "") + trace.answer), 0], dtype=np.int32)
+        response = np.array([*self.tokenizer.encode(f"{trace.reasoning or ''}={trace.answer}"), 0], dtype=np.int32)
         mask = np.repeat([False, True], [len(prompt), len(response)])
         return Rendered(np.concatenate([prompt, response]), mask)
 

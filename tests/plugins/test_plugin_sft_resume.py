@@ -1,0 +1,150 @@
+"""The sft trainer after `kill -9` at many moments: the same bytes as a run that nobody disturbed."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import random
+import signal
+from dataclasses import dataclass, replace
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from plugin_helpers import Tiny, metrics
+from plugin_killed_training import EVERY, STEPS, train_here
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Starts training processes, forked from a server that has imported torch and TRL already."""
+
+    tiny: Tiny
+    context: Any
+
+    def start(self, output: Path, moment: str = "never", step: int = 0, method: str = "lora") -> BaseProcess:
+        process = self.context.Process(target=train_here, args=(self.tiny, output, moment, step, method))
+        process.start()
+        return process
+
+    def run(self, output: Path, *arguments: Any) -> int:
+        process = self.start(output, *arguments)
+        process.join(120)
+        assert process.exitcode is not None, "the training hangs"
+        if process.exitcode > 0:
+            print(output.with_name(f"{output.name}-log").read_text())
+        return int(process.exitcode)
+
+
+@pytest.fixture(scope="module")
+def workshop(tiny: Tiny) -> Workshop:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["trl", "trl.trainer.sft_trainer", "peft", "plugin_killed_training", "lm_eval.api.task"])
+    return Workshop(replace(tiny, tokenizer=None, renderer=type(tiny.renderer)(tiny.renderer.options)), context)
+
+
+def result(output: Path) -> dict[str, str]:
+    """Every file of the result by its digest. adapter_config.json lists a set in no fixed order: only its length counts."""
+    return {
+        path.relative_to(output).as_posix(): (
+            str(path.stat().st_size)
+            if path.name == "adapter_config.json"
+            else hashlib.sha256(path.read_bytes()).hexdigest()
+        )
+        for path in sorted(output.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def undisturbed(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    """What a run leaves that nobody kills, for both methods."""
+    found = {}
+    for method in ("lora", "full"):
+        output = tmp_path_factory.mktemp("undisturbed") / method
+        assert workshop.run(output, "never", 0, method) == 0
+        assert [row["step"] for row in metrics(output)] == [3, 6, 9]
+        found[method] = result(output)
+    return found
+
+
+def steps_made(output: Path) -> list[int]:
+    return [int(line) for line in output.with_name(f"{output.name}-made").read_text().split()]
+
+
+MOMENTS = [
+    ("at a step", 2),
+    ("at a step", 5),
+    ("at a step", 9),
+    ("in TRL's save, after the weights", 3),
+    ("in TRL's save, after the weights", 6),
+    ("in TRL's save, before its state", 6),
+    ("after TRL's save, before our copy", 6),
+    ("in the middle of our copy", 6),
+    ("before the copy gets its name", 6),
+    ("after our copy, before the metrics", 6),
+    ("in the middle of the metrics", 6),
+    ("after the metrics, before our mark", 3),
+    ("after the metrics, before our mark", 9),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("moment", "step"), MOMENTS)
+def test_a_kill_changes_nothing(
+    workshop: Workshop, undisturbed: dict[str, dict[str, str]], tmp_path: Path, moment: str, step: int
+) -> None:
+    output = tmp_path / "out"
+    assert workshop.run(output, moment, step) == -signal.SIGKILL
+    assert steps_made(output)[-1] == step, "it was killed where the test says"
+    assert result(output) != undisturbed["lora"]
+    assert workshop.run(output) == 0
+    assert result(output) == undisturbed["lora"]
+    complete = (step - 1) // EVERY * EVERY  # what was complete when it was killed is not made again
+    assert steps_made(output) == [*range(1, step + 1), *range(complete + 1, STEPS + 1)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("moment", "step"), [("at a step", 5), ("after TRL's save, before our copy", 6)])
+def test_a_kill_changes_nothing_in_full_training(
+    workshop: Workshop, undisturbed: dict[str, dict[str, str]], tmp_path: Path, moment: str, step: int
+) -> None:
+    output = tmp_path / "out"
+    assert workshop.run(output, moment, step, "full") == -signal.SIGKILL
+    assert workshop.run(output, "never", 0, "full") == 0
+    assert result(output) == undisturbed["full"]
+    assert steps_made(output)[-1] == STEPS
+
+
+@pytest.mark.slow
+def test_kills_again_and_again_change_nothing(
+    workshop: Workshop, undisturbed: dict[str, dict[str, str]], tmp_path: Path
+) -> None:
+    """From outside, at moments that nobody chose."""
+    output = tmp_path / "out"
+    rng = random.Random(7)
+    n_kills = 0
+    for _ in range(20):
+        process = workshop.start(output)
+        process.join(rng.uniform(0.2, 1.2))
+        if process.exitcode is not None:
+            break
+        os.kill(process.pid or 0, signal.SIGKILL)
+        process.join()
+        n_kills += 1
+    assert workshop.run(output) == 0
+    assert n_kills >= 2
+    assert result(output) == undisturbed["lora"]
+
+
+@pytest.mark.slow
+def test_a_finished_run_gives_the_same_without_training_again(
+    workshop: Workshop, undisturbed: dict[str, dict[str, str]], tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    assert workshop.run(output) == 0
+    assert workshop.run(output) == 0
+    assert result(output) == undisturbed["lora"]
+    assert steps_made(output) == list(range(1, STEPS + 1))
