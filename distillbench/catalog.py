@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ class Catalog:
         found: dict[str, type[Component]] = {}
         caller = getattr(self.manager.hook, f"distillbench_{kind}s")
         for implementation in caller.get_hookimpls():
-            for component in implementation.function():
+            for component in _declared(implementation, kind):
                 _validate(component, kind, implementation.plugin_name)
                 if component.name in found:
                     other = self._providers[kind, component.name]
@@ -59,6 +59,18 @@ class Catalog:
                 found[component.name] = component
                 self._providers[kind, component.name] = implementation.plugin_name
         return found
+
+
+def _declared(implementation: pluggy.HookImpl, kind: str) -> list[Any]:
+    """What a plugin's hook returns for a kind."""
+    try:
+        found = implementation.function()
+    except Exception as error:  # a plugin's hook may raise anything; it is said which plugin's
+        problem = f"{type(error).__name__}: {error}"
+        raise PluginError(f"plugin {implementation.plugin_name!r}, {kind}s: {problem}") from error
+    if isinstance(found, type | str) or not isinstance(found, Iterable):
+        raise PluginError(f"plugin {implementation.plugin_name!r}, {kind}s: wanted a list of classes, got {found!r}")
+    return list(found)
 
 
 def _validate(component: Any, kind: str, plugin_name: str) -> None:

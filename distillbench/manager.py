@@ -119,7 +119,7 @@ def register(manager: DistillbenchManager, plugin: ModuleType | object, name: st
 def _load(entry_point: importlib.metadata.EntryPoint) -> Any:
     try:
         return entry_point.load()
-    except Exception as error:  # whatever a third party's import raises stops the program, with its name
+    except (Exception, SystemExit) as error:  # whatever a third party's import raises stops the program, with its name
         distribution = entry_point.dist.name if entry_point.dist else "unknown distribution"
         raise PluginError(
             f"plugin {entry_point.name!r} of {distribution} ({entry_point.value}) cannot be imported\n"

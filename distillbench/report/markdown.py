@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from distillbench.outcomes import (
@@ -96,7 +97,10 @@ def render_markdown(results: Results, sections: Iterable[Section] = ()) -> str:
 
 
 def _provenance(results: Results) -> str:
-    lines = [f"- {escape(key)}: {escape(value)}" for key, value in _flat(results.provenance)]
+    about = dict(results.provenance)
+    if isinstance(about.get("date"), int):
+        about["date"] = datetime.fromtimestamp(about["date"], UTC).isoformat()
+    lines = [f"- {escape(key)}: {escape(value)}" for key, value in _flat(about)]
     return "\n".join(["## What was run", "", *lines]) if lines else ""
 
 

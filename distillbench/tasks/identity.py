@@ -134,7 +134,7 @@ def read_task(path: Path) -> TaskSpec:
     if isinstance(metadata := config.get("metadata"), dict):
         grading_part["metadata"] = metadata | {"distillbench": _without(metadata.get("distillbench"), _ESTIMATE_KEYS)}
     prompt_part = {key: value for key, value in grading_part.items() if key not in GRADING_KEYS}
-    if {"custom_dataset", "metadata"} <= config.keys():  # lm-eval hands the metadata to it, so they may decide the documents
+    if {"custom_dataset", "metadata"} <= config.keys():  # lm-eval hands it the metadata, which may decide the documents
         prompt_part["metadata"] = _without(config.get("metadata"), {"distillbench", "version"})
     try:
         identities = [key_of(_hashable(part, sources)) for part in (prompt_part, grading_part)]

@@ -26,6 +26,7 @@ MATRIX: dict[str, Any] = {
     "trainers": {"fit": {"use": "toy-trainer"}},
     "engines": {"talk": {"use": "toy-engine"}},
     "evaluations": {"toy": {}},
+    "launcher": {"use": "toy-launcher"},
     "matrix": {"engine": "talk"},
 }
 

@@ -51,7 +51,7 @@ def folder(bench: Toys, plan: Plan, kind: str, cell: str | None = None, which: i
 
 def test_a_run_and_the_same_again(bench: Toys, control: Control) -> None:
     listener = Listener()
-    changes = {"students": {"small": {"use": "toy-student"}}}
+    changes = {"students": {"small": {"use": "toy-student"}}, "launcher": {"use": "local"}}
     summary = bench.run(changes, listener=listener)
     assert counts(summary) == {"done": 10} and summary.reasons == {}
     assert sorted(control.log("asked")) == sorted(ALL_ASKED)

@@ -8,7 +8,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before anything reads it
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
-from plugin_helpers import Run, Tiny, build_tiny, full_run, lora_run
+from plugin_helpers import Run, Tiny, build_tiny, full_run, lora_run, shared_folder
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -22,7 +22,7 @@ def one_thread() -> None:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """A tiny student after a short pretraining."""
-    return build_tiny(tmp_path_factory)
+    return build_tiny(shared_folder(tmp_path_factory))
 
 
 @pytest.fixture(scope="session")

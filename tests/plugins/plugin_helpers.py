@@ -1,13 +1,15 @@
-"""What the tests of plugins and tasks share: one tiny student, pretrained once a session, and short makers of records."""
+"""What the tests of plugins and tasks share: a tiny student, pretrained once a session, and short makers of records."""
 
 from __future__ import annotations
 
 import base64
 import json
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from distillbench_plugins.teachers.synthetic import SyntheticOptions, SyntheticT
 from distillbench_plugins.trainers.sft import SftOptions, SftTrainer
 
 ROOT = Path(__file__).parents[2]
-TASK_ROOT = ROOT / "tasks" / "distillbench_tasks"
+TASK_ROOT = Path(str(files("distillbench_tasks")))
 #: Real data that lies beside the project, never in it.
 DATA = ROOT.parent / "shared" / "data"
 #: Enough for sensible outputs: some coins problems right, some wrong, most digits problems right.
@@ -43,12 +45,24 @@ class Tiny:
     renderer: Qwen3Renderer
 
 
+def beside(*parts: str) -> Path:
+    """A file of real data beside the checkout; where it is not there, the test is skipped and a warning says so."""
+    path = DATA.joinpath(*parts)
+    if not path.exists():
+        warnings.warn(f"NOT TESTED on real data: {path} is not there", stacklevel=2)
+        pytest.skip(f"NOT TESTED on real data: {path} is not there")
+    return path
+
+
+def shared_folder(factory: pytest.TempPathFactory) -> Path:
+    """A folder of this test run; the workers of pytest-xdist have one together."""
+    base = factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
 @cache
-def build_tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
-    """Pretrains the tiny student; the workers of pytest-xdist share one."""
-    base = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        base = base.parent
+def build_tiny(base: Path) -> Tiny:
+    """Pretrains the tiny student in a folder, once."""
     built, student = base / "tiny-student", TinyQwen3(TinyQwen3Options(steps=TINY_STEPS))
     with FileLock(f"{built}.lock"):
         if not built.exists():
@@ -147,7 +161,7 @@ def real_qwen_tokenizer() -> Any:
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
     ranks: dict[bytes, int] = {}
-    for line in (DATA / "tokenizers" / "qwen.tiktoken").read_bytes().splitlines():
+    for line in beside("tokenizers", "qwen.tiktoken").read_bytes().splitlines():
         token, rank = line.split()
         ranks[base64.b64decode(token)] = int(rank)
     shown = bytes_to_unicode()
@@ -159,7 +173,9 @@ def real_qwen_tokenizer() -> Any:
     for token in ranks:
         cuts = ((token[:place], token[place:]) for place in range(1, len(token)))
         parts = [(left, right) for left, right in cuts if left in ranks and right in ranks]
-        merges += [(name(left), name(right)) for left, right in sorted(parts, key=lambda cut: [ranks[one] for one in cut])]
+        merges += [
+            (name(left), name(right)) for left, right in sorted(parts, key=lambda cut: [ranks[one] for one in cut])
+        ]
     bpe = Tokenizer(models.BPE({name(token): rank for token, rank in ranks.items()}, merges))
     bpe.normalizer = normalizers.NFC()
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
@@ -177,7 +193,7 @@ def real_qwen_tokenizer() -> Any:
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         additional_special_tokens=["<|im_start|>"],
-        chat_template=(DATA / "templates" / "Qwen-Qwen3-0.6B.jinja").read_text(encoding="utf-8"),
+        chat_template=beside("templates", "Qwen-Qwen3-0.6B.jinja").read_text(encoding="utf-8"),
         clean_up_tokenization_spaces=False,
     )
 

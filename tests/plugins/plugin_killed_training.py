@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from plugin_helpers import Tiny, coins_traces
+from plugin_helpers import Tiny
 
 from distillbench.protocols import Context, TrainingJob
+from distillbench.records import Trace
 from distillbench_plugins.trainers.sft import COMPLETE, SftOptions, SftTrainer
 
 STEPS, EVERY = 9, 3
@@ -39,7 +40,7 @@ def before(owner: Any, name: str, is_time: Callable[..., bool]) -> None:
 
 def at_checkpoint(step: int) -> Callable[..., bool]:
     """Whether a path among the arguments belongs to the checkpoint of a step."""
-    return lambda *arguments: any(str(one).rstrip("/").find(f"-{step}") > 0 for one in arguments)
+    return lambda *arguments: any(f"/checkpoint-{step}/" in f"{one}/" for one in arguments)
 
 
 def arm(moment: str, step: int) -> None:
@@ -47,6 +48,7 @@ def arm(moment: str, step: int) -> None:
     import shutil
 
     import torch
+
     from distillbench_plugins.trainers import sft
 
     if moment == "in TRL's save, after the weights":
@@ -72,7 +74,7 @@ def arm(moment: str, step: int) -> None:
         assert moment in ("at a step", "never")
 
 
-def train_here(tiny: Tiny, output: Path, moment: str, step: int, method: str) -> None:
+def train_here(tiny: Tiny, traces: list[Trace], output: Path, moment: str, step: int, method: str) -> None:
     """Trains in this process, which a trap may end; the steps it makes are written down."""
     import torch
 
@@ -91,7 +93,7 @@ def train_here(tiny: Tiny, output: Path, moment: str, step: int, method: str) ->
 
     output.mkdir(exist_ok=True)
     renderer = tiny.renderer.bind(tiny.student.load_tokenizer(tiny.built))
-    job = TrainingJob(tiny.student, tiny.built, renderer, coins_traces(44), output)
+    job = TrainingJob(tiny.student, tiny.built, renderer, traces, output)
     context = Context(work=output.with_name(f"{output.name}-work"), seed=5, progress=progress)
     checkpoints = SftTrainer(SftOptions(**OPTIONS | {"method": method})).train(job, context)
     assert [one.step for one in checkpoints] == [3, 6, 9]

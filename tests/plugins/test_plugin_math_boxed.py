@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plugin_helpers import DATA, problem
+from plugin_helpers import beside, problem
 
 from distillbench.errors import GraderError
 from distillbench.outcomes import CORRECT, ERRORS, WRONG, decide
@@ -185,15 +186,13 @@ def test_an_unreadable_gold_answer_is_a_grader_error() -> None:
     assert verdict("\\boxed{5}", "").outcome == "grader_error"
 
 
-def rows(path: Path) -> list[dict[str, object]]:
-    """A JSON-lines file beside the project."""
-    if not path.exists():
-        pytest.skip(f"NOT TESTED on real data: {path} is not beside this checkout")
+def rows(path: Path) -> list[dict[str, Any]]:
+    """A JSON-lines file's rows."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def test_every_gold_answer_of_math500_equals_itself() -> None:
-    golds = [str(row["answer"]) for row in rows(DATA / "math500" / "math500.jsonl")]
+    golds = [str(row["answer"]) for row in rows(beside("math500", "math500.jsonl"))]
     assert len(golds) == 500
     bad = [(gold, found) for gold in golds if (found := verdict(f"\\boxed{{{gold}}}", gold)).outcome != CORRECT]
     assert bad == []
@@ -201,13 +200,15 @@ def test_every_gold_answer_of_math500_equals_itself() -> None:
 
 def test_real_transcripts_are_graded_without_an_error() -> None:
     """A published score by another grader is a second opinion: it is listed, and a landslide would be a bug."""
-    transcripts = rows(DATA / "outputs_math" / "Qwen2.5-14B-Instruct_math500.jsonl")[::2]
-    found = [verdict(str(row["code"][0]), str(row["gt"])) for row in transcripts]  # type: ignore[index]
+    transcripts = rows(beside("outputs_math", "Qwen2.5-14B-Instruct_math500.jsonl"))[::2]
+    found = [verdict(str(row["code"][0]), str(row["gt"])) for row in transcripts]
     assert not [one for one in found if one.outcome in ERRORS]
     differ = []
     for row, one in zip(transcripts, found, strict=True):
-        theirs = bool(row["score"][0])  # type: ignore[index]
+        theirs = bool(row["score"][0])
         if theirs != (one.outcome == CORRECT):
-            differ.append(f"idx {row['idx']}: gold {row['gt']!r}, ours {one.outcome} {one.extracted!r}, theirs {theirs}")
+            differ.append(
+                f"idx {row['idx']}: gold {row['gt']!r}, ours {one.outcome} {one.extracted!r}, theirs {theirs}"
+            )
     print(f"{len(transcripts)} transcripts; graded otherwise by the published grader: {len(differ)}", *differ, sep="\n")
     assert len(differ) < 0.05 * len(transcripts)

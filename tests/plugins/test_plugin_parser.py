@@ -19,40 +19,41 @@ DRAFT, FINAL = "so \\boxed{4}?", "It is \\boxed{5}"
 
 Row = tuple[str, str, str, str | None, str, ReasoningState, str, str]
 #: shape, prefill, output, reasoning, answer, state, outcome when it stopped, outcome when the budget cut it.
+RIGHT, NO_CLOSE, NO_BOX = ("correct", "correct"), ("unclosed", "truncated"), ("no_answer", "truncated")
 SHAPES: list[Row] = [
-    ("A", "", f"<think>\n{DRAFT}\n</think>\n\n{FINAL}", DRAFT, FINAL, "closed", "correct", "correct"),
-    ("A", THINK, f"<think>\n{DRAFT}\n</think>\n\n{FINAL}", DRAFT, FINAL, "closed", "correct", "correct"),
-    ("B", "", f"{DRAFT}\n</think>\n\n{FINAL}", DRAFT, FINAL, "closed", "correct", "correct"),
-    ("B", THINK, f"{DRAFT}\n</think>\n\n{FINAL}", DRAFT, FINAL, "closed", "correct", "correct"),
-    ("C", "", f"<think>\n{DRAFT}", DRAFT, "", "open", "unclosed", "truncated"),
-    ("C", THINK, f"<think>\n{DRAFT}", DRAFT, "", "open", "unclosed", "truncated"),
+    ("A", "", f"<think>\n{DRAFT}\n</think>\n\n{FINAL}", DRAFT, FINAL, "closed", *RIGHT),
+    ("A", THINK, f"<think>\n{DRAFT}\n</think>\n\n{FINAL}", DRAFT, FINAL, "closed", *RIGHT),
+    ("B", "", f"{DRAFT}\n</think>\n\n{FINAL}", DRAFT, FINAL, "closed", *RIGHT),
+    ("B", THINK, f"{DRAFT}\n</think>\n\n{FINAL}", DRAFT, FINAL, "closed", *RIGHT),
+    ("C", "", f"<think>\n{DRAFT}", DRAFT, "", "open", *NO_CLOSE),
+    ("C", THINK, f"<think>\n{DRAFT}", DRAFT, "", "open", *NO_CLOSE),
     # Without the prefill this is an answer, and a wrong one: only what the engine prefilled tells the two apart.
     ("D", "", DRAFT, None, DRAFT, "absent", "wrong", "wrong"),
-    ("D", THINK, DRAFT, DRAFT, "", "open", "unclosed", "truncated"),
-    ("E", "", f"<think>\n<think>\n{DRAFT}\n</think>\n\n{FINAL}", DRAFT, FINAL, "closed", "correct", "correct"),
-    ("E", THINK, f"<think>\n<think>\n{DRAFT}\n</think>\n\n{FINAL}", DRAFT, FINAL, "closed", "correct", "correct"),
-    ("F", "", f"<think>\n\n</think>\n\n{DRAFT}\n</think>\n\n{FINAL}", DRAFT, FINAL, "closed", "correct", "correct"),
-    ("F", THINK, f"\n</think>\n\n{DRAFT}\n</think>\n\n{FINAL}", DRAFT, FINAL, "closed", "correct", "correct"),
-    ("F", THINK, f"<think>\n\n</think>\n\n{DRAFT}\n</think>\n\n{FINAL}", DRAFT, FINAL, "closed", "correct", "correct"),
+    ("D", THINK, DRAFT, DRAFT, "", "open", *NO_CLOSE),
+    ("E", "", f"<think>\n<think>\n{DRAFT}\n</think>\n\n{FINAL}", DRAFT, FINAL, "closed", *RIGHT),
+    ("E", THINK, f"<think>\n<think>\n{DRAFT}\n</think>\n\n{FINAL}", DRAFT, FINAL, "closed", *RIGHT),
+    ("F", "", f"<think>\n\n</think>\n\n{DRAFT}\n</think>\n\n{FINAL}", DRAFT, FINAL, "closed", *RIGHT),
+    ("F", THINK, f"\n</think>\n\n{DRAFT}\n</think>\n\n{FINAL}", DRAFT, FINAL, "closed", *RIGHT),
+    ("F", THINK, f"<think>\n\n</think>\n\n{DRAFT}\n</think>\n\n{FINAL}", DRAFT, FINAL, "closed", *RIGHT),
     # Beyond the probe.
-    ("closed, nothing after", "", f"<think>\n{DRAFT}\n</think>", DRAFT, "", "closed", "no_answer", "truncated"),
-    ("closed, nothing after", THINK, f"{DRAFT}\n</think>\n\n", DRAFT, "", "closed", "no_answer", "truncated"),
-    ("answer cut", "", f"<think>\n{DRAFT}\n</think>\n\nIt is \\boxed{{5", DRAFT, "It is \\boxed{5", "closed", "no_answer", "truncated"),
-    ("half a closing tag", "", f"<think>\n{DRAFT}\n</thi", f"{DRAFT}\n</thi", "", "open", "unclosed", "truncated"),
-    ("half a closing tag", THINK, f"{DRAFT}\n</thi", f"{DRAFT}\n</thi", "", "open", "unclosed", "truncated"),
-    ("half an opening tag", "", "<thi", None, "<thi", "absent", "no_answer", "truncated"),
-    ("only the opening tag", "", "<think>", "", "", "open", "unclosed", "truncated"),
-    ("only the prefill", THINK, "", "", "", "open", "unclosed", "truncated"),
-    ("nothing", "", "", None, "", "absent", "no_answer", "truncated"),
-    ("empty pair", "", f"<think>\n\n</think>\n\n{FINAL}", "", FINAL, "closed", "correct", "correct"),
-    ("two pairs", "", f"<think>a</think>\n<think>{DRAFT}</think>\n{FINAL}", f"a\n{DRAFT}", FINAL, "closed", "correct", "correct"),
-    ("second pair open", "", f"<think>a</think>\n<think>{DRAFT}", f"a\n{DRAFT}", "", "open", "unclosed", "truncated"),
-    ("no tags", "", FINAL, None, FINAL, "absent", "correct", "correct"),
-    ("gen_prefix", "It is \\boxed{", "5}", None, FINAL, "absent", "correct", "correct"),
-    ("gen_prefix in a thought", f"{THINK}Mon", f" 1 {DRAFT}</think>{FINAL}", f"Mon 1 {DRAFT}", FINAL, "closed", "correct", "correct"),
-    ("white space before", "", f"\n <think>\n{DRAFT}\n</think>\n\n{FINAL}", DRAFT, FINAL, "closed", "correct", "correct"),
-    ("closing tag in the answer's code", "", f"<think>a</think>{FINAL} `</think>`", "a", f"{FINAL} `</think>`", "closed", "correct", "correct"),
-    ("tags in code, no reasoning", "", f"```\nx</think>\n```\n{FINAL}", None, f"```\nx</think>\n```\n{FINAL}", "absent", "correct", "correct"),
+    ("closed, nothing after", "", f"<think>\n{DRAFT}\n</think>", DRAFT, "", "closed", *NO_BOX),
+    ("closed, nothing after", THINK, f"{DRAFT}\n</think>\n\n", DRAFT, "", "closed", *NO_BOX),
+    ("answer cut", "", f"<think>\n{DRAFT}\n</think>\n\nIt is \\boxed{{5", DRAFT, "It is \\boxed{5", "closed", *NO_BOX),
+    ("half a closing tag", "", f"<think>\n{DRAFT}\n</thi", f"{DRAFT}\n</thi", "", "open", *NO_CLOSE),
+    ("half a closing tag", THINK, f"{DRAFT}\n</thi", f"{DRAFT}\n</thi", "", "open", *NO_CLOSE),
+    ("half an opening tag", "", "<thi", None, "<thi", "absent", *NO_BOX),
+    ("only the opening tag", "", "<think>", "", "", "open", *NO_CLOSE),
+    ("only the prefill", THINK, "", "", "", "open", *NO_CLOSE),
+    ("nothing", "", "", None, "", "absent", *NO_BOX),
+    ("empty pair", "", f"<think>\n\n</think>\n\n{FINAL}", "", FINAL, "closed", *RIGHT),
+    ("two pairs", "", f"<think>a</think>\n<think>{DRAFT}</think>\n{FINAL}", f"a\n{DRAFT}", FINAL, "closed", *RIGHT),
+    ("second pair open", "", f"<think>a</think>\n<think>{DRAFT}", f"a\n{DRAFT}", "", "open", *NO_CLOSE),
+    ("no tags", "", FINAL, None, FINAL, "absent", *RIGHT),
+    ("gen_prefix", "It is \\boxed{", "5}", None, FINAL, "absent", *RIGHT),
+    ("gen_prefix in a thought", f"{THINK}Mon", f" 1 {DRAFT}</think>{FINAL}", f"Mon 1 {DRAFT}", FINAL, "closed", *RIGHT),
+    ("white space before", "", f"\n <think>\n{DRAFT}\n</think>\n\n{FINAL}", DRAFT, FINAL, "closed", *RIGHT),
+    ("quoted in the answer", "", f"<think>a</think>{FINAL} `</think>`", "a", f"{FINAL} `</think>`", "closed", *RIGHT),
+    ("quoted in code", "", f"```\nx</think>\n```\n{FINAL}", None, f"```\nx</think>\n```\n{FINAL}", "absent", *RIGHT),
 ]  # fmt: skip
 
 
@@ -62,7 +63,12 @@ def test_shapes(row: Row, finish_reason: FinishReason) -> None:
     _, prefill, output, reasoning, answer, state, *outcomes = row
     found = RENDERER.parse((1, 2, 3), output, finish_reason, prefill)
     assert (found.reasoning, found.answer, found.reasoning_state) == (reasoning, answer, state)
-    assert (found.text, found.token_ids, found.finish_reason, found.prefill) == (output, (1, 2, 3), finish_reason, prefill)
+    assert (found.text, found.token_ids, found.finish_reason, found.prefill) == (
+        output,
+        (1, 2, 3),
+        finish_reason,
+        prefill,
+    )
     verdict = decide(found, problem(gold="5"), MathBoxed(None))
     assert verdict.outcome == outcomes[finish_reason == "length"]
     if verdict.outcome == "truncated":
@@ -75,10 +81,16 @@ def test_the_prefill_is_as_good_as_written(row: Row) -> None:
     _, prefill, output, *_ = row
     assert split_reasoning(prefill + output) == split_reasoning(f"{prefill}{output}\n")
     found, whole = RENDERER.parse((), output, "stop", prefill), RENDERER.parse((), prefill + output, "stop", "")
-    assert (found.reasoning, found.answer, found.reasoning_state) == (whole.reasoning, whole.answer, whole.reasoning_state)
+    assert (found.reasoning, found.answer, found.reasoning_state) == (
+        whole.reasoning,
+        whole.answer,
+        whole.reasoning_state,
+    )
 
 
-@given(st.lists(st.sampled_from(["<think>", "</think>", "a", "\n", " ", "```", "\\boxed{4}", "<thi", "</"])).map("".join))
+@given(
+    st.lists(st.sampled_from(["<think>", "</think>", "a", "\n", " ", "```", "\\boxed{4}", "<thi", "</"])).map("".join)
+)
 def test_parsing_is_total_and_never_invents(turn: str) -> None:
     reasoning, answer, state = split_reasoning(turn)
     assert (reasoning is None) == (state == "absent")
@@ -92,7 +104,9 @@ def test_parsing_is_total_and_never_invents(turn: str) -> None:
 
 
 @pytest.mark.parametrize("turn", [f"Sure.\n<think>\n{DRAFT}", f"Sure. <think>{DRAFT}</think> So"])
-@pytest.mark.xfail(strict=True, reason="known limitation until issue 3: reasoning that starts after some text is no reasoning")
+@pytest.mark.xfail(
+    strict=True, reason="known limitation until issue 3: reasoning that starts after some text is no reasoning"
+)
 def test_a_draft_in_a_thought_that_starts_late_is_no_answer(turn: str) -> None:
     found = RENDERER.parse((), turn, "length", "")
     assert decide(found, problem(gold="5"), MathBoxed(None)).outcome == "truncated"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from plugin_helpers import DATA, QWEN_ADDED, Tiny, problem, real_qwen_tokenizer, trace
+from plugin_helpers import QWEN_ADDED, Tiny, problem, real_qwen_tokenizer, trace
 
 from distillbench.errors import StageError
 from distillbench.records import Message, Problem
@@ -46,10 +46,6 @@ def official(tokenizer: Any, turns: Sequence[tuple[str, str]]) -> tuple[str, lis
 @pytest.fixture(scope="session")
 def qwen() -> Any:
     """The real Qwen vocabulary with Qwen3's official template."""
-    wanted = [DATA / "tokenizers" / "qwen.tiktoken", DATA / "templates" / "Qwen-Qwen3-0.6B.jinja"]
-    missing = [str(path) for path in wanted if not path.exists()]
-    if missing:
-        pytest.skip(f"NOT TESTED on the real Qwen3 vocabulary and template: {missing} is not beside this checkout")
     return real_qwen_tokenizer()
 
 
@@ -90,7 +86,9 @@ def test_prompt_is_the_official_templates(renderer: Qwen3Renderer, name: str) ->
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.text(), system=st.none() | st.text())
-def test_prompt_is_the_official_templates_for_any_text(renderer: Qwen3Renderer, content: str, system: str | None) -> None:
+def test_prompt_is_the_official_templates_for_any_text(
+    renderer: Qwen3Renderer, content: str, system: str | None
+) -> None:
     turns = ([("system", system)] if system is not None else []) + [("user", content)]
     _, ids = official(renderer.tokenizer, turns)
     assert renderer.prompt(messages(turns)).input_ids.tolist() == ids
@@ -113,7 +111,9 @@ def test_special_tokens_in_a_teachers_text_stay_text(renderer: Qwen3Renderer) ->
     assert row.input_ids.tolist().count(ids_of(renderer, "<|im_end|>")[0]) == 2
 
 
-@pytest.mark.xfail(strict=True, reason="known limitation until issue 3: <think> is no special token and survives splitting")
+@pytest.mark.xfail(
+    strict=True, reason="known limitation until issue 3: <think> is no special token and survives splitting"
+)
 def test_think_tags_in_user_text_stay_text(renderer: Qwen3Renderer) -> None:
     prompt = renderer.prompt([Message("user", "What does <think> mean, and </think>?")]).input_ids
     assert not set(prompt.tolist()) & set(ids_of(renderer, "<think>", "</think>"))
@@ -182,7 +182,8 @@ def test_prefill_think_is_how_a_trained_row_begins(renderer: Qwen3Renderer) -> N
     made = trace("Mon 6-3=3", "\\boxed{3}")
     plain, opened = (renderer.prompt(made.problem.messages, prefill) for prefill in ("none", "think"))
     assert opened.prefill == "<think>\n"
-    assert opened.input_ids.tolist() == plain.input_ids.tolist() + [
+    assert opened.input_ids.tolist() == [
+        *plain.input_ids.tolist(),
         *ids_of(renderer, "<think>"),
         *renderer.tokenizer.encode("\n", add_special_tokens=False),
     ]

@@ -48,9 +48,7 @@ def test_checkpoint_steps(n_traces: int | None, options: dict[str, Any], expecte
     assert steps(n_traces, **options) == expected
 
 
-@given(
-    st.integers(1, 5000), st.integers(1, 64), st.floats(0.01, 5), st.integers(1, 300), st.floats(0, 0.5)
-)
+@given(st.integers(1, 5000), st.integers(1, 64), st.floats(0.01, 5), st.integers(1, 300), st.floats(0, 0.5))
 def test_checkpoint_steps_rise_and_end_with_the_last(
     n_traces: int, batch_size: int, epochs: float, every: int, holdout: float
 ) -> None:
@@ -277,8 +275,8 @@ def test_held_out_rows_are_not_trained_on(tiny: Tiny, tmp_path: Path) -> None:
         ]
 
     digests, lines = [], []
-    for name, given in {"as is": traces, "out": spoiled(out), "in": spoiled([not one for one in out])}.items():
-        (checkpoint,) = train(tiny, given, tmp_path / name, **SHORT | {"holdout": 0.2})
+    for name, rows in {"as is": traces, "out": spoiled(out), "in": spoiled([not one for one in out])}.items():
+        (checkpoint,) = train(tiny, rows, tmp_path / name, **SHORT | {"holdout": 0.2})
         digests.append(digest(checkpoint.path))
         lines.append(metrics(tmp_path / name)[0])
     assert digests[0] == digests[1] != digests[2]

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plugin_helpers import Tiny, metrics
+from plugin_helpers import Tiny, coins_traces, metrics
 from plugin_killed_training import EVERY, STEPS, train_here
+
+from distillbench.records import Trace
 
 
 @dataclass(frozen=True)
@@ -22,10 +24,11 @@ class Workshop:
     """Starts training processes, forked from a server that has imported torch and TRL already."""
 
     tiny: Tiny
+    traces: list[Trace]
     context: Any
 
     def start(self, output: Path, moment: str = "never", step: int = 0, method: str = "lora") -> BaseProcess:
-        process = self.context.Process(target=train_here, args=(self.tiny, output, moment, step, method))
+        process = self.context.Process(target=train_here, args=(self.tiny, self.traces, output, moment, step, method))
         process.start()
         return process
 
@@ -41,12 +44,13 @@ class Workshop:
 @pytest.fixture(scope="module")
 def workshop(tiny: Tiny) -> Workshop:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["trl", "trl.trainer.sft_trainer", "peft", "plugin_killed_training", "lm_eval.api.task"])
-    return Workshop(replace(tiny, tokenizer=None, renderer=type(tiny.renderer)(tiny.renderer.options)), context)
+    context.set_forkserver_preload(["trl", "trl.trainer.sft_trainer", "peft", "plugin_killed_training"])
+    picklable = replace(tiny, tokenizer=None, renderer=type(tiny.renderer)(tiny.renderer.options))
+    return Workshop(picklable, coins_traces(44), context)
 
 
 def result(output: Path) -> dict[str, str]:
-    """Every file of the result by its digest. adapter_config.json lists a set in no fixed order: only its length counts."""
+    """Every file by its digest; of adapter_config.json only the length, because it lists a set in no fixed order."""
     return {
         path.relative_to(output).as_posix(): (
             str(path.stat().st_size)
@@ -99,7 +103,6 @@ def test_a_kill_changes_nothing(
     output = tmp_path / "out"
     assert workshop.run(output, moment, step) == -signal.SIGKILL
     assert steps_made(output)[-1] == step, "it was killed where the test says"
-    assert result(output) != undisturbed["lora"]
     assert workshop.run(output) == 0
     assert result(output) == undisturbed["lora"]
     complete = (step - 1) // EVERY * EVERY  # what was complete when it was killed is not made again
@@ -126,9 +129,9 @@ def test_kills_again_and_again_change_nothing(
     output = tmp_path / "out"
     rng = random.Random(7)
     n_kills = 0
-    for _ in range(20):
+    for _ in range(8):
         process = workshop.start(output)
-        process.join(rng.uniform(0.2, 1.2))
+        process.join(rng.uniform(0.4, 1.5))
         if process.exitcode is not None:
             break
         os.kill(process.pid or 0, signal.SIGKILL)

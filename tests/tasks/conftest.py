@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from plugin_helpers import Run, Tiny, build_tiny, full_run
+from plugin_helpers import Run, Tiny, build_tiny, full_run, shared_folder
 
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """A tiny student after a short pretraining."""
-    return build_tiny(tmp_path_factory)
+    return build_tiny(shared_folder(tmp_path_factory))
 
 
 @pytest.fixture(scope="session")

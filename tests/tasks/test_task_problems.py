@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import Counter
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -134,7 +135,7 @@ def test_problems_are_those_of_version_1(name: str, expected: str) -> None:
 
 def test_problems_do_not_depend_on_the_process() -> None:
     code = "import test_task_problems as t; print(*(t.digest(name) for name in t.MODULES))"
-    folders = os.pathsep.join([os.path.dirname(__file__), *sys.path])
+    folders = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     environment = os.environ | {"PYTHONPATH": folders, "PYTHONHASHSEED": "12345"}
     printed = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert printed.stdout.split() == [digest(name) for name in MODULES]

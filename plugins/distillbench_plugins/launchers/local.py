@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Iterable, Mapping
+import signal
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
@@ -72,7 +75,8 @@ class LocalHandle:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe(duplex=False)
         self._process: SpawnProcess = context.Process(target=worker.main, args=(job, theirs), name=job.stages[0].label)
-        self._process.start()
+        with _ctrl_c_waits():
+            self._process.start()
         theirs.close()
         self._give_back = give_back
 
@@ -114,6 +118,17 @@ class LocalHandle:
                 process.kill()
         self._process.join()
         self.alive()
+
+
+@contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """Holds Ctrl-C back, in processes started meanwhile for good: one that still imports would print a traceback."""
+    resource_tracker.ensure_running()  # by itself it would start with the process, and let Ctrl-C through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _family(pid: int | None) -> list[psutil.Process]:

@@ -103,8 +103,9 @@ class SftTrainer(Trainer):
         kept_out = [row for row, out in zip(rows, is_out, strict=True) if out]
         trained_on = [row for row, out in zip(rows, is_out, strict=True) if not out]
         recorder = _Recorder(job.output, context.work / "trl", steps, kept_out)
-        trainer = self._trl_trainer(job, context, recorder, trained_on)
-        trainer.train(resume_from_checkpoint=recorder.resume())
+        last = recorder.resume()
+        if recorder.last_step < steps[-1]:  # TRL would make one step more
+            self._trl_trainer(job, context, recorder, trained_on).train(resume_from_checkpoint=last)
         kind: Literal["adapter", "full"] = "adapter" if self.options.method == "lora" else "full"
         seen = [samples_seen(step, len(trained_on), self.options.batch_size) for step in steps]
         return [Checkpoint(job.output / f"step-{step}", kind, step, n) for step, n in zip(steps, seen, strict=True)]
@@ -208,12 +209,14 @@ class _Recorder:
         scratch: TRL's own folder.
         steps: The steps that leave a checkpoint.
         held_out: Rows that are not trained on.
+        last_step: The last step that is complete, as `resume` found it.
     """
 
     output: Path
     scratch: Path
     steps: tuple[int, ...]
     held_out: list[Rendered]
+    last_step: int = 0
 
     def resume(self) -> str | None:
         """The last complete TRL checkpoint, after everything that came later is removed; None to start anew."""
@@ -227,6 +230,7 @@ class _Recorder:
             if int(path.name.removeprefix("step-")) > last:
                 shutil.rmtree(path)
         self._write_metrics([row for row in self._metrics() if row["step"] <= last])
+        self.last_step = last
         return str(found[last]) if last else None
 
     def record(self, step: int, model: Any, loss: dict[str, float]) -> None:

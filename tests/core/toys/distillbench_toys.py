@@ -8,11 +8,12 @@ Files that record: `<what>.log`, one line for each call.
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import os
 import signal
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +21,7 @@ import numpy as np
 
 from distillbench.errors import StageError
 from distillbench.hookspecs import hookimpl
+from distillbench.manager import BUILTIN_MODULES
 from distillbench.protocols import Benchmark, Engine, Filter, Renderer, Student, Teacher, Trainer
 from distillbench.records import (
     Checkpoint,
@@ -32,6 +34,8 @@ from distillbench.records import (
     Rendered,
     Trace,
 )
+from distillbench.run import worker
+from distillbench_plugins.launchers.local import LocalHandle, LocalLauncher
 
 CONTROL = "TOY_CONTROL"
 
@@ -349,6 +353,28 @@ class ToyBenchmark(Benchmark):
         return Judgement(right, "" if right else "wrong_answer")
 
 
+class ToyLauncher(LocalLauncher):
+    """As `local`, with workers forked from a server that has imported what they need: 0.1 s each, not a second."""
+
+    name = "toy-launcher"
+
+    def start(self, job, resources):
+        multiprocessing.set_forkserver_preload(["lm_eval.tasks", "pyarrow.parquet", *BUILTIN_MODULES])
+        return ToyHandle(replace(job, environment={CONTROL: os.environ.get(CONTROL, "")}))
+
+
+class ToyHandle(LocalHandle):
+    """A worker process of its own, as all others: it can be killed, and holds its locks by itself."""
+
+    def __init__(self, job):
+        context = multiprocessing.get_context("forkserver")
+        self._connection, theirs = context.Pipe(duplex=False)
+        self._process = context.Process(target=worker.main, args=(job, theirs), name=job.stages[0].label)
+        self._process.start()
+        theirs.close()
+        self._give_back = None
+
+
 @hookimpl
 def distillbench_teachers():
     return [ToyTeacher]
@@ -377,6 +403,11 @@ def distillbench_trainers():
 @hookimpl
 def distillbench_engines():
     return [ToyEngine]
+
+
+@hookimpl
+def distillbench_launchers():
+    return [ToyLauncher]
 
 
 @hookimpl
