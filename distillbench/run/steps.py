@@ -353,4 +353,7 @@ def _weight_files(work: Path) -> tuple[str, ...]:
     """What makes the digest of a model or of checkpoints: weights and tokenizer, not files whose bytes vary."""
     files = (*work.rglob("*.safetensors"), *work.rglob("tokenizer.json"))
     scratch = work / SCRATCH
-    return tuple(sorted(path.relative_to(work).as_posix() for path in files if not path.is_relative_to(scratch)))
+    found = sorted(path.relative_to(work).as_posix() for path in files if not path.is_relative_to(scratch))
+    if not any(name.endswith(".safetensors") for name in found):
+        raise StageError("no *.safetensors file was left: weights in other formats would change without being noticed")
+    return tuple(found)

@@ -6,6 +6,7 @@ import json
 import logging
 import random
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from distillbench.errors import TaskError
@@ -28,7 +29,8 @@ class LmEvalTasks:
     def __init__(self, index: TaskIndex) -> None:
         self.index = index
         self._tasks: dict[str, Any] = {}
-        self._problems: dict[tuple[str, str], list[Problem]] = {}
+        self._made: dict[tuple[str, str], list[Problem]] = {}
+        self._docs: dict[tuple[str, str], Any] = {}
 
     def load(self, name: str) -> Any:
         """The lm-eval `Task`.
@@ -46,19 +48,30 @@ class LmEvalTasks:
         Raises:
             TaskError: The task has no such split, or its own code or templates fail on a document.
         """
-        if (task, split) not in self._problems:
-            self._problems[task, split] = _problems(self.load(task), self.index.find(task), split)
-        return self._problems[task, split][:limit]
+        loaded, spec = self.load(task), self.index.find(task)
+        if (task, split) not in self._made:
+            self._docs[task, split] = _docs(loaded, spec, split)
+            self._made[task, split] = []
+        made = self._made[task, split]
+        # Only as many as are asked for, because lm-eval compiles its templates anew for each document; but few-shot
+        # examples are drawn one after the other, so that those of a document must not depend on who asked when.
+        stop = None if loaded.config.num_fewshot else limit
+        try:
+            for number, doc in islice(enumerate(self._docs[task, split]), len(made), stop):
+                made.append(_problem(loaded, task, number, doc))
+        except Exception as error:  # templates and functions of the task raise anything
+            raise TaskError(
+                f"{spec.path}: no prompt can be made of the {split} split\n    cause: {type(error).__name__}: {error}"
+            ) from error
+        return made[:limit]
 
     def evaluation_problems(self, evaluation: Evaluation) -> list[Problem]:
         """The problems that an evaluation samples: all, the first ones, or those of a fixed shuffle."""
+        if evaluation.limit is None or evaluation.subset == "first":
+            return self.problems(evaluation.task, "test", evaluation.limit)
         problems = self.problems(evaluation.task, "test")
-        if evaluation.limit is None:
-            return problems
-        if evaluation.subset == "shuffled":
-            chosen = random.Random(SUBSET_SEED).sample(range(len(problems)), min(evaluation.limit, len(problems)))
-            return [problems[number] for number in sorted(chosen)]
-        return problems[: evaluation.limit]
+        chosen = random.Random(SUBSET_SEED).sample(range(len(problems)), min(evaluation.limit, len(problems)))
+        return [problems[number] for number in sorted(chosen)]
 
 
 def _load(spec: TaskSpec) -> Any:
@@ -81,25 +94,18 @@ def _load(spec: TaskSpec) -> Any:
     return task
 
 
-def _problems(task: Any, spec: TaskSpec, split: str) -> list[Problem]:
-    docs = _docs(task, split)
-    if docs is None:
+def _docs(task: Any, spec: TaskSpec, split: str) -> Any:
+    """The documents of a split; few-shot examples are drawn anew from here on."""
+    if split == "train":
+        found = task.training_docs() if task.has_training_docs() else None
+    elif task.has_test_docs():
+        found = task.test_docs()
+    else:
+        found = task.validation_docs() if task.has_validation_docs() else None
+    if found is None:
         raise TaskError(f"task {spec.name!r} ({spec.path}) has no {split} split")
     task.set_fewshot_seed(FEWSHOT_SEED)
-    try:
-        return [_problem(task, spec.name, number, doc) for number, doc in enumerate(docs)]
-    except Exception as error:  # templates and functions of the task raise anything
-        raise TaskError(
-            f"{spec.path}: no prompt can be made of the {split} split\n    cause: {type(error).__name__}: {error}"
-        ) from error
-
-
-def _docs(task: Any, split: str) -> Any:
-    if split == "train":
-        return task.training_docs() if task.has_training_docs() else None
-    if task.has_test_docs():
-        return task.test_docs()
-    return task.validation_docs() if task.has_validation_docs() else None
+    return found
 
 
 def _problem(task: Any, name: str, number: int, doc: Mapping[str, Any]) -> Problem:

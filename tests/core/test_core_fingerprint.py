@@ -128,6 +128,36 @@ def test_a_file_larger_than_a_block(tmp_path: Path) -> None:
     assert digest_path(tmp_path / "large") == hashlib.sha256(content).hexdigest()
 
 
+def test_a_very_large_file_is_read_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint of many gigabytes, by every process that plans."""
+    monkeypatch.setattr(fingerprint, "_LARGE_BYTES", 10)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path, read = tmp_path / "weights", []
+    real = fingerprint._digest_content
+
+    def counted(one: Path) -> str:
+        read.append(one.name)
+        return real(one)
+
+    def as_another_process() -> None:
+        fingerprint._large_digests.cache_clear()
+
+    monkeypatch.setattr(fingerprint, "_digest_content", counted)
+    path.write_bytes(b"x" * 100)
+    as_another_process()
+    first = digest_path(path)
+    as_another_process()
+    assert digest_path(path) == first == hashlib.sha256(b"x" * 100).hexdigest() and read == ["weights"]
+    path.write_bytes(b"y" * 101)
+    assert digest_path(path) == hashlib.sha256(b"y" * 101).hexdigest() and len(read) == 2
+    (tmp_path / "cache" / "distillbench" / "digests.json").write_text("{cut off")
+    as_another_process()
+    assert digest_path(path) == hashlib.sha256(b"y" * 101).hexdigest() and len(read) == 3
+    (tmp_path / "small").write_bytes(b"small")
+    assert digest_path(tmp_path / "small") and digest_path(tmp_path / "small") and read.count("small") == 2
+    as_another_process()
+
+
 def change_content(folder: Path) -> None:
     (folder / "sub" / "b.txt").write_text("changed content")
 

@@ -10,7 +10,9 @@ import pytest
 from core_bench import Control, Listener, Toys
 from core_factories import keys, merged, states, tree
 
+from distillbench.cli.session import Session
 from distillbench.hookspecs import hookimpl
+from distillbench.manager import make_manager
 from distillbench.plan.stages import Plan, Stage
 from distillbench.run.runner import Summary
 from distillbench.run.tables import SAMPLES, TRACES, VERDICTS, read_rows
@@ -211,26 +213,50 @@ def test_an_engine_that_breaks_fails_one_stage_and_the_session_goes_on(bench: To
     assert sorted(endings(summary, "grade")) == ["blocked"] * 3 + ["done"] * 3
 
 
-def test_a_trainer_that_leaves_fewer_checkpoints_than_it_promised(
-    bench: Toys, control: Control, toy_site: Path, install_plugin: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The training itself is what went wrong; its result must not be kept as finished."""
-    source = (
-        "from distillbench.hookspecs import hookimpl\nfrom distillbench_toys import ToyTrainer\n"
-        "class Lazy(ToyTrainer):\n    '''Leaves out the last.'''\n    name = 'lazy-trainer'\n"
-        "    def train(self, job, context):\n        return super().train(job, context)[:-1]\n"
-        "@hookimpl\ndef distillbench_trainers():\n    return [Lazy]\n"
-    )
-    install_plugin(tmp_path / "lazy", "lazy", {"lazy_trainer_plugin": source}, {"lazy": "lazy_trainer_plugin"})
-    monkeypatch.syspath_prepend(str(tmp_path / "lazy"))
-    from distillbench.cli.session import Session
-    from distillbench.manager import make_manager
+LAZY = """
+from distillbench.hookspecs import hookimpl
+from distillbench_toys import ToyTrainer
 
+class Lazy(ToyTrainer):
+    "Leaves out the last checkpoint."
+    name = "lazy-trainer"
+    def train(self, job, context):
+        return super().train(job, context)[:-1]
+
+class Odd(ToyTrainer):
+    "Writes weights in a format of its own."
+    name = "odd-trainer"
+    def train(self, job, context):
+        found = super().train(job, context)
+        for path in job.output.glob("step-*/model.safetensors"):
+            path.rename(path.with_suffix(".bin"))
+        return found
+
+@hookimpl
+def distillbench_trainers():
+    return [Lazy, Odd]
+"""
+
+
+@pytest.mark.parametrize(
+    ("trainer", "said"),
+    [
+        ("lazy-trainer", "promised checkpoints at steps [1, 2] and left [1]"),
+        ("odd-trainer", "no *.safetensors file was left"),
+    ],
+)
+def test_a_trainer_that_breaks_its_contract_is_what_fails(
+    bench: Toys, install_plugin: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trainer: str, said: str
+) -> None:
+    """Its result must not be kept as finished: the samples after it would fail forever, or never become stale."""
+    install_plugin(tmp_path / "lazy", "lazy", {f"lazy_{trainer[:3]}": LAZY}, {"lazy": f"lazy_{trainer[:3]}"})
+    monkeypatch.syspath_prepend(str(tmp_path / "lazy"))
     lazy = Toys(Session(make_manager(), (), tmp_path / "store", 0), bench.matrix)
-    summary = lazy.run({"trainers": {"fit": {"use": "lazy-trainer"}}, "evaluations": {"toy": {"limit": 1}}})
+    summary = lazy.run({"trainers": {"fit": {"use": trainer}}, "evaluations": {"toy": {"limit": 1}}})
     (train,) = keys(summary.plan, "train")
     assert summary.endings[train] == "failed"
-    assert "promised checkpoints at steps [1, 2] and left [1]" in summary.reasons[train]
+    assert said in summary.reasons[train]
+    assert [summary.endings[key] for key in summary.plan.cell_stages[BASE]] == ["done"] * 2
 
 
 # ---------------------------------------------------------------- holes

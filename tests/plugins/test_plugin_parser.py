@@ -96,23 +96,18 @@ def test_parsing_is_total_and_never_invents(turn: str) -> None:
     assert (reasoning is None) == (state == "absent")
     assert state != "open" or answer == ""
     assert answer == answer.strip()
-    assert answer in turn
-    for part in (reasoning or "").split("\n"):
+    for part in [*(reasoning or "").split("\n"), *answer.split("\n")]:
         assert part in turn
     if "</think>" not in turn and turn.lstrip().startswith("<think>"):
         assert state == "open"
 
 
 @pytest.mark.parametrize("turn", [f"Sure.\n<think>\n{DRAFT}", f"Sure. <think>{DRAFT}</think> So"])
-@pytest.mark.xfail(
-    strict=True, reason="known limitation until issue 3: reasoning that starts after some text is no reasoning"
-)
 def test_a_draft_in_a_thought_that_starts_late_is_no_answer(turn: str) -> None:
     found = RENDERER.parse((), turn, "length", "")
     assert decide(found, problem(gold="5"), MathBoxed(None)).outcome == "truncated"
 
 
-@pytest.mark.xfail(strict=True, reason="known limitation until issue 3: a closing tag quoted in an answer closes it")
 def test_a_closing_tag_quoted_in_an_answer_without_reasoning_is_text() -> None:
     turn = f"{FINAL}. The tag `</think>` ends a thought."
     assert split_reasoning(turn) == (None, turn, "absent")

@@ -124,10 +124,7 @@ def split_reasoning(turn: str) -> tuple[str | None, str, ReasoningState]:
     """
     rest = turn.lstrip()
     if not rest.startswith(OPEN):
-        before, tag, after = rest.partition(CLOSE)
-        if tag and OPEN not in before and "```" not in before:
-            return before.strip(), after.strip(), "closed"
-        return None, turn.strip(), "absent"
+        return _split_late(rest)
     parts: list[str] = []
     while rest.startswith(OPEN):
         while rest.startswith(OPEN):
@@ -142,6 +139,23 @@ def split_reasoning(turn: str) -> tuple[str | None, str, ReasoningState]:
             parts.append(inside.strip())
             rest = after.lstrip()
     return _joined(parts), rest.strip(), "closed"
+
+
+def _split_late(turn: str) -> tuple[str | None, str, ReasoningState]:
+    """Splits a turn that does not begin with reasoning: an orphan closing tag, reasoning after some text, or none."""
+    before, tag, after = turn.partition(CLOSE)
+    if tag and OPEN not in before and not _is_quoted(before):
+        return before.strip(), after.strip(), "closed"
+    before, tag, after = turn.partition(OPEN)
+    if tag and not _is_quoted(before):
+        reasoning, answer, state = split_reasoning(OPEN + after)
+        return reasoning, _joined([before.strip(), answer]) if state == "closed" else answer, state
+    return None, turn.strip(), "absent"
+
+
+def _is_quoted(before: str) -> bool:
+    """Whether a tag that follows this text stands in code."""
+    return before.endswith("`") or before.count("```") % 2 == 1
 
 
 def _joined(parts: list[str]) -> str:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from distillbench.errors import GraderError
 from distillbench_plugins.benchmarks.math_boxed import is_equal, last_boxed
 from distillbench_plugins.renderers.qwen3 import split_reasoning
 
 
 def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
-    """`exact_match`: 1 when the last complete box after the reasoning equals the answer."""
+    """`exact_match`: 1 when the last complete box after the reasoning equals the answer; NaN when the grader fails."""
     _, answer, _ = split_reasoning(results[0])  # nothing when the reasoning was never closed
     boxed = last_boxed(answer)
-    return {"exact_match": float(boxed is not None and is_equal(doc["answer"], boxed))}
+    try:
+        return {"exact_match": float(boxed is not None and is_equal(doc["answer"], boxed))}
+    except GraderError:  # stock lm_eval has no outcome for it: NaN shows in its mean, and ends no run
+        return {"exact_match": math.nan}
