@@ -32,22 +32,23 @@ def key_of(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:32]
 
 
-def digest_path(path: Path) -> str:
+def digest_path(path: Path, remember: bool = False) -> str:
     """The sha256 of a file's content, or of a folder's relative names and contents.
 
-    A large file (a model's weights) is read once while its size and modification time stay the same: its digest is
-    kept in the user's cache folder.
+    Args:
+        path: The file or folder.
+        remember: Whether a large file (a model's weights) is read only once while its size and modification time
+            stay the same; its digest is then kept in the user's cache folder.
 
     Raises:
         OSError: The path cannot be read.
     """
     if path.is_dir():
-        return digest_files(
-            (file.relative_to(path).as_posix(), file) for file in sorted(path.rglob("*")) if file.is_file()
-        )
+        files = [file for file in sorted(path.rglob("*")) if file.is_file()]
+        return digest_files(((file.relative_to(path).as_posix(), file) for file in files), remember)
     status = path.stat()
     known = f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}"
-    if status.st_size < _LARGE_BYTES:
+    if not remember or status.st_size < _LARGE_BYTES:
         return _digest_content(path)
     if known not in _large_digests():
         _large_digests()[known] = _digest_content(path)
@@ -55,11 +56,11 @@ def digest_path(path: Path) -> str:
     return _large_digests()[known]
 
 
-def digest_files(named: Iterable[tuple[str, Path]]) -> str:
+def digest_files(named: Iterable[tuple[str, Path]], remember: bool = False) -> str:
     """One digest of several named files, in the order given."""
     whole = hashlib.sha256()
     for name, path in named:
-        whole.update(f"{name}\0{digest_path(path)}\n".encode())
+        whole.update(f"{name}\0{digest_path(path, remember)}\n".encode())
     return whole.hexdigest()
 
 

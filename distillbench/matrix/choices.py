@@ -95,13 +95,13 @@ class Choices:
         digests: list[tuple[str, str]] = []
         for path in built.inputs():
             try:
-                digests.append((path.name, digest_path(path)))
+                digests.append((path.name, digest_path(path, remember=True)))
             except OSError as error:
                 place = _giver_of(path, resolved.options, resolved.origins) or where
                 got = f"{path}: {error.strerror or error}"
                 self.mistakes.append(Mistake(place, "a file or folder that can be read", got))
                 return None
-        return Choice(kind, label, component, resolved.options, _identity(built, digests), resolved.origins)
+        return Choice(kind, label, component, resolved.options, identity_of(built, digests), resolved.origins)
 
     def launcher(self) -> Choice | None:
         """The launcher; None when a mistake is in the way."""
@@ -200,7 +200,7 @@ def _unknown_component(where: str, kind: str, name: str, known: Mapping[str, Any
     return Mistake(where, f"`use:` and the name of a registered {kind}", repr(name), nearest(name, known))
 
 
-def _identity(built: Component, digests: list[tuple[str, str]]) -> str:
+def identity_of(built: Component, digests: list[tuple[str, str]]) -> str:
     """Canonical JSON of what a stage's key holds about a component."""
     options = {
         entry.name: getattr(built.options, entry.name)

@@ -69,13 +69,11 @@ class TaskSettings:
     Attributes:
         grader: The benchmark component that grades.
         grader_options: Its options.
-        metric: The lm-eval metric that decides, for the grader `lm_eval`.
         docs: How many problems the task has.
     """
 
     grader: str = "lm_eval"
     grader_options: Mapping[str, Any] = field(default_factory=dict)
-    metric: str | None = None
     docs: Annotated[int, Ge(1)] | None = None
 
 

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from distillbench.catalog import Catalog
-from distillbench.errors import Mistake, PluginError, nearest
-from distillbench.matrix.choices import package_version
+from distillbench.errors import Mistake, PluginError, TaskError, nearest
+from distillbench.matrix.choices import identity_of
+from distillbench.options import Given, resolve_options
 from distillbench.plan.stages import Graded, Plan, Stage, sampling_params, stage_key
 from distillbench.protocols import Filter, Renderer, Student, Teacher, Trainer
 from distillbench.records import Cell, Choice, Evaluation, Resources
-from distillbench.tasks.identity import TaskIndex
+from distillbench.tasks.identity import TaskIndex, TaskSpec
 
 #: The number of traces that a finished curate stage kept; None while it has not run.
 KeptTraces = Callable[[str], int | None]
@@ -95,18 +96,23 @@ class _Builder:
             )
         spec = self.tasks.find(task)
         grader = str(spec.settings.get("grader", "lm_eval"))
-        params = {"task": task, "identity": spec.grade_identity, "grader": self._grader(grader, task)}
-        return self._stage("verify", teacher.label, {}, params, {"traces": traces.key})
+        params = {"task": task, "identity": spec.grade_identity}
+        roles = {"grader": self._grader(grader, spec)}
+        return self._stage("verify", teacher.label, roles, params, {"traces": traces.key})
 
-    def _grader(self, name: str, task: str) -> dict[str, Any]:
-        """What decides a grader's verdicts beside its options, which the task's own identity holds."""
+    def _grader(self, name: str, spec: TaskSpec) -> Choice:
+        """The grader that a task names, with the options it gives."""
+        where = f"{spec.path}: metadata.distillbench"
         known = self.catalog.kind("benchmark")
         if name not in known:
-            raise PluginError(
-                f"task {task!r} names the grader {name!r}, which no plugin declares; {nearest(name, known)}"
-            )
-        versions = {package: package_version(package) for package in known[name].packages}
-        return {"name": name, "version": known[name].version, "packages": versions}
+            raise TaskError(f"{where}.grader names {name!r}, which no plugin declares; {nearest(name, known)}")
+        given = spec.settings.get("grader_options", {})
+        layer = {option: Given(value, f"{where}.grader_options.{option}") for option, value in given.items()}
+        resolved = resolve_options(known[name].Options, [layer], where, f"grader {name!r}")
+        if resolved.mistakes:
+            raise TaskError("\n".join(str(mistake) for mistake in resolved.mistakes))
+        identity = identity_of(known[name](resolved.options), [])
+        return Choice("benchmark", name, name, resolved.options, identity, resolved.origins)
 
     def _train(self, cell: Cell, student: Stage | None, curate_key: str) -> Stage:
         roles = {"student": cell.student, "renderer": cell.renderer, "trainer": self._required(cell.trainer)}
@@ -152,7 +158,7 @@ class _Builder:
             {"grader": evaluation.grader},
             params,
             {"sample": sample.key},
-            session="grade",
+            session=sample.session,
             extras={"evaluation": evaluation, "student": cell.student, "renderer": cell.renderer}
             | {"built": student.key if student else None},
         )

@@ -151,9 +151,8 @@ class Runner:
             for need in stage.needs.values():
                 if summary.endings.get(need, DONE) not in _GOOD:
                     del pending[key]
-                    self._end(
-                        stage, BLOCKED, f"needs {summary.plan.stages[need].label}, which did not succeed", summary
-                    )
+                    needed = summary.plan.stages[need]
+                    self._end(stage, BLOCKED, f"needs {needed.kind} {needed.label}, which did not succeed", summary)
                     break
 
     def _start_ready(self, pending: Mapping[str, Stage], endings: Mapping[str, str], busy: set[str]) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from distillbench.catalog import Catalog
 from distillbench.errors import StageError
+from distillbench.fingerprint import key_of
 from distillbench.outcomes import CORRECT, GENERATION_ERROR, GRADER_ERROR, decide
 from distillbench.plan.stages import Stage
 from distillbench.protocols import (
@@ -100,7 +101,7 @@ def collect_traces(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
 
 def verify_traces(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
     """verify: the task's grader says which traces are right; without a complete answer none is."""
-    benchmark = _grader(bench, stage.params["grader"]["name"], stage.params["task"])
+    benchmark = _with_task(bench.catalog.build(stage.roles["grader"]), stage.params["task"], bench)
     rows = read_rows(bench.store.folder_of("traces", stage.needs["traces"]) / TRACES)
     for number, row in enumerate(rows):
         row["correct"] = _is_right(trace_of(row), benchmark)
@@ -200,15 +201,17 @@ def open_session(stage: Stage, bench: Bench, progress: Progress) -> AbstractCont
 
 
 def grade_samples(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
-    """grade: one outcome for each sample."""
+    """grade: one outcome for each sample; what an earlier result says of the same samples is kept."""
     evaluation: Evaluation = stage.extras["evaluation"]
     benchmark = _with_task(bench.catalog.build(stage.roles["grader"]), evaluation.task, bench)
     student: Student = bench.catalog.build(stage.extras["student"])
     renderer = _bound(bench, stage.extras["renderer"], student, bench.built(stage.extras["built"]))
     samples = read_rows(bench.store.folder_of("sample", stage.needs["sample"]) / SAMPLES)
+    earlier = {row["sample_digest"]: row for row in _earlier_verdicts(stage, bench)}
     rows = []
     for number, sample in enumerate(samples):
-        rows.append(_verdict_row(sample, renderer, benchmark, evaluation.until))
+        digest = key_of(sample)  # the same grader said it of the same sample: filled holes alone are graded anew
+        rows.append(earlier.get(digest) or _verdict_row(sample, digest, renderer, benchmark, evaluation.until))
         progress(number + 1, len(samples), "graded")
     write_rows(bench.store.work(stage) / VERDICTS, rows)
     return Outcome((VERDICTS,), {"outcomes": dict(Counter(row["outcome"] for row in rows))})
@@ -234,15 +237,6 @@ def _student(stage: Stage, bench: Bench) -> tuple[Student, Renderer, Path | None
 def _bound(bench: Bench, choice: Any, student: Student, built: Path | None) -> Renderer:
     renderer: Renderer = bench.catalog.build(choice)
     return renderer.bind(student.load_tokenizer(built))
-
-
-def _grader(bench: Bench, name: str, task: str) -> Benchmark:
-    kinds = bench.catalog.kind("benchmark")
-    if name not in kinds:
-        raise StageError(f"task {task!r} names the grader {name!r}, which no plugin declares")
-    options = bench.tasks.index.find(task).settings.get("grader_options", {})
-    benchmark = kinds[name](kinds[name].Options(**options))
-    return _with_task(benchmark, task, bench)
 
 
 def _with_task(benchmark: Any, task: str, bench: Bench) -> Benchmark:
@@ -300,6 +294,11 @@ def _earlier_samples(stage: Stage, bench: Bench) -> list[dict[str, Any]]:
     return read_rows(path, ("sample_id", "token_ids", "text", "finish_reason", "error"))
 
 
+def _earlier_verdicts(stage: Stage, bench: Bench) -> list[dict[str, Any]]:
+    path = bench.store.folder(stage) / VERDICTS
+    return read_rows(path) if path.exists() else []
+
+
 def _checkpoint(stage: Stage, bench: Bench) -> Checkpoint | None:
     if "train" not in stage.needs:
         return None
@@ -326,7 +325,7 @@ def _sample_row(problem: Problem, request: Request, found: Mapping[str, Any], re
 
 
 def _verdict_row(
-    sample: Mapping[str, Any], renderer: Renderer, benchmark: Benchmark, until: tuple[str, ...]
+    sample: Mapping[str, Any], digest: str, renderer: Renderer, benchmark: Benchmark, until: tuple[str, ...]
 ) -> dict[str, Any]:
     if sample["error"] is not None:
         verdict, state = Verdict(GENERATION_ERROR, detail=sample["error"]), None
@@ -346,6 +345,7 @@ def _verdict_row(
         "reasoning_state": state,
         "ran_on": verdict.ran_on,
         "n_tokens": len(sample["token_ids"]),
+        "sample_digest": digest,
     }
 
 

@@ -54,6 +54,7 @@ SCHEMAS: Mapping[str, Mapping[str, str]] = {
         "reasoning_state": _TEXT,
         "ran_on": _YES_NO,
         "n_tokens": _INTEGER,
+        "sample_digest": _TEXT,
     },
 }
 

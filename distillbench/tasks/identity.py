@@ -23,9 +23,9 @@ from distillbench.fingerprint import digest_files, digest_path, key_of
 
 #: Keys of a task YAML that only reach the verdict. Everything else reaches the prompt or the documents.
 GRADING_KEYS = frozenset({"process_results", "metric_list", "filter_list", "metadata"})
-#: Replaced by the evaluation's resolved sampling, which has its own place in the key.
 #: Keys of `metadata.distillbench` that only estimates read.
 _ESTIMATE_KEYS = frozenset({"docs"})
+#: Replaced by the evaluation's resolved sampling, which has its own place in the key.
 SAMPLING_KEYS = frozenset({"generation_kwargs", "repeats"})
 _TASK_NAME = re.compile(r"^task:[ \t]*[\"']?([^\s\"'#]+)", re.MULTILINE)
 _PLAIN_NAME = re.compile(r"\w[\w.-]*")

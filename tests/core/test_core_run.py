@@ -173,7 +173,7 @@ def test_a_failed_stage_blocks_what_needs_it_and_the_rest_goes_on(bench: Toys, c
     log = bench.session.store.root / "logs" / f"train-{train}.log"
     assert f"log: {log}" in summary.reasons[train] and log.exists()
     (sample,) = keys(summary.plan, "sample", failed)
-    assert summary.reasons[sample] == "needs seed=1, which did not succeed"
+    assert summary.reasons[sample] == "needs train seed=1, which did not succeed"
     control.unset("fail-train-1")
     control.log("asked"), control.log("train")
     again = bench.run(changes)

@@ -151,7 +151,9 @@ def test_no_difference_is_said_as_such() -> None:
     made = Results("m", checkpoints=(checkpoint(both), checkpoint(both, "base-tiny", 0)))
     gap = difference_text(Difference("b", 0.0, newcombe(20, 0, 0, 20)))
     (line,) = conclusions(build_rows(made))
-    assert line == f"concise @100: 0.50 [0.35, 0.65] on coins, {gap} against base-tiny: no difference beyond the interval."
+    assert (
+        line == f"concise @100: 0.50 [0.35, 0.65] on coins, {gap} against base-tiny: no difference beyond the interval."
+    )
 
 
 def test_what_cannot_be_said_is_not() -> None:

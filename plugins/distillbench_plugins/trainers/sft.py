@@ -7,7 +7,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -174,7 +174,6 @@ class SftTrainer(Trainer):
             adam_beta1=options.betas[0],
             adam_beta2=options.betas[1],
             max_grad_norm=options.max_grad_norm,
-            gradient_checkpointing=options.gradient_checkpointing,
             bf16=on_gpu and next(model.parameters()).dtype == torch.bfloat16,
             use_cpu=not on_gpu,
             seed=context.seed,
@@ -188,6 +187,7 @@ class SftTrainer(Trainer):
             save_total_limit=2,
             report_to="none",
             disable_tqdm=True,
+            **{_checkpointing_name(SFTConfig): options.gradient_checkpointing},
         )
         set_seed(context.seed)  # SFTTrainer draws the adapter's weights before it sets its own seed
         return SFTTrainer(
@@ -198,6 +198,12 @@ class SftTrainer(Trainer):
             peft_config=lora if options.method == "lora" else None,
             callbacks=[_callback(recorder, context)],
         )
+
+
+def _checkpointing_name(config: type) -> str:
+    """What transformers calls the option: `activation_checkpointing` where it is known, as later 5.x warn of the old."""
+    known = {entry.name for entry in fields(config)}
+    return "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
 
 
 @dataclass
