@@ -201,7 +201,7 @@ class SftTrainer(Trainer):
 
 
 def _checkpointing_name(config: type) -> str:
-    """What transformers calls the option: `activation_checkpointing` where it is known, as later 5.x warn of the old."""
+    """What transformers calls the option: `activation_checkpointing` in later 5.x, which warn of the old name."""
     known = {entry.name for entry in fields(config)}
     return "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
 
