@@ -85,5 +85,7 @@ def _validate(component: Any, kind: str, plugin_name: str) -> None:
         problem = f"{component.__qualname__}.Options is not a dataclass"
     elif not (component.__doc__ or "").strip():
         problem = f"{component.__qualname__} has no docstring; its first line is its summary"
+    elif missing := component.lacks():
+        problem = f"{component.__qualname__} lacks {', '.join(f'{name}()' for name in missing)}"
     if problem:
         raise PluginError(f"plugin {plugin_name!r}, {kind}s: {problem}")

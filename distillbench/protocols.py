@@ -8,6 +8,7 @@ as `cls(options)`. Its module imports nothing heavy; its methods do.
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -71,7 +72,7 @@ class NoOptions:
     """For a component without options."""
 
 
-class Component:
+class Component(ABC):
     """Base of every component.
 
     Attributes:
@@ -93,6 +94,11 @@ class Component:
         """Files and folders whose content is part of the key."""
         return ()
 
+    @classmethod
+    def lacks(cls) -> list[str]:
+        """The methods that a component of this class still has to be given."""
+        return sorted(cls.__abstractmethods__)
+
 
 class Teacher(Component):
     """Where traces come from."""
@@ -101,6 +107,7 @@ class Teacher(Component):
         """The task whose grader can verify its traces; None where there is none."""
         return None
 
+    @abstractmethod
     def traces(self, context: Context, start: int) -> Iterator[Trace]:
         """Yields traces in a fixed order; each is stored as it comes.
 
@@ -108,7 +115,6 @@ class Teacher(Component):
             context: What to work with.
             start: How many traces an interrupted run has stored already: they are not made, and not paid for, again.
         """
-        raise NotImplementedError
 
 
 class Student(Component):
@@ -117,18 +123,23 @@ class Student(Component):
     #: True when `build` makes the model in a stage of its own.
     builds: ClassVar[bool] = False
 
-    def renderer(self) -> str:
-        """The renderer a matrix gets when it names none."""
-        raise NotImplementedError
+    def renderer(self) -> str | None:
+        """The renderer a matrix gets when it names none; None to make every matrix name one."""
+        return None
+
+    @classmethod
+    def lacks(cls) -> list[str]:
+        """The methods that a student of this class still has to be given."""
+        return super().lacks() + (["build"] if cls.builds and cls.build is Student.build else [])
 
     def build(self, folder: Path, context: Context) -> None:
-        """Writes the model and its tokenizer into `folder` (only where `builds`)."""
-        raise NotImplementedError
+        """Writes the model and its tokenizer into `folder`; to be written where `builds`."""
 
+    @abstractmethod
     def load_tokenizer(self, built: Path | None) -> PreTrainedTokenizerBase:
         """The student's own tokenizer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def load_model(self, built: Path | None, device: str, weights: Path | None = None) -> Any:
         """The student's model on a device, in the dtype it is trained and evaluated in.
 
@@ -137,7 +148,6 @@ class Student(Component):
             device: `cpu`, `cuda` or the like.
             weights: A full checkpoint to load instead of the untouched weights.
         """
-        raise NotImplementedError
 
     def lora_targets(self) -> str | list[str]:
         """Peft's `target_modules`."""
@@ -176,21 +186,21 @@ class Renderer(Component):
             raise ValueError(f"renderer {self.name!r} is used before bind(tokenizer)")
         return self._tokenizer
 
+    @abstractmethod
     def stop_token_ids(self) -> tuple[int, ...]:
         """The tokens that end the assistant's turn."""
-        raise NotImplementedError
 
+    @abstractmethod
     def render(self, trace: Trace) -> Rendered:
         """A training row; loss on the response and its end-of-turn token, on nothing else."""
-        raise NotImplementedError
 
+    @abstractmethod
     def prompt(self, messages: Sequence[Message], prefill: Prefill = "none") -> Prompt:
         """The tokens a student is asked to continue."""
-        raise NotImplementedError
 
+    @abstractmethod
     def parse(self, token_ids: Sequence[int], text: str, finish_reason: FinishReason, prefill: str) -> Completion:
         """Splits a completion into reasoning and answer."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +223,12 @@ class Filter(Component):
 
     needs: ClassVar[frozenset[str]] = frozenset()
 
+    @classmethod
+    def lacks(cls) -> list[str]:
+        """The methods that a filter of this class still has to be given."""
+        is_empty = cls.reason is Filter.reason and cls.decide is Filter.decide
+        return super().lacks() + (["reason"] if is_empty else [])
+
     def decide(self, traces: Iterable[Trace], context: FilterContext) -> Iterator[str | None]:
         """For each trace, None to keep it or the reason to reject it.
 
@@ -222,8 +238,8 @@ class Filter(Component):
             yield self.reason(trace, context)
 
     def reason(self, trace: Trace, context: FilterContext) -> str | None:
-        """None to keep this trace, or the reason to reject it."""
-        raise NotImplementedError
+        """None to keep this trace, or the reason to reject it; to be written unless `decide` is."""
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,13 +263,13 @@ class TrainingJob:
 class Trainer(Component):
     """Fits a student to traces and leaves checkpoints."""
 
+    @abstractmethod
     def checkpoint_steps(self, n_traces: int | None) -> tuple[int, ...] | None:
         """The steps at which checkpoints are written; None when that needs the number of kept traces first."""
-        raise NotImplementedError
 
+    @abstractmethod
     def train(self, job: TrainingJob, context: Context) -> Sequence[Checkpoint]:
         """Trains; after a kill, goes on from what lies in `context.work`."""
-        raise NotImplementedError
 
 
 class Benchmark(Component):
@@ -268,17 +284,17 @@ class Benchmark(Component):
         bound._task = task  # type: ignore[attr-defined]
         return bound
 
+    @abstractmethod
     def extract(self, answer: str, problem: Problem) -> str | None:
         """The complete answer that the answer part holds; None when there is none."""
-        raise NotImplementedError
 
+    @abstractmethod
     def judge(self, problem: Problem, extracted: str) -> Judgement:
         """Right, wrong, or a score.
 
         Raises:
             GraderError: When the grader itself failed. Anything else it raises counts as the same.
         """
-        raise NotImplementedError
 
 
 class EngineSession(Protocol):
@@ -300,9 +316,9 @@ class EngineSession(Protocol):
 class Engine(Component):
     """Generates completions."""
 
+    @abstractmethod
     def open(self, student: Student, built: Path | None, context: Context) -> AbstractContextManager[EngineSession]:
         """Loads the student once, for all its checkpoints."""
-        raise NotImplementedError
 
 
 class Handle(Protocol):
@@ -328,13 +344,13 @@ class Handle(Protocol):
 class Launcher(Component):
     """Where stages run."""
 
+    @abstractmethod
     def capacity(self) -> Resources:
         """What there is to hand out."""
-        raise NotImplementedError
 
+    @abstractmethod
     def start(self, job: Any, resources: Resources) -> Handle:
         """Starts a `distillbench.run.worker.Job` in a process of its own."""
-        raise NotImplementedError
 
 
 COMPONENT_KINDS: Mapping[str, type[Component]] = {

@@ -51,10 +51,10 @@ def kinds() -> str:
     rows = []
     for kind, base in COMPONENT_KINDS.items():
         methods = {name: method for name, method in vars(base).items() if inspect.isfunction(method) and name[0] != "_"}
-        must = [name for name, method in methods.items() if "raise NotImplementedError" in inspect.getsource(method)]
+        must = base.lacks()
         may = [name for name in methods if name not in must]
         rows.append((kind, f"`{base.__name__}`", _code(must), _code(may)))
-    return _table(("kind", "base class", "raises until you write it", "has a default"), rows)
+    return _table(("kind", "base class", "must be written", "has a default"), rows)
 
 
 def components() -> str:

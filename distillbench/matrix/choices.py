@@ -176,9 +176,8 @@ class Choices:
 
     def _default_renderer(self, student: Choice, combination: Combination) -> str | None:
         where = self.axes.where("student", combination.sources["student"])
-        try:
-            label: str = self.catalog.build(student).renderer()
-        except NotImplementedError:
+        label: str | None = self.catalog.build(student).renderer()
+        if label is None:
             wanted = "an axis `renderer`, since this student names none"
             self.mistakes.append(Mistake(where, wanted, student.label))
             return None

@@ -95,6 +95,7 @@ def test_a_renderer_that_is_not_bound_says_so() -> None:
         """Plain."""
 
         name = "plain"
+        stop_token_ids = render = prompt = parse = None  # type: ignore[assignment]
 
     renderer = Plain(None)
     with pytest.raises(ValueError, match="'plain' is used before bind"):
@@ -110,6 +111,7 @@ def test_a_benchmark_with_a_task_is_a_copy() -> None:
         """Plain."""
 
         name = "plain"
+        extract = judge = None  # type: ignore[assignment]
 
     first = Plain(None)
     bound = first.with_task("a task")

@@ -190,6 +190,9 @@ def test_a_benchmark_gets_the_task_that_lm_eval_made(local: Callable[..., LmEval
 
         name = "through"
 
+        def extract(self, answer: str, problem: Problem) -> str:
+            return answer
+
         def judge(self, problem: Problem, extracted: str) -> Any:
             return self._task.process_results(problem.metadata["doc"], [extracted])  # type: ignore[attr-defined]
 

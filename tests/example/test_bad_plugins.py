@@ -14,7 +14,7 @@ from distillbench.catalog import Catalog
 from distillbench.errors import PluginError
 from distillbench.hookspecs import hookimpl
 from distillbench.manager import BUILTIN_MODULES, DistillbenchManager, make_manager, register, short_name
-from distillbench.protocols import Filter, Trainer
+from distillbench.protocols import Benchmark, Engine, Filter, Launcher, Renderer, Student, Teacher, Trainer
 
 GOOD = '''
 from distillbench.hookspecs import hookimpl
@@ -227,7 +227,7 @@ def catalog_of(kind: str, components: Any) -> Catalog:
 
 
 def component(base: type = Filter, doc: str | None = "A toy.", **members: Any) -> type:
-    return type("Toy", (base,), {"__doc__": doc, "name": "toy", **members})
+    return type("Toy", (base,), {"__doc__": doc, "name": "toy", "reason": lambda *unused: None, **members})
 
 
 @dataclass
@@ -251,6 +251,7 @@ def raising() -> Any:
         ([component(base=Trainer)], "is not a subclass of distillbench.protocols.Filter"),
         ([component()(Fine())], "is not a subclass of distillbench.protocols.Filter"),
         (["keep"], "'keep' is not a subclass of distillbench.protocols.Filter"),
+        ([component(reason=Filter.reason)], "Toy lacks reason()"),
         (component(), "wanted a list of classes"),
         (lambda: None, "wanted a list of classes, got None"),
         (raising, "RuntimeError: the hook itself is broken"),
@@ -260,6 +261,30 @@ def test_a_component_that_is_none(components: Any, said: str) -> None:
     with pytest.raises(PluginError) as caught:
         catalog_of("filter", components)
     assert str(caught.value).startswith("plugin 'acme', filters: ") and said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "base", "members", "said"),
+    [
+        ("teacher", Teacher, {}, "Toy lacks traces()"),
+        ("trainer", Trainer, {"train": print}, "Toy lacks checkpoint_steps()"),
+        ("student", Student, {"load_model": print}, "Toy lacks load_tokenizer()"),
+        ("student", Student, {"load_model": print, "load_tokenizer": print, "builds": True}, "Toy lacks build()"),
+        ("renderer", Renderer, {"render": print, "prompt": print}, "Toy lacks parse(), stop_token_ids()"),
+        ("benchmark", Benchmark, {}, "Toy lacks extract(), judge()"),
+        ("engine", Engine, {}, "Toy lacks open()"),
+        ("launcher", Launcher, {"start": print}, "Toy lacks capacity()"),
+    ],
+)
+def test_a_component_that_is_not_finished(kind: str, base: type, members: dict[str, Any], said: str) -> None:
+    with pytest.raises(PluginError) as caught:
+        catalog_of(kind, [component(base, **members)])
+    assert str(caught.value) == f"plugin 'acme', {kind}s: {said}"
+
+
+def test_a_filter_of_sets_needs_no_reason() -> None:
+    both = {"decide": lambda self, traces, context: iter(()), "reason": Filter.reason}
+    assert set(catalog_of("filter", [component(**both)]).kind("filter")) == {"toy"}
 
 
 def test_a_component_twice_in_one_plugin() -> None:

@@ -18,6 +18,19 @@ from distillbench.protocols import Benchmark, Component, Engine, Filter, Launche
 from distillbench.records import Cell
 
 
+def never_called(*unused: object) -> None:
+    raise AssertionError("resolving a matrix calls no such method")
+
+
+def only_declared(cls: type[Component]) -> type[Component]:
+    """Completes a component of which resolving a matrix needs nothing but its declaration."""
+    for name in cls.lacks():
+        setattr(cls, name, never_called)
+    cls.__abstractmethods__ = frozenset()
+    return cls
+
+
+@only_declared
 class Synthetic(Teacher):
     """Makes traces."""
 
@@ -29,6 +42,7 @@ class Synthetic(Teacher):
         n: int = 10
 
 
+@only_declared
 class Recorded(Teacher):
     """Reads traces from a file."""
 
@@ -43,6 +57,7 @@ class Recorded(Teacher):
         return (self.options.path,)
 
 
+@only_declared
 class Tiny(Student):
     """A small student."""
 
@@ -58,12 +73,14 @@ class Tiny(Student):
         return "qwen3"
 
 
+@only_declared
 class Silent(Student):
     """A student that names no renderer."""
 
     name = "silent"
 
 
+@only_declared
 class Qwen3(Renderer):
     """Qwen3's format."""
 
@@ -74,18 +91,21 @@ class Qwen3(Renderer):
         thinking: bool = True
 
 
+@only_declared
 class Plain(Renderer):
     """No format at all."""
 
     name = "plain"
 
 
+@only_declared
 class CorrectOnly(Filter):
     """Keeps what is right."""
 
     name = "correct_only"
 
 
+@only_declared
 class Fits(Filter):
     """Keeps what is short."""
 
@@ -96,6 +116,7 @@ class Fits(Filter):
         max_tokens: int = 160
 
 
+@only_declared
 class Sft(Trainer):
     """Fine-tunes."""
 
@@ -116,6 +137,7 @@ class Sft(Trainer):
                 raise ValueError("method full has no rank")
 
 
+@only_declared
 class Replay(Trainer):
     """A trainer with other options."""
 
@@ -126,12 +148,14 @@ class Replay(Trainer):
         epochs: int = 1
 
 
+@only_declared
 class TransformersEngine(Engine):
     """Generates slowly."""
 
     name = "transformers"
 
 
+@only_declared
 class Vllm(Engine):
     """Generates fast."""
 
@@ -142,12 +166,14 @@ class Vllm(Engine):
         memory: float = 0.9
 
 
+@only_declared
 class LmEval(Benchmark):
     """Grades as lm-eval does."""
 
     name = "lm_eval"
 
 
+@only_declared
 class MathBoxed(Benchmark):
     """Grades boxes."""
 
@@ -159,6 +185,7 @@ class MathBoxed(Benchmark):
         digits: int = 6
 
 
+@only_declared
 class Local(Launcher):
     """Runs here."""
 
