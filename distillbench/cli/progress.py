@@ -28,7 +28,7 @@ class ProgressListener:
 
     Args:
         console: Standard error, so that a piped result stays clean.
-        verbosity: -1 says only what failed; 1 also names reused stages.
+        verbosity: -1 says only what failed; 1 also names stages as they start, and those that are reused.
     """
 
     def __init__(self, console: Console, verbosity: int) -> None:
@@ -74,7 +74,7 @@ class ProgressListener:
         self._begun[stage.key] = self._said[stage.key] = time.monotonic()
         if self._live:
             self._running[stage.key] = self._bars.add_task(_name(stage), total=None, note="")
-        elif self.verbosity >= 0:
+        elif self.verbosity > 0:
             self._say(f"{_name(stage)}: started")
 
     def progressed(self, stage: Stage, done: int, total: int | None, note: str) -> None:

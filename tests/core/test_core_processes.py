@@ -35,7 +35,7 @@ class Process:
         code = "from distillbench.cli.main import main; main()"
         with err.open("w") as stream:
             self.popen = subprocess.Popen(
-                [sys.executable, "-c", code, "--store", str(store), "run", str(matrix)],
+                [sys.executable, "-c", code, "--store", str(store), "-v", "run", str(matrix)],
                 env=os.environ | {"PYTHONPATH": str(site)},
                 stdout=subprocess.DEVNULL,
                 stderr=stream,
