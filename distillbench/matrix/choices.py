@@ -207,7 +207,8 @@ def identity_of(built: Component, digests: list[tuple[str, str]]) -> str:
         if entry.metadata.get("key", True)
     }
     if digests:  # what lies at a path counts, not where it lies
-        options = {name: value for name, value in options.items() if not any(_paths_in(value))}
+        places = built.inputs()
+        options = {name: value for name, value in options.items() if not _is_place(value, places)}
     whole = {
         "component": built.name,
         "version": built.version,
@@ -227,6 +228,11 @@ def _giver_of(path: Path, options: Any, origins: Mapping[str, str]) -> str | Non
         if origin != "default" and any(path.is_relative_to(each) for each in _paths_in(getattr(options, name))):
             return origin
     return None
+
+
+def _is_place(value: Any, places: Sequence[Path]) -> bool:
+    """Whether an option only says where an input lies: as a path, or as a text such as a model's folder."""
+    return any(_paths_in(value)) or (isinstance(value, str) and Path(value).expanduser() in places)
 
 
 def _paths_in(value: Any) -> Iterator[Path]:

@@ -27,6 +27,11 @@ SPAWNED = {
 }
 
 
+def listen_to_ctrl_c() -> None:
+    """As in a terminal; whoever runs the tests in the background has told their children to ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Process:
     """A run under way in a process group of its own, as a terminal gives it one."""
 
@@ -40,6 +45,7 @@ class Process:
                 stdout=subprocess.DEVNULL,
                 stderr=stream,
                 start_new_session=True,
+                preexec_fn=listen_to_ctrl_c,
             )
 
     def wait_for(self, text: str, seconds: float = 60) -> None:

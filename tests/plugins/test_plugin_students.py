@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from plugin_helpers import Tiny, coins_traces
 
 from distillbench.catalog import Catalog
-from distillbench.errors import StageError
+from distillbench.errors import MatrixError, StageError
 from distillbench.fingerprint import digest_path
 from distillbench.manager import make_manager
+from distillbench.matrix.resolve import load_matrix
 from distillbench.protocols import Context, Student
 from distillbench_plugins.students.hf import ATTENTION, HfOptions, HfStudent
 from distillbench_plugins.students.tiny_qwen3 import TinyQwen3, TinyQwen3Options
@@ -242,3 +243,25 @@ def test_presets(name: str, model: str, renderer: str, targets: Any) -> None:
     assert not student.builds
     changed = kind(kind.Options(dtype="float32", lora_targets=("q_proj",), gpus=2))
     assert (changed.lora_targets(), changed.resources().gpus) == (["q_proj"], 2)
+
+
+def plan_of(folder: Path, model: str) -> str:
+    """The identity of an `hf` student in a matrix."""
+    path = folder / "matrix.yaml"
+    path.write_text(f"students: {{s: {{use: hf, model: '{model}'}}}}\nevaluations: {{coins: {{}}}}\n")
+    (cell,) = load_matrix(path, Catalog(make_manager())).cells
+    return cell.student.identity
+
+
+def test_a_folder_counts_by_what_is_in_it_and_not_by_where_it_lies(tmp_path: Path) -> None:
+    for place, content in (("here", "{}"), ("there", "{}"), ("other", "[]")):
+        (tmp_path / place / "model").mkdir(parents=True)
+        (tmp_path / place / "model" / "config.json").write_text(content)
+    here, there, other = (plan_of(tmp_path, f"{tmp_path}/{place}/model") for place in ("here", "there", "other"))
+    assert here == there != other
+    assert str(tmp_path) not in here
+
+
+def test_a_folder_that_is_not_there_is_told_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(MatrixError, match=r"matrix\.yaml:1: students\.s\.model|matrix\.yaml:1"):
+        plan_of(tmp_path, str(tmp_path / "nowhere"))

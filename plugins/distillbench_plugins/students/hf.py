@@ -50,9 +50,9 @@ class HfStudent(Student):
     Options = HfOptions
 
     def inputs(self) -> Sequence[Path]:
-        """The model's folder, when it is one."""
-        folder = self._folder()
-        return () if folder is None else (folder,)
+        """The model's folder, when it is one; also when it is written as one, so that a missing one is told early."""
+        is_written_as_one = self.options.model.startswith(("./", "../", "/", "~"))
+        return (Path(self.options.model).expanduser(),) if is_written_as_one or self._folder() else ()
 
     def renderer(self) -> str:
         """The renderer named in the options."""
