@@ -45,7 +45,7 @@ class Process:
                 stdout=subprocess.DEVNULL,
                 stderr=stream,
                 start_new_session=True,
-                preexec_fn=listen_to_ctrl_c,
+                preexec_fn=listen_to_ctrl_c,  # noqa: PLW1509 - no threads are started here
             )
 
     def wait_for(self, text: str, seconds: float = 60) -> None:
