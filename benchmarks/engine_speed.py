@@ -20,7 +20,7 @@ from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
 from distillbench.protocols import Context
 from distillbench.records import Message, Request, Sampling
 from distillbench_plugins.engines.transformers import TransformersEngine, TransformersOptions, batches, left_padded
-from distillbench_plugins.renderers.qwen3 import Qwen3Options, Qwen3Renderer
+from distillbench_plugins.renderers.qwen import Qwen3Options, Qwen3Renderer
 from distillbench_plugins.students.hf import HfOptions, HfStudent
 from distillbench_plugins.students.tiny_qwen3.corpus import tokenizer_texts
 from distillbench_plugins.students.tiny_qwen3.tokenizer import train_tokenizer

@@ -69,6 +69,10 @@ class StageError(DistillbenchError):
     exit_code = 1
 
 
+class RowError(StageError):
+    """A trace cannot become a training row. Its text names the trace's source."""
+
+
 class GraderError(DistillbenchError):
     """The grader itself failed (not the graded text): the sample becomes `grader_error`, never `wrong`."""
 

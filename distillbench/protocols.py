@@ -116,6 +116,13 @@ class Teacher(Component):
             start: How many traces an interrupted run has stored already: they are not made, and not paid for, again.
         """
 
+    def preview(self, context: Context, limit: int) -> Sequence[Trace]:
+        """The first traces, where they cost nothing and come in seconds: what `check` renders before anything has run.
+
+        A teacher that has to be paid or that needs a GPU gives none; its rows are checked once they are there.
+        """
+        return ()
+
 
 class Student(Component):
     """The model that is trained, or evaluated untouched."""
@@ -134,6 +141,10 @@ class Student(Component):
 
     def build(self, folder: Path, context: Context) -> None:
         """Writes the model and its tokenizer into `folder`; to be written where `builds`."""
+
+    def preview_tokenizer(self) -> PreTrainedTokenizerBase | None:
+        """The tokenizer as it will be, where it can be had in seconds before `build` has run; None where it cannot."""
+        return None if self.builds else self.load_tokenizer(None)
 
     @abstractmethod
     def load_tokenizer(self, built: Path | None) -> PreTrainedTokenizerBase:
@@ -186,17 +197,37 @@ class Renderer(Component):
             raise ValueError(f"renderer {self.name!r} is used before bind(tokenizer)")
         return self._tokenizer
 
+    def reasoning_tags(self) -> tuple[str, str] | None:
+        """What opens and what closes reasoning in its rows; None where nothing does."""
+        return ("<think>", "</think>")
+
     @abstractmethod
     def stop_token_ids(self) -> tuple[int, ...]:
         """The tokens that end the assistant's turn."""
 
     @abstractmethod
     def render(self, trace: Trace) -> Rendered:
-        """A training row; loss on the response and its end-of-turn token, on nothing else."""
+        """A training row; loss on the response and its end-of-turn token, on nothing else.
+
+        Its masked part is the prompt that `prompt(messages)` gives for the same messages, id for id.
+
+        Raises:
+            RowError: This trace cannot be a row.
+        """
+
+    def render_all(self, traces: Sequence[Trace]) -> list[Rendered]:
+        """The training rows of many traces, in their order; to be overridden where a batch is faster."""
+        return [self.render(trace) for trace in traces]
 
     @abstractmethod
-    def prompt(self, messages: Sequence[Message], prefill: Prefill = "none") -> Prompt:
-        """The tokens a student is asked to continue."""
+    def prompt(self, messages: Sequence[Message], prefill: Prefill = "auto") -> Prompt:
+        """The tokens a student is asked to continue.
+
+        Args:
+            messages: The conversation. A last message of the assistant (lm-eval's `gen_prefix`) is left open.
+            prefill: What stands in the assistant's turn: `auto` what stands there in training rows, `none` nothing,
+                `think` an open reasoning tag (once, also where the template opens it by itself).
+        """
 
     @abstractmethod
     def parse(self, token_ids: Sequence[int], text: str, finish_reason: FinishReason, prefill: str) -> Completion:
@@ -208,10 +239,10 @@ class FilterContext:
     """What filters may look at.
 
     Attributes:
-        render: Renders a trace with the cell's student and renderer; None unless the filter `needs` it.
+        render_all: Renders traces with the cell's student and renderer; None unless the filter `needs` render.
     """
 
-    render: Callable[[Trace], Rendered] | None = None
+    render_all: Callable[[Sequence[Trace]], list[Rendered]] | None = None
 
 
 class Filter(Component):
@@ -261,7 +292,17 @@ class TrainingJob:
 
 
 class Trainer(Component):
-    """Fits a student to traces and leaves checkpoints."""
+    """Fits a student to traces and leaves checkpoints.
+
+    Attributes:
+        masks_pad_token: True when its loss leaves out every token that has the pad token's id.
+    """
+
+    masks_pad_token: ClassVar[bool] = False
+
+    def max_length(self) -> int | None:
+        """The most tokens of a row; what is longer is cut or refused. None where there is no such limit."""
+        return None
 
     @abstractmethod
     def checkpoint_steps(self, n_traces: int | None) -> tuple[int, ...] | None:

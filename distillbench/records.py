@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length"]
 ReasoningState = Literal["absent", "open", "closed"]
-Prefill = Literal["none", "think", "auto"]
+Prefill = Literal["auto", "none", "think"]
 Subset = Literal["first", "shuffled"]
 
 
@@ -239,7 +239,7 @@ class Evaluation:
         task: The lm-eval task's name.
         task_path: Its YAML file.
         sampling: How completions are drawn.
-        prefill: What stands in the assistant's turn before the model writes.
+        prefill: What stands in the assistant's turn before the model writes (see `Renderer.prompt`).
         repeats: Completions per problem.
         limit: Number of problems; None for all.
         subset: Which problems a limit keeps.
@@ -267,12 +267,26 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
+class PreflightRules:
+    """What a matrix says of preflight findings.
+
+    Attributes:
+        accept: Names of findings that do not stop a run.
+        max_cut: Share of training rows whose answer `max_length` may cut.
+    """
+
+    accept: tuple[str, ...] = ()
+    max_cut: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Cell:
     """One student and one recipe, or the untouched student (`teacher` and `trainer` are None).
 
     Attributes:
         name: Unique in its matrix; what `--only` and `show` take.
         axes: The axis values that made it.
+        rules: What its preflight may let pass.
     """
 
     name: str
@@ -285,6 +299,7 @@ class Cell:
     trainer: Choice | None = None
     seed: int = 0
     axes: Mapping[str, Any] = field(default_factory=dict)
+    rules: PreflightRules = field(default_factory=PreflightRules)
 
     @property
     def is_baseline(self) -> bool:

@@ -14,6 +14,7 @@ from distillbench import hookspecs
 from distillbench.catalog import Catalog
 from distillbench.cli.main import EPILOG, make_group
 from distillbench.cli.plugins import describe
+from distillbench.findings import KINDS
 from distillbench.manager import PREFIX, make_manager
 from distillbench.matrix.evaluations import EvaluationOptions
 from distillbench.options import OptionField, fields_of
@@ -81,6 +82,12 @@ def evaluation_options() -> str:
 def outcomes() -> str:
     """Every outcome and when it is given."""
     return _table(("outcome", "when"), [(f"`{name}`", meaning) for name, meaning in OUTCOME_DEFINITIONS.items()])
+
+
+def findings() -> str:
+    """Every finding of the preflight."""
+    rows = [(f"`{name}`", kind.severity, _flat(kind.summary), _flat(kind.advice)) for name, kind in KINDS.items()]
+    return _table(("finding", "", "what is wrong", "what to do"), rows)
 
 
 def exit_codes() -> str:
@@ -168,13 +175,14 @@ def _table(headers: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in (headers, ["---"] * len(headers), *rows))
 
 
-COMMANDS = ("run", "plan", "show", "check", "report", "status", "plugins", "init")
+COMMANDS = ("run", "plan", "show", "check", "tokens", "report", "status", "plugins", "init")
 GENERATED: Mapping[str, Callable[[], str]] = {
     "hooks": hooks,
     "kinds": kinds,
     "components": components,
     "evaluation options": evaluation_options,
     "outcomes": outcomes,
+    "findings": findings,
     "exit codes": exit_codes,
     "help": command_help(""),
     **{f"help {name}": command_help(name) for name in COMMANDS},

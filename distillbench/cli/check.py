@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from distillbench.cli.preflight import cells_by_check, preflight_of, subject, what_was_looked_at
 from distillbench.cli.session import JSON, MATRIX, Loaded, Session, print_json
 from distillbench.errors import DistillbenchError
 from distillbench.hookspecs import hookimpl
 
-if TYPE_CHECKING:
-    from distillbench.records import Cell
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """One line of the answer; `level` is ok, warning, accepted or refused."""
+
+    level: str
+    subject: str
+    text: str
+    name: str = ""
+    evaluation: str = ""
 
 
 @click.command(short_help="Find mistakes before anything runs.")
@@ -20,67 +30,63 @@ if TYPE_CHECKING:
 @JSON
 @click.pass_context
 def check(context: click.Context, matrix: Path, as_json: bool) -> int:
-    """Check MATRIX: options, names and files; that lm-eval loads every task; that every tokenizer renders its prompts.
+    """Check MATRIX: options, names, files and tasks, and that training and evaluation fit together.
 
-    A student that is built in a stage of its own is checked once it is built.
+    For every student, renderer, teacher and benchmark, real training rows and real prompts are rendered and compared
+    token by token. A finding that is meant can be accepted by its name in the matrix: `accept: [prefilled_tag]`. `run`
+    makes the same checks before anything starts, and once more, with every row, before each training.
     """
     session: Session = context.obj
     loaded = session.load(matrix)
-    loaded.make_plan()
-    findings = [*_check_tasks(loaded), *_check_prompts(loaded)]
+    lines = [*_tasks(loaded), *_fits(loaded)]
     if as_json:
-        print_json([{"subject": subject, "ok": ok, "text": text} for subject, ok, text in findings])
+        print_json([{slot: getattr(line, slot) for slot in _Line.__slots__} for line in lines])
     else:
-        for subject, ok, text in findings:
-            click.echo(f"{'ok' if ok else 'NOT OK':>6}  {subject}: {text}")
-        click.echo(f"{len(loaded.cells)} cells, {sum(not ok for _, ok, _ in findings)} findings")
-    return 0 if all(ok for _, ok, _ in findings) else 2
+        for line in lines:
+            click.echo(f"{line.level:>8}  {line.subject}:{line.text}")
+        counts = [f"{sum(line.level == level for line in lines)} {level}" for level in _LEVELS]
+        click.echo(f"{len(loaded.cells)} cells: {', '.join(counts)}")
+    return 2 if any(line.level == "refused" for line in lines) else 0
 
 
-def _check_tasks(loaded: Loaded) -> list[tuple[str, bool, str]]:
+_LEVELS = ("refused", "accepted", "warning")
+
+
+def _tasks(loaded: Loaded) -> Iterator[_Line]:
     """Loads every task of the matrix with lm-eval."""
     from distillbench.tasks.loader import LmEvalTasks
 
     tasks = LmEvalTasks(loaded.tasks)
-    names = dict.fromkeys(evaluation.task for cell in loaded.cells for evaluation in cell.evaluations)
-    findings = []
-    for name in names:
+    for name in dict.fromkeys(evaluation.task for cell in loaded.cells for evaluation in cell.evaluations):
         try:
             problems = tasks.problems(name, "test")
         except DistillbenchError as error:
-            findings.append((f"task {name}", False, str(error)))
+            yield _Line("refused", f"task {name}", f" {error}")
         else:
-            findings.append((f"task {name}", True, f"{len(problems)} problems"))
-    return findings
+            yield _Line("ok", f"task {name}", f" {len(problems)} problems")
 
 
-def _check_prompts(loaded: Loaded) -> list[tuple[str, bool, str]]:
-    """Renders the first prompt of every evaluation under every renderer whose student's tokenizer is there."""
-    seen: dict[tuple[str, str], Cell] = {}
-    for cell in loaded.cells:
-        seen.setdefault((cell.student.identity, cell.renderer.identity), cell)
-    return [finding for cell in seen.values() for finding in _check_cell(loaded, cell)]
+def _fits(loaded: Loaded) -> Iterator[_Line]:
+    """Compares training rows and evaluation prompts, for everything in the matrix that differs."""
+    from distillbench.run.preflight import described, merged
 
-
-def _check_cell(loaded: Loaded, cell: Cell) -> list[tuple[str, bool, str]]:
-    from distillbench.tasks.loader import LmEvalTasks
-
-    catalog = loaded.session.catalog
-    subject = f"{cell.student.label} with {cell.renderer.label}"
-    student = catalog.build(cell.student)
-    plan = loaded.plan()
-    built = next((key for key in plan.cell_stages[cell.name] if plan.stages[key].kind == "student"), None)
-    if built is not None and plan.statuses[built].state != "done":
-        return [(subject, True, "its tokenizer is made in a stage of its own, which has not run yet")]
-    folder = loaded.session.store.folder_of("student", built) / "model" if built else None
-    tasks = LmEvalTasks(loaded.tasks)
-    try:
-        renderer = catalog.build(cell.renderer).bind(student.load_tokenizer(folder))
-        for evaluation in cell.evaluations:
-            prompt = renderer.prompt(tasks.problems(evaluation.task, "test", 1)[0].messages, evaluation.prefill)
-    except DistillbenchError as error:
-        return [(subject, False, str(error))]
-    return [(subject, True, f"prompts render, the last in {len(prompt.input_ids)} tokens")]
+    preflight = preflight_of(loaded)
+    for one, cells in cells_by_check(loaded.plan()).items():
+        about = f"{subject(one)} ({len(cells)} cells)" if len(cells) > 1 else f"{subject(one)} ({cells[0]})"
+        try:
+            looked = preflight.look(one)
+        except DistillbenchError as error:
+            yield _Line("refused", about, f" {error}")
+            continue
+        told = {
+            "refused": looked.refused(one.rules),
+            "accepted": looked.accepted(one.rules),
+            "warning": looked.warnings(one.rules),
+        }
+        yield _Line("refused" if told["refused"] else "ok", about, f" {what_was_looked_at(one, looked)}")
+        for level, findings in told.items():
+            for finding in merged(findings):
+                yield _Line(level, about, f"\n{described(finding)}", finding.name, finding.evaluation)
 
 
 @hookimpl

@@ -28,6 +28,7 @@ Exit codes:
 Start here:
   distillbench init matrix.yaml     write a small matrix to change
   distillbench plan matrix.yaml     what would run, what is done, how long
+  distillbench check matrix.yaml    whether training and evaluation fit together
   distillbench run matrix.yaml      train, evaluate every checkpoint, report
 """
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from distillbench.cli.preflight import preflight_of
 from distillbench.cli.session import FAST, JSON, LIMIT, MATRIX, ONLY, Loaded, Session, print_json
 from distillbench.hookspecs import hookimpl
 
@@ -57,7 +58,9 @@ def write_report(
     from distillbench.report.collect import collect
     from distillbench.report.export import write
 
-    results = collect(loaded.plan(), session.store, command, reasons)
+    plan, preflight = loaded.plan(), preflight_of(loaded)
+    looked = {name: preflight.known(check) for name, check in plan.checks.items()}
+    results = collect(plan, session.store, command, reasons, looked)
     groups = session.manager.hook.distillbench_report_sections(results=results)
     sections = [section for group in groups for section in group]
     folder = session.store.reports(loaded.matrix.name)

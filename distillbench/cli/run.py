@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from distillbench.cli.session import FAST, JSON, LIMIT, MATRIX, ONLY, Session, print_json
+from distillbench.cli.session import FAST, JSON, LIMIT, MATRIX, ONLY, Loaded, Session, print_json
 from distillbench.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from distillbench.plan.stages import Plan
+    from distillbench.run.runner import Summary
 
 
 @click.command(short_help="Train every cell, evaluate every checkpoint, report.")
@@ -33,6 +37,7 @@ def run(
     What is done already is reused; what was interrupted goes on where it was. A stage that fails blocks what depends on
     it, and the rest goes on.
     """
+    from distillbench.cli.preflight import refuse_or_warn
     from distillbench.cli.report import write_report
 
     session: Session = context.obj
@@ -42,7 +47,9 @@ def run(
 
         print_plan(loaded, session, as_json=as_json, show_all=False)
         return 0
-    summary = _run(session, loaded)
+    plan = loaded.plan()
+    refuse_or_warn(loaded, plan)
+    summary = _run(session, loaded, plan)
     results, folder = write_report(session, loaded, f"distillbench run {matrix.name}", summary.reasons)
     if as_json:
         from distillbench.report.export import summary_json
@@ -56,7 +63,7 @@ def run(
     return 1 if summary.count("failed") + summary.count("blocked") else 3 if summary.count("holes") else 0
 
 
-def _run(session: Session, loaded: Any) -> Any:
+def _run(session: Session, loaded: Loaded, plan: Plan) -> Summary:
     from rich.console import Console
 
     from distillbench.cli.progress import ProgressListener
@@ -74,10 +81,10 @@ def _run(session: Session, loaded: Any) -> Any:
             blocked=session.blocked,
             task_roots=loaded.task_roots(),
         )
-        return runner.run()
+        return runner.run(plan)
 
 
-def _print_end(session: Session, summary: Any, folder: Path) -> None:
+def _print_end(session: Session, summary: Summary, folder: Path) -> None:
     words = {"done": "done now", "reused": "reused", "holes": "with holes", "failed": "FAILED", "blocked": "BLOCKED"}
     counts = [f"{count} {word}" for ending, word in words.items() if (count := summary.count(ending))]
     freed = f"; {summary.freed_bytes / 2**30:.2f} GiB of full checkpoints deleted" if summary.freed_bytes else ""

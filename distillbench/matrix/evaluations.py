@@ -39,7 +39,8 @@ class EvaluationOptions:
         min_p: Least probability relative to the best candidate's; 0 keeps everything.
         max_tokens: Token budget of one completion.
         repeats: Completions per problem.
-        prefill: What stands in the assistant's turn before the model writes.
+        prefill: What stands in the assistant's turn before the model writes: `auto` what stands there in training,
+            `none` nothing, `think` an open reasoning tag.
         limit: Number of problems; null for all.
         subset: Which problems a limit keeps.
         until: Strings that end the answer part.
@@ -54,7 +55,7 @@ class EvaluationOptions:
     min_p: Annotated[float, Ge(0), Le(1)] = 0.0
     max_tokens: Annotated[int, Ge(1)] = 512
     repeats: Annotated[int, Ge(1)] = 1
-    prefill: Prefill = "none"
+    prefill: Prefill = "auto"
     limit: Annotated[int, Ge(1)] | None = None
     subset: Subset = "first"
     until: tuple[str, ...] = ()

@@ -17,7 +17,7 @@ from distillbench.matrix.evaluations import Evaluations, Suite, forced_options
 from distillbench.matrix.expand import Combination
 from distillbench.matrix.read import Document, read_document
 from distillbench.matrix.sections import Header, read_sections
-from distillbench.records import Cell, Choice
+from distillbench.records import Cell, Choice, PreflightRules
 from distillbench.tasks.identity import TaskIndex
 
 _MOST_ALIKE = 10  # mistakes of one sort; a product with a useless axis makes thousands
@@ -95,6 +95,8 @@ class _Builder:
     """Makes cells from combinations."""
 
     def __init__(self, choices: Choices, evaluations: Evaluations) -> None:
+        header = choices.sections.header
+        self.rules = PreflightRules(header.accept, header.max_cut) if header else PreflightRules()
         self.axes = choices.axes
         self.choices = choices
         self.evaluations = evaluations
@@ -138,6 +140,7 @@ class _Builder:
             trainer=trainer,
             seed=combination.values["seed"] if self.axes.trains else 0,
             axes=axes,
+            rules=self.rules,
         )
 
     def _recipe(self, combination: Combination) -> tuple[Choice, tuple[Choice, ...], Choice] | None:
@@ -213,6 +216,7 @@ def _baselines(cells: Sequence[tuple[Cell, str]]) -> list[Cell]:
             engine=cell.engine,
             evaluations=cell.evaluations,
             axes=row,
+            rules=cell.rules,
         )
         for cell, row, parts in zip(bases, rows, names.distinguish(others), strict=True)
     ]

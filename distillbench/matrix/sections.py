@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from annotated_types import Interval
 
 from distillbench.errors import Mistake, nearest
+from distillbench.findings import KINDS
 from distillbench.matrix.read import Document
 from distillbench.options import Given, resolve_options
 
@@ -22,18 +25,28 @@ SECTIONS: Mapping[str, str] = {
     "engine": "engines",
     "evaluation": "evaluations",
 }
-_TOP_LEVEL = ("name", "task_paths", "keep", "launcher", "defaults", *SECTIONS.values(), "matrix")
+_TOP_LEVEL = ("name", "task_paths", "keep", "accept", "max_cut", "launcher", "defaults", *SECTIONS.values(), "matrix")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _NAME_WANTED = "at most 100 letters, digits, `.`, `_` and `-`, a letter or digit first"
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The plain values at the top of a matrix file."""
+    """The plain values at the top of a matrix file.
+
+    Attributes:
+        name: The matrix's name.
+        task_paths: Folders of task YAML.
+        keep: The big checkpoints that stay after they were evaluated.
+        accept: Names of preflight findings that do not stop a run; the report marks the cells that have them.
+        max_cut: Share of training rows whose answer `max_length` may cut.
+    """
 
     name: str = ""
     task_paths: tuple[Path, ...] = ()
     keep: tuple[Literal["full", "merged"], ...] = ()
+    accept: tuple[str, ...] = ()
+    max_cut: Annotated[float, Interval(ge=0, le=1)] = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +122,7 @@ class _Reader:
         self.broken: set[str] = set()
 
     def header(self) -> Header | None:
-        keys = ("name", "task_paths", "keep")
+        keys = tuple(entry.name for entry in fields(Header))
         layer = {key: self.given(key) for key in keys if self.document.data.get(key) is not None}
         resolved = resolve_options(Header, [layer], self.document.where(), "a matrix file")
         self.mistakes.extend(resolved.mistakes)
@@ -123,7 +136,10 @@ class _Reader:
         for index, path in enumerate(header.task_paths):
             if not path.is_dir():
                 self.wrong(("task_paths", index), "a folder of task YAML", f"{path}, which is no folder")
-        return Header(name, header.task_paths, header.keep)
+        for index, finding in enumerate(header.accept):
+            if finding not in KINDS:
+                self.wrong(("accept", index), "the name of a preflight finding", repr(finding), nearest(finding, KINDS))
+        return replace(header, name=name)
 
     def entries(self, kind: str, section: str) -> dict[str, Entry]:
         content = self.document.data.get(section)

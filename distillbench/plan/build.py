@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from distillbench.catalog import Catalog
 from distillbench.errors import Mistake, PluginError, TaskError, nearest
 from distillbench.matrix.choices import identity_of
 from distillbench.options import Given, resolve_options
-from distillbench.plan.stages import Graded, Plan, Stage, sampling_params, stage_key
+from distillbench.plan.stages import Check, Graded, Plan, Stage, sampling_params, stage_key
 from distillbench.protocols import Filter, Renderer, Student, Teacher, Trainer
 from distillbench.records import Cell, Choice, Evaluation, Resources
 from distillbench.tasks.identity import TaskIndex, TaskSpec
@@ -29,7 +30,9 @@ def build_plan(matrix: str, cells: Iterable[Cell], catalog: Catalog, tasks: Task
     cells = tuple(cells)
     cell_stages = {cell.name: tuple(builder.add(cell)) for cell in cells}
     graded = {name: tuple(found) for name, found in builder.graded.items()}
-    return Plan(matrix, cells, builder.stages, cell_stages, graded, frozenset(builder.open_cells))
+    return Plan(
+        matrix, cells, builder.checked_stages(), cell_stages, graded, frozenset(builder.open_cells), builder.checks
+    )
 
 
 class _Builder:
@@ -40,6 +43,8 @@ class _Builder:
         self.stages: dict[str, Stage] = {}
         self.open_cells: list[str] = []
         self.graded: dict[str, list[Graded]] = {}
+        self.checks: dict[str, Check] = {}
+        self._checks_of: dict[str, dict[Check, None]] = {}
         self._components: dict[tuple[str, str], Any] = {}
 
     def add(self, cell: Cell) -> list[str]:
@@ -48,9 +53,13 @@ class _Builder:
         student = self._student(cell)
         keys = [student.key] if student else []
         if cell.is_baseline:
+            self.checks[cell.name] = _check(cell, _student_need(student))
             return keys + self._evaluate(cell, student, None, 0)
         curate_keys = self._curate(cell, student)
         train = self._train(cell, student, curate_keys[-1])
+        needs = _student_need(student) | {"traces": curate_keys[0], "curate": curate_keys[-1]}
+        self.checks[cell.name] = _check(cell, needs)
+        self._checks_of.setdefault(train.key, {})[self.checks[cell.name]] = None
         keys += [*curate_keys, train.key]
         steps = self._component(cell.trainer, Trainer).checkpoint_steps(self.kept(curate_keys[-1]))
         if steps is None:
@@ -58,6 +67,12 @@ class _Builder:
         for step in steps or ():
             keys += self._evaluate(cell, student, train, step)
         return keys
+
+    def checked_stages(self) -> dict[str, Stage]:
+        """The stages; each training knows what its rows are to be checked against, which is no part of its key."""
+        for key, checks in self._checks_of.items():
+            self.stages[key] = replace(self.stages[key], extras={"checks": tuple(checks)})
+        return self.stages
 
     def _student(self, cell: Cell) -> Stage | None:
         if not self._component(cell.student, Student).builds:
@@ -195,6 +210,12 @@ class _Builder:
         if choice is None:
             raise ValueError("a trained cell has a teacher and a trainer")
         return choice
+
+
+def _check(cell: Cell, needs: Mapping[str, str]) -> Check:
+    return Check(
+        cell.student, cell.renderer, cell.evaluations, cell.rules, cell.teacher, cell.filters, cell.trainer, needs
+    )
 
 
 def _student_need(student: Stage | None) -> dict[str, str]:

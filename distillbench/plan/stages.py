@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from distillbench.fingerprint import canonical_json, key_of
-from distillbench.records import Cell, Choice, Evaluation, Resources
+from distillbench.records import Cell, Choice, Evaluation, PreflightRules, Resources
 
 #: Part of every key; bumped when the meaning of stages or of their files changes.
 KEY_FORMAT = 1
@@ -86,6 +86,31 @@ class Graded:
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """What a preflight looks at together: how a cell's rows are made, and how it is asked. Seeds do not matter.
+
+    Attributes:
+        student: The student, with its tokenizer.
+        renderer: The renderer.
+        evaluations: What it is asked.
+        rules: What the matrix lets pass.
+        teacher: Whose traces become rows; None for a baseline.
+        filters: What traces go through.
+        trainer: Who cuts rows, and how; None for a baseline.
+        needs: The keys of the stages that make the student, the traces and the kept traces, by kind.
+    """
+
+    student: Choice
+    renderer: Choice
+    evaluations: tuple[Evaluation, ...]
+    rules: PreflightRules
+    teacher: Choice | None = None
+    filters: tuple[Choice, ...] = ()
+    trainer: Choice | None = None
+    needs: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The stages of a matrix, needs first, and which cells share them.
 
@@ -96,6 +121,7 @@ class Plan:
         cell_stages: For each cell the keys of its stages.
         graded: For each cell its checkpoints on its evaluations.
         open_cells: Cells whose checkpoints are known only once their traces are curated.
+        checks: For each cell what its preflight looks at.
         statuses: By key.
     """
 
@@ -105,6 +131,7 @@ class Plan:
     cell_stages: Mapping[str, tuple[str, ...]]
     graded: Mapping[str, tuple[Graded, ...]]
     open_cells: frozenset[str]
+    checks: Mapping[str, Check] = field(default_factory=dict)
     statuses: Mapping[str, Status] = field(default_factory=dict)
 
     def pending(self) -> list[Stage]:

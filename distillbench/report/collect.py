@@ -13,13 +13,20 @@ from distillbench.plan.stages import Plan, Stage
 from distillbench.records import Cell, Evaluation
 from distillbench.report.results import CellResult, CheckpointResult, GradedSample, NllPoint, Results
 from distillbench.run.environment import describe
+from distillbench.run.preflight import Looked
 from distillbench.run.store import Store
 from distillbench.run.tables import SAMPLES, VERDICTS, problem_of, read_rows
 
 METRICS = "metrics.jsonl"
 
 
-def collect(plan: Plan, store: Store, command: str, reasons: Mapping[str, str] | None = None) -> Results:
+def collect(
+    plan: Plan,
+    store: Store,
+    command: str,
+    reasons: Mapping[str, str] | None = None,
+    looked: Mapping[str, Looked | None] | None = None,
+) -> Results:
     """The results of everything in a plan that is finished.
 
     Args:
@@ -27,8 +34,9 @@ def collect(plan: Plan, store: Store, command: str, reasons: Mapping[str, str] |
         store: Where the stages' results are.
         command: What the user asked for.
         reasons: By key, why stages of the last run failed or were blocked.
+        looked: For each cell what its preflight found; None where none is on record.
     """
-    collector = _Collector(plan, store, reasons or {})
+    collector = _Collector(plan, store, reasons or {}, looked or {})
     return Results(
         matrix=plan.matrix,
         cells=tuple(collector.cell(cell) for cell in plan.cells),
@@ -38,10 +46,13 @@ def collect(plan: Plan, store: Store, command: str, reasons: Mapping[str, str] |
 
 
 class _Collector:
-    def __init__(self, plan: Plan, store: Store, reasons: Mapping[str, str]) -> None:
+    def __init__(
+        self, plan: Plan, store: Store, reasons: Mapping[str, str], looked: Mapping[str, Looked | None]
+    ) -> None:
         self.plan = plan
         self.store = store
         self.reasons = reasons
+        self.looked = looked
         self.baselines = {cell.setup: cell.name for cell in plan.cells if cell.is_baseline}
         self._graded: dict[str, tuple[GradedSample, ...]] = {}
 
@@ -60,6 +71,7 @@ class _Collector:
                 if stage.key in self.reasons
             ),
             missing=tuple(self._missing(stages)),
+            preflight=tuple(self._preflight(cell)),
         )
 
     def checkpoints(self, cell: Cell) -> Iterator[CheckpointResult]:
@@ -91,7 +103,24 @@ class _Collector:
                     "n_docs": evaluation.n_docs,
                 },
                 grader=evaluation.grader.component,
+                accepted=self._accepted(cell, evaluation),
             )
+
+    def _preflight(self, cell: Cell) -> Iterator[str]:
+        """What the preflight has to say of a cell."""
+        looked = self.looked.get(cell.name)
+        if looked is None:
+            return
+        told = [("accepted", one) for one in looked.accepted(cell.rules)]
+        told += [("warning", one) for one in looked.warnings(cell.rules)]
+        for level, one in told:
+            where = f" on {one.evaluation}" if one.evaluation else ""
+            yield f"{level}{where}: {one.name}: {one.kind.summary}; {one.headline}"
+
+    def _accepted(self, cell: Cell, evaluation: Evaluation) -> tuple[str, ...]:
+        looked = self.looked.get(cell.name)
+        found = looked.accepted(cell.rules) if looked else []
+        return tuple(dict.fromkeys(one.name for one in found if one.evaluation in ("", evaluation.name)))
 
     def _samples(self, grade: Stage) -> tuple[GradedSample, ...]:
         if grade.key not in self._graded:
@@ -108,7 +137,15 @@ class _Collector:
 
     def _traces(self, curate: Stage) -> Mapping[str, int] | None:
         facts = self.store.facts("curate", curate.key)
-        return None if facts is None else {"kept": facts["kept"], **facts["rejected"]}
+        if facts is None:
+            return None
+        collected = self.store.facts("traces", self._traces_key(curate)) or {}
+        return {"kept": facts["kept"], **collected.get("rejected", {}), **facts["rejected"]}
+
+    def _traces_key(self, curate: Stage) -> str:
+        """The key of the traces that a curate stage reads, verified or not."""
+        verify = curate.needs.get("verify")
+        return self.plan.stages[verify].needs["traces"] if verify else curate.needs["traces"]
 
     def _missing(self, stages: list[Stage]) -> Iterator[str]:
         absent = [stage for stage in stages if self.store.lookup(stage) is None and stage.key not in self.reasons]

@@ -53,6 +53,7 @@ ROW_COLUMNS: Mapping[str, str] = {
     "difference_reason": _TEXT,
     **dict.fromkeys(("train_loss", "held_out_nll"), _REAL),
     "held_out_tokens": _WHOLE,
+    "accepted": _TEXT,
 }
 
 SAMPLE_COLUMNS: Mapping[str, str] = {
@@ -115,6 +116,7 @@ def summary_json(results: Results) -> dict[str, Any]:
                 "traces": cell.traces,
                 "problems": cell.problems,
                 "missing": cell.missing,
+                "preflight": cell.preflight,
             }
             for cell in results.cells
         ],
@@ -145,6 +147,7 @@ def flat_row(row: Row, results: Results) -> dict[str, Any]:
     plain_fields = ("cell", "step", "evaluation", "task", "is_baseline", "teacher", "student", "renderer", "trainer")
     numbers = ("n", "n_problems", "scored", "errors", "invalid", "by_score", "completion_rate")
     flat = {name: getattr(result, name) for name in (*plain_fields, "seed", "subset", "grader")}
+    flat |= {"accepted": ", ".join(result.accepted)}
     flat |= {"filters": ", ".join(result.filters), "axes": _json(axes), "settings": _json(result.settings)}
     flat |= {name: getattr(summary, name) for name in (*numbers, "ran_on", "tokens_median", "tokens_p95")}
     flat |= {f"n_{outcome}": count for outcome, count in summary.counts.items()}

@@ -25,6 +25,7 @@ from distillbench.outcomes import (
 from distillbench.report.results import CellResult, Results, Section
 from distillbench.report.statistics import Difference
 from distillbench.report.tables import (
+    ACCEPTED,
     NOTHING,
     Row,
     build_rows,
@@ -32,6 +33,7 @@ from distillbench.report.tables import (
     conclusions,
     difference_text,
     group_by_evaluation,
+    marked_cell,
     notes,
     number,
     occurring,
@@ -65,6 +67,8 @@ _MEANINGS = (
     "repeats; a bootstrap over problems for a mean score.",
     "Differences are paired: only problems scored on both sides count. One sample per problem: Newcombe's method 10, "
     "and p is the exact McNemar test's. Repeats and scores: a t interval on the problems' means.",
+    f"{ACCEPTED}: the preflight found that training and evaluation do not fit together, and the matrix accepts it by "
+    "name; the notes say what it is.",
     "INVALID: more than one sample and more than 1 % of them failed; no number is given.",
 )
 
@@ -133,7 +137,7 @@ def _cells(row: Row, outcomes: Sequence[str], by_score: bool) -> list[str]:
     loss = number(row.nll.train_loss if row.nll else None, 4)
     held_out = number(row.nll.held_out_nll if row.nll else None, 4)
     return [
-        escape(row.result.cell),
+        escape(marked_cell(row.result)),
         "base" if row.result.is_baseline else str(row.result.step),
         *(str(value) for value in (summary.n, summary.n_problems, summary.scored)),
         _bold_if_invalid(quality(summary, _DIGITS)),

@@ -73,6 +73,7 @@ class CheckpointResult:
         settings: How the completions were drawn (`temperature`, `max_tokens`, ...). `n_docs`, `num_fewshot` and
             `task_version` are used in lm-eval's files where they are given.
         grader: The benchmark component's name.
+        accepted: Names of the preflight findings on it that the matrix accepts.
     """
 
     cell: str
@@ -91,6 +92,7 @@ class CheckpointResult:
     samples: tuple[GradedSample, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     grader: str = ""
+    accepted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ class CellResult:
         traces: How many were `kept`, and how many were rejected per `filter: reason`; None for a baseline.
         problems: Failed or blocked stages, in words.
         missing: Holes, in words: results and samples that the matrix asks for and that are not there.
+        preflight: What its preflight warned of or was told to accept, in words.
     """
 
     name: str
@@ -131,6 +134,7 @@ class CellResult:
     traces: Mapping[str, int] | None = None
     problems: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    preflight: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

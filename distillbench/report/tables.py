@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 INVALID = "INVALID"
+ACCEPTED = "†"
 NOTHING = "-"
 _LONGEST_NAME = 24
 _MOST_DIGITS = 4
@@ -40,7 +41,16 @@ class Row:
     @property
     def name(self) -> str:
         """What a person calls it: `cell @step`, or the baseline's name."""
-        return plain(self.result.cell if self.result.is_baseline else f"{self.result.cell} @{self.result.step}")
+        step = "" if self.result.is_baseline else f" @{self.result.step}"
+        return plain(f"{marked_cell(self.result)}{step}")
+
+
+def marked_cell(result: CheckpointResult) -> str:
+    """The cell's name, marked where a preflight finding on it was accepted: its numbers are not to be trusted blindly.
+
+    The note that says what was accepted begins with the same mark.
+    """
+    return f"{result.cell} {ACCEPTED}" if result.accepted else result.cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +265,13 @@ def notes(rows: Sequence[Row], results: Results) -> list[str]:
     for cell in results.cells:
         lines += [f"{plain(cell.name)}: failed or blocked: {plain(problem)}" for problem in cell.problems]
         lines += [f"{plain(cell.name)}: missing: {plain(hole)}" for hole in cell.missing]
+        lines += [_preflight_note(cell.name, line) for line in cell.preflight]
     return lines
+
+
+def _preflight_note(cell: str, line: str) -> str:
+    mark = f"{ACCEPTED} " if line.startswith("accepted") else ""
+    return f"{mark}{plain(cell)}: preflight: {plain(line)}"
 
 
 def bounds_text(summary: Summary) -> str:
@@ -291,7 +307,7 @@ def _columns(rows: Sequence[Row], width: int) -> list[list[Column]]:
     longest = max(8, min(_LONGEST_NAME, width // 5))
     groups: list[list[tuple[str, Callable[[Row], str]]]] = [
         [
-            ("cell", lambda row: _folded(plain(row.result.cell), longest)),
+            ("cell", lambda row: _folded(plain(marked_cell(row.result)), longest)),
             ("step", lambda row: "base" if row.result.is_baseline else str(row.result.step)),
             ("n", lambda row: str(row.summary.n)),
         ],

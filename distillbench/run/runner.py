@@ -109,16 +109,18 @@ class Runner:
         self.task_roots = task_roots
         self._units: list[_Unit] = []
 
-    def run(self) -> Summary:
+    def run(self, plan: Plan) -> Summary:
         """Runs everything that is not done.
+
+        Args:
+            plan: The first plan, with statuses.
 
         Raises:
             KeyboardInterrupt: After every worker has been ended; what was journaled is kept.
         """
-        summary = Summary(self.make_plan())
+        summary = Summary(plan)
         while True:
-            plan = with_statuses(self.make_plan(), self.store.lookup)
-            summary.plan = plan
+            plan = summary.plan
             self.listener.planned(plan)
             self.hook.distillbench_plan_ready(plan=plan)
             try:
@@ -126,8 +128,12 @@ class Runner:
             finally:
                 self._end_units()
             self._free_checkpoints(plan, summary)
-            if not plan.open_cells or self.make_plan().open_cells == plan.open_cells:
+            if not plan.open_cells:
                 return summary
+            larger = self.make_plan()
+            if larger.open_cells == plan.open_cells:
+                return summary
+            summary.plan = with_statuses(larger, self.store.lookup)
 
     def _run_plan(self, plan: Plan, summary: Summary) -> None:
         endings = summary.endings

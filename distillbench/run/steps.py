@@ -10,18 +10,16 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from distillbench.catalog import Catalog
 from distillbench.errors import StageError
 from distillbench.fingerprint import key_of
 from distillbench.outcomes import CORRECT, GENERATION_ERROR, GRADER_ERROR, decide
 from distillbench.plan.stages import Stage
 from distillbench.protocols import (
     Benchmark,
-    Context,
     EngineSession,
     FilterContext,
     Progress,
@@ -30,14 +28,18 @@ from distillbench.protocols import (
     TrainingJob,
 )
 from distillbench.records import Checkpoint, Completion, Evaluation, Problem, Rendered, Request, Trace, Verdict
+from distillbench.run.bench import MODEL, Bench, Step
 from distillbench.run.journal import Journal
-from distillbench.run.store import SCRATCH, Outcome, Store
+from distillbench.run.preflight import refuse_mismatch
+from distillbench.run.store import SCRATCH, Outcome
 from distillbench.run.tables import (
     KEPT,
     REJECTED,
     SAMPLES,
     TRACES,
+    UNUSABLE,
     VERDICTS,
+    Row,
     problem_of,
     problem_row,
     read_rows,
@@ -45,35 +47,7 @@ from distillbench.run.tables import (
     trace_row,
     write_rows,
 )
-from distillbench.tasks.loader import LmEvalTasks
-
-MODEL = "model"
-
-
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """What all steps of a process share."""
-
-    store: Store
-    catalog: Catalog
-    tasks: LmEvalTasks
-
-    def context(self, stage: Stage, progress: Progress) -> Context:
-        """The context of a component's method."""
-        return Context(
-            work=self.store.scratch(stage),
-            seed=int(stage.params.get("seed", 0)),
-            progress=progress,
-            tasks=self.tasks,
-            resources=stage.resources,
-        )
-
-    def built(self, student_key: str | None) -> Path | None:
-        """The folder of a student that a stage built; None for a student that needs no building."""
-        return self.store.folder_of("student", student_key) / MODEL if student_key else None
-
-
-Step = Callable[[Stage, Bench, Progress], Outcome]
+from distillbench.traces import why_unusable
 
 
 def build_student(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
@@ -95,13 +69,25 @@ def collect_traces(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
             progress(len(journal.rows), None, "traces")
         if not journal.rows:
             raise StageError(f"teacher {stage.label!r} gave no traces")
-        write_rows(bench.store.work(stage) / TRACES, journal.rows)
-        return Outcome((TRACES,), {"traces": len(journal.rows)})
+        return _write_usable(journal.rows, bench.store.work(stage), stage.label)
+
+
+def _write_usable(rows: Sequence[Row], work: Path, teacher: str) -> Outcome:
+    """Writes the usable traces, and apart from them the others: whole, with their reasons."""
+    reasons = [why_unusable(trace_of(row)) for row in rows]
+    usable = [row for row, reason in zip(rows, reasons, strict=True) if reason is None]
+    bad = [row | {"reason": reason} for row, reason in zip(rows, reasons, strict=True) if reason is not None]
+    if not usable:
+        raise StageError(f"teacher {teacher!r}: none of {len(rows)} traces is usable; {bad[0]['source']}: {reasons[0]}")
+    write_rows(work / TRACES, usable)
+    (work / UNUSABLE).write_text("".join(json.dumps(row) + "\n" for row in bad), encoding="utf-8")
+    counts = Counter(f"unusable: {row['reason'].split(':')[0]}" for row in bad)
+    return Outcome((TRACES, UNUSABLE), {"traces": len(usable), "rejected": dict(counts)})
 
 
 def verify_traces(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
     """verify: the task's grader says which traces are right; without a complete answer none is."""
-    benchmark = _with_task(bench.catalog.build(stage.roles["grader"]), stage.params["task"], bench)
+    benchmark = bench.benchmark(stage.roles["grader"], stage.params["task"])
     rows = read_rows(bench.store.folder_of("traces", stage.needs["traces"]) / TRACES)
     for number, row in enumerate(rows):
         row["correct"] = _is_right(trace_of(row), benchmark)
@@ -114,8 +100,8 @@ def curate_traces(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
     """curate: the filters in order; every rejected trace leaves its reason."""
     kind, key = next((kind, key) for kind, key in stage.needs.items() if kind in ("traces", "verify"))
     traces = [trace_of(row) for row in read_rows(bench.store.folder_of(kind, key) / TRACES)]
-    context = FilterContext(render=_render_function(stage, bench))
-    rejected: list[dict[str, Any]] = []
+    context = FilterContext(render_all=_render_function(stage, bench))
+    rejected: list[Row] = []
     counts: Counter[str] = Counter()
     for choice in stage.roles["filters"]:
         component = bench.catalog.build(choice)
@@ -146,8 +132,10 @@ def train_student(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
     """train: the trainer's checkpoints, and metrics.jsonl."""
     student, renderer, built = _student(stage, bench)
     rows = read_rows(bench.store.folder_of("curate", stage.needs["curate"]) / KEPT)
+    traces = [trace_of(row) for row in rows]
+    refuse_mismatch(stage, bench, renderer, traces)
     work = bench.store.work(stage)
-    job = TrainingJob(student, built, renderer, [trace_of(row) for row in rows], work)
+    job = TrainingJob(student, built, renderer, traces, work)
     trainer = bench.catalog.build(stage.roles["trainer"])
     checkpoints = trainer.train(job, bench.context(stage, progress))
     promised, left = trainer.checkpoint_steps(len(rows)), [checkpoint.step for checkpoint in checkpoints]
@@ -203,9 +191,9 @@ def open_session(stage: Stage, bench: Bench, progress: Progress) -> AbstractCont
 def grade_samples(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
     """grade: one outcome for each sample; what an earlier result says of the same samples is kept."""
     evaluation: Evaluation = stage.extras["evaluation"]
-    benchmark = _with_task(bench.catalog.build(stage.roles["grader"]), evaluation.task, bench)
+    benchmark = bench.benchmark(stage.roles["grader"], evaluation.task)
     student: Student = bench.catalog.build(stage.extras["student"])
-    renderer = _bound(bench, stage.extras["renderer"], student, bench.built(stage.extras["built"]))
+    renderer = bench.bound(stage.extras["renderer"], student, bench.built(stage.extras["built"]))
     samples = read_rows(bench.store.folder_of("sample", stage.needs["sample"]) / SAMPLES)
     earlier = {row["sample_digest"]: row for row in _earlier_verdicts(stage, bench)}
     rows = []
@@ -231,17 +219,7 @@ STEPS: Mapping[str, Step] = {
 def _student(stage: Stage, bench: Bench) -> tuple[Student, Renderer, Path | None]:
     student: Student = bench.catalog.build(stage.roles["student"])
     built = bench.built(stage.needs.get("student"))
-    return student, _bound(bench, stage.roles["renderer"], student, built), built
-
-
-def _bound(bench: Bench, choice: Any, student: Student, built: Path | None) -> Renderer:
-    renderer: Renderer = bench.catalog.build(choice)
-    return renderer.bind(student.load_tokenizer(built))
-
-
-def _with_task(benchmark: Any, task: str, bench: Bench) -> Benchmark:
-    bound: Benchmark = benchmark.with_task(bench.tasks.load(task)) if benchmark.needs_task else benchmark
-    return bound
+    return student, bench.bound(stage.roles["renderer"], student, built), built
 
 
 def _is_right(trace: Trace, benchmark: Benchmark) -> bool | None:
@@ -259,8 +237,8 @@ def _is_right(trace: Trace, benchmark: Benchmark) -> bool | None:
     return None if outcome == GRADER_ERROR else outcome == CORRECT
 
 
-def _render_function(stage: Stage, bench: Bench) -> Callable[[Trace], Rendered] | None:
-    return _student(stage, bench)[1].render if "renderer" in stage.roles else None
+def _render_function(stage: Stage, bench: Bench) -> Callable[[Sequence[Trace]], list[Rendered]] | None:
+    return _student(stage, bench)[1].render_all if "renderer" in stage.roles else None
 
 
 def _requests(
@@ -283,7 +261,7 @@ def _requests(
             )
 
 
-def _earlier_samples(stage: Stage, bench: Bench) -> list[dict[str, Any]]:
+def _earlier_samples(stage: Stage, bench: Bench) -> list[Row]:
     """The samples of an earlier result with holes; none when its inputs have changed since."""
     path = bench.store.folder(stage) / SAMPLES
     earlier = bench.store.lookup(stage)
@@ -294,7 +272,7 @@ def _earlier_samples(stage: Stage, bench: Bench) -> list[dict[str, Any]]:
     return read_rows(path, ("sample_id", "token_ids", "text", "finish_reason", "error"))
 
 
-def _earlier_verdicts(stage: Stage, bench: Bench) -> list[dict[str, Any]]:
+def _earlier_verdicts(stage: Stage, bench: Bench) -> list[Row]:
     path = bench.store.folder(stage) / VERDICTS
     return read_rows(path) if path.exists() else []
 
@@ -311,7 +289,7 @@ def _checkpoint(stage: Stage, bench: Bench) -> Checkpoint | None:
     raise StageError(f"the trainer promised a checkpoint at step {stage.params['step']} and left {steps}")
 
 
-def _sample_row(problem: Problem, request: Request, found: Mapping[str, Any], renderer: Renderer) -> dict[str, Any]:
+def _sample_row(problem: Problem, request: Request, found: Mapping[str, Any], renderer: Renderer) -> Row:
     return (
         problem_row(problem)
         | dict(found)
@@ -326,7 +304,7 @@ def _sample_row(problem: Problem, request: Request, found: Mapping[str, Any], re
 
 def _verdict_row(
     sample: Mapping[str, Any], digest: str, renderer: Renderer, benchmark: Benchmark, until: tuple[str, ...]
-) -> dict[str, Any]:
+) -> Row:
     if sample["error"] is not None:
         verdict, state = Verdict(GENERATION_ERROR, detail=sample["error"]), None
     else:

@@ -12,9 +12,11 @@ from distillbench.records import Message, Problem, Trace
 TRACES = "traces.parquet"
 KEPT = "kept.parquet"
 REJECTED = "rejected.parquet"
+UNUSABLE = "unusable.jsonl"
 SAMPLES = "samples.parquet"
 VERDICTS = "verdicts.parquet"
 
+Row = dict[str, Any]
 _TEXT, _INTEGER, _YES_NO, _IDS = "string", "int64", "bool", "list"
 _PROBLEM = {"problem_id": _TEXT, "domain": _TEXT, "messages": _TEXT, "gold": _TEXT, "metadata": _TEXT}
 _TRACE = _PROBLEM | {

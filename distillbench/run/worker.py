@@ -24,6 +24,7 @@ from distillbench.manager import make_manager
 from distillbench.plan.stages import Finished, Stage
 from distillbench.protocols import EngineSession, Progress
 from distillbench.run import steps
+from distillbench.run.bench import Bench
 from distillbench.run.environment import describe
 from distillbench.run.store import Store
 from distillbench.tasks.identity import TaskIndex
@@ -61,7 +62,7 @@ def main(job: Job, connection: Connection) -> None:
     os.environ.update(job.environment)
     _log_to(job.log)
     catalog = Catalog(make_manager(job.blocked))
-    bench = steps.Bench(Store(job.store), catalog, LmEvalTasks(TaskIndex(job.task_roots)))
+    bench = Bench(Store(job.store), catalog, LmEvalTasks(TaskIndex(job.task_roots)))
     with ExitStack() as stack:
         worker = _Worker(bench, connection, stack)
         for stage in job.stages:
@@ -69,7 +70,7 @@ def main(job: Job, connection: Connection) -> None:
 
 
 class _Worker:
-    def __init__(self, bench: steps.Bench, connection: Connection, stack: ExitStack) -> None:
+    def __init__(self, bench: Bench, connection: Connection, stack: ExitStack) -> None:
         self.bench = bench
         self.connection = connection
         self.stack = stack

@@ -108,7 +108,10 @@ class PlainRenderer(Renderer):
     def stop_token_ids(self):
         return (self.tokenizer.eos_token_id,)
 
-    def prompt(self, messages, prefill="none"):
+    def reasoning_tags(self):
+        return None
+
+    def prompt(self, messages, prefill="auto"):
         if prefill == "think":
             raise ValueError("example-plain has no thinking tag to prefill")
         text = "\n".join(message.content for message in messages) + "\n"

@@ -69,7 +69,7 @@ class Toys:
             keep=loaded.matrix.keep,
             task_roots=loaded.task_roots(),
         )
-        return runner.run()
+        return runner.run(loaded.plan())
 
 
 class Listener:

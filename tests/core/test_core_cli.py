@@ -19,7 +19,7 @@ from distillbench.records import Cell, Choice
 
 Cli = Callable[..., Any]
 Matrix = Callable[..., Path]
-COMMANDS = ["check", "init", "plan", "plugins", "report", "run", "show", "status"]
+COMMANDS = ["check", "init", "plan", "plugins", "report", "run", "show", "status", "tokens"]
 HEAVY = {
     "torch",
     "transformers",
@@ -387,10 +387,14 @@ def test_exit_code_3_says_that_samples_are_missing(cli: Cli, matrix: Matrix, con
 def test_check_loads_every_task_and_renders_every_prompt(cli: Cli, matrix: Matrix, toys: Path, tmp_path: Path) -> None:
     done = cli("check", matrix())
     assert done.code == 0 and "ok  task toy: 6 problems" in done.out
-    assert "its tokenizer is made in a stage of its own, which has not run yet" in done.out
+    assert "small with toy-renderer on wise (wise): nothing; rows are looked at once the student is built" in done.out
     hub = cli("check", matrix({"students": {"small": {"use": "toy-hub-student"}}}), "--json").json
-    assert [finding["ok"] for finding in hub] == [True, True]
-    assert "prompts render, the last in 5 tokens" in hub[1]["text"]
+    assert [(line["level"], line["subject"]) for line in hub] == [
+        ("ok", "task toy"),
+        ("ok", "small with toy-renderer on wise (wise)"),
+        ("ok", "small with toy-renderer, untouched (base-small)"),
+    ]
+    assert "prompts of toy; rows are looked at once the teacher's traces are there" in hub[1]["text"]
     tasks = tmp_path / "tasks"
     shutil.copytree(toys / "toy_tasks", tasks)
     text = (tasks / "toy.yaml").read_text().replace("task: toy", "task: broken").replace("{{question}}", "{{question")
@@ -401,7 +405,7 @@ def test_check_loads_every_task_and_renders_every_prompt(cli: Cli, matrix: Matri
         "teachers": {"wise": {"task": "broken"}},
     }
     bad = cli("check", matrix({**changes, "students": {"small": {"use": "toy-hub-student"}}}))
-    assert bad.code == 2 and "NOT OK  task broken: " in bad.out and "Traceback" not in bad.out + bad.err
+    assert bad.code == 2 and "refused  task broken: " in bad.out and "Traceback" not in bad.out + bad.err
     assert "lm-eval cannot load task 'broken'" in bad.out or "no prompt can be made" in bad.out
 
 

@@ -149,11 +149,12 @@ def test_workers_end_when_their_runner_is_killed(
 
 
 def test_two_runs_on_one_store_share_the_work(start: Callable[[], Process], control: Control) -> None:
-    control.set("sleep-teacher", "0.5")
+    control.set("sleep-teacher", "100")
     one = start()
     one.wait_for("traces wise: started")
     other = start()
     other.wait_for("traces wise: another process is running it; waiting for its result")
+    control.unset("sleep-teacher")
     assert (one.popen.wait(90), other.popen.wait(90)) == (0, 0)
     assert control.log("teacher") == ["0", "1", "2", "3"]
     assert control.log("train") == ["0 4"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import warnings
@@ -22,7 +21,7 @@ from distillbench.records import Checkpoint, Generation, Message, Problem, Promp
 from distillbench.tasks.identity import TaskIndex
 from distillbench.tasks.loader import LmEvalTasks
 from distillbench_plugins.engines.transformers import TransformersEngine, TransformersOptions
-from distillbench_plugins.renderers.qwen3 import Qwen3Options, Qwen3Renderer
+from distillbench_plugins.renderers.qwen import Qwen3Options, Qwen3Renderer
 from distillbench_plugins.students.tiny_qwen3 import TinyQwen3, TinyQwen3Options
 from distillbench_plugins.teachers.synthetic import SyntheticOptions, SyntheticTeacher
 from distillbench_plugins.trainers.sft import SftOptions, SftTrainer
@@ -134,68 +133,6 @@ def generate(
     by_id = {one.sample_id: one for one in found}
     assert len(by_id) == len(found), "a request was answered twice"
     return by_id
-
-
-#: The added tokens of Qwen3 by id, and whether they are special; in LESSONS.md.
-QWEN_ADDED = {
-    151643: ("<|endoftext|>", True),
-    151644: ("<|im_start|>", True),
-    151645: ("<|im_end|>", True),
-    151657: ("<tool_call>", False),
-    151658: ("</tool_call>", False),
-    151667: ("<think>", False),
-    151668: ("</think>", False),
-}
-_QWEN_WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-
-
-def real_qwen_tokenizer() -> Any:
-    """A fast tokenizer with Qwen's published ranks, Qwen3's special tokens and its official template.
-
-    Source: tokenizer.json of Qwen/Qwen3-0.6B; merges come out of the ranks as in transformers' TikTokenConverter.
-    """
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-    from transformers.convert_slow_tokenizer import bytes_to_unicode
-
-    ranks: dict[bytes, int] = {}
-    for line in beside("tokenizers", "qwen.tiktoken").read_bytes().splitlines():
-        token, rank = line.split()
-        ranks[base64.b64decode(token)] = int(rank)
-    shown = bytes_to_unicode()
-
-    def name(token: bytes) -> str:
-        return "".join(shown[byte] for byte in token)
-
-    merges = []
-    for token in ranks:
-        cuts = ((token[:place], token[place:]) for place in range(1, len(token)))
-        parts = [(left, right) for left, right in cuts if left in ranks and right in ranks]
-        merges += [
-            (name(left), name(right)) for left, right in sorted(parts, key=lambda cut: [ranks[one] for one in cut])
-        ]
-    bpe = Tokenizer(models.BPE({name(token): rank for token, rank in ranks.items()}, merges))
-    bpe.normalizer = normalizers.NFC()
-    bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(_QWEN_WORDS), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    bpe.decoder = decoders.ByteLevel()
-    for number in range(len(ranks), max(QWEN_ADDED) + 1):
-        text, special = QWEN_ADDED.get(number, (f"<|unused_{number}|>", True))
-        bpe.add_tokens([AddedToken(text, special=special, normalized=False)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=bpe,
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
-        additional_special_tokens=["<|im_start|>"],
-        chat_template=beside("templates", "Qwen-Qwen3-0.6B.jinja").read_text(encoding="utf-8"),
-        clean_up_tokenization_spaces=False,
-    )
 
 
 def train(tiny: Tiny, traces: Sequence[Trace], output: Path, seed: int = 0, **options: Any) -> list[Checkpoint]:

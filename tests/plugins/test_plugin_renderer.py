@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from plugin_helpers import QWEN_ADDED, Tiny, problem, real_qwen_tokenizer, trace
+from plugin_helpers import Tiny, problem, trace
+from renderer_helpers import QWEN_ADDED, messages, official, real_qwen_tokenizer, written
 
-from distillbench.errors import StageError
+from distillbench.errors import RowError, StageError
 from distillbench.records import Message, Problem
-from distillbench_plugins.renderers.qwen3 import Qwen3Options, Qwen3Renderer
+from distillbench_plugins.renderers.qwen import Qwen3Options, Qwen3Renderer
 
 CONVERSATIONS: dict[str, list[tuple[str, str]]] = {
     "one question": [("user", "Tom has 6 coins. Mon take 3. How many?")],
@@ -29,18 +29,6 @@ CONVERSATIONS: dict[str, list[tuple[str, str]]] = {
     "code": [("user", "```python\nprint('<b>')\n```")],
     "nearly tags": [("user", "<|im_start> < think> </think >|im_end|>")],
 }
-
-
-def messages(turns: Sequence[tuple[str, str]]) -> tuple[Message, ...]:
-    return tuple(Message(role, content) for role, content in turns)  # type: ignore[arg-type]
-
-
-def official(tokenizer: Any, turns: Sequence[tuple[str, str]]) -> tuple[str, list[int]]:
-    """The text and ids of the tokenizer's own template."""
-    chat = [{"role": role, "content": content} for role, content in turns]
-    text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-    ids = tokenizer.apply_chat_template(chat, tokenize=True, add_generation_prompt=True, return_dict=False)
-    return text, list(ids)
 
 
 @pytest.fixture(scope="session")
@@ -59,10 +47,6 @@ def renderer(request: pytest.FixtureRequest) -> Qwen3Renderer:
 
 def ids_of(renderer: Qwen3Renderer, *tokens: str) -> list[int]:
     return [renderer.tokenizer.convert_tokens_to_ids(token) for token in tokens]
-
-
-def written(renderer: Qwen3Renderer, ids: Any) -> str:
-    return renderer.tokenizer.decode(np.asarray(ids).tolist(), skip_special_tokens=False)
 
 
 def test_the_qwen_fixture_is_the_real_vocabulary(qwen: Any) -> None:
@@ -90,6 +74,7 @@ def test_prompt_is_the_official_templates_for_any_text(
     renderer: Qwen3Renderer, content: str, system: str | None
 ) -> None:
     turns = ([("system", system)] if system is not None else []) + [("user", content)]
+    assume(not any(token in text for _, text in turns for token in renderer.tokenizer.get_added_vocab()))
     _, ids = official(renderer.tokenizer, turns)
     assert renderer.prompt(messages(turns)).input_ids.tolist() == ids
 
@@ -111,9 +96,6 @@ def test_special_tokens_in_a_teachers_text_stay_text(renderer: Qwen3Renderer) ->
     assert row.input_ids.tolist().count(ids_of(renderer, "<|im_end|>")[0]) == 2
 
 
-@pytest.mark.xfail(
-    strict=True, reason="known limitation until issue 3: <think> is no special token and survives splitting"
-)
 def test_think_tags_in_user_text_stay_text(renderer: Qwen3Renderer) -> None:
     prompt = renderer.prompt([Message("user", "What does <think> mean, and </think>?")]).input_ids
     assert not set(prompt.tolist()) & set(ids_of(renderer, "<think>", "</think>"))
@@ -138,9 +120,10 @@ def test_without_reasoning_no_block_is_made_up(renderer: Qwen3Renderer) -> None:
     assert written(renderer, row.input_ids[row.loss_mask]) == "\\boxed{3}<|im_end|>"
 
 
-def test_empty_reasoning_is_an_empty_block(renderer: Qwen3Renderer) -> None:
-    row = renderer.render(trace("", "\\boxed{3}"))
-    assert written(renderer, row.input_ids[row.loss_mask]) == "<think>\n\n</think>\n\n\\boxed{3}<|im_end|>"
+@pytest.mark.parametrize("blank", ["", " ", "\n\n", "\t"])
+def test_blank_reasoning_is_none(renderer: Qwen3Renderer, blank: str) -> None:
+    row, without = renderer.render(trace(blank, "\\boxed{3}")), renderer.render(trace(None, "\\boxed{3}"))
+    assert row.input_ids.tolist() == without.input_ids.tolist()
 
 
 @pytest.mark.parametrize(
@@ -222,43 +205,86 @@ def test_a_vocabulary_without_the_tokens_is_refused(tiny: Tiny) -> None:
     from transformers import PreTrainedTokenizerFast
 
     other = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE({"a": 0, "b": 1}, [])))
-    renderer = Qwen3Renderer(Qwen3Options()).bind(other)
-    with pytest.raises(StageError, match=r"no token '<\|im_start\|>'"):
-        renderer.prompt(problem().messages)
+    other.chat_template = tiny.tokenizer.chat_template
+    with pytest.raises(StageError, match=r"renderer 'qwen3': the student's tokenizer has no token '<\|im_end\|>'"):
+        Qwen3Renderer(Qwen3Options()).bind(other)
     with pytest.raises(ValueError, match="before bind"):
         Qwen3Renderer(Qwen3Options()).prompt(problem().messages)
 
 
-#: No text of special tokens or tags, whole characters only; the real vocabulary normalises to NFC.
-PLAIN = st.text(st.characters(exclude_categories=["Cs"])).filter(
-    lambda text: "think>" not in text and "<|" not in text and unicodedata.is_normalized("NFC", text)
+def test_every_row_of_a_batch_is_the_row_alone(renderer: Qwen3Renderer) -> None:
+    traces = [
+        trace(f"think {n} " * (n % 7), f"answer {n}", "length" if n % 5 == 0 else "stop", problem=problem(f"{n}?"))
+        for n in range(600)
+    ]
+    for row, one in zip(renderer.render_all(traces), traces, strict=True):
+        alone = renderer.render(one)
+        assert row.input_ids.tolist() == alone.input_ids.tolist()
+        assert row.loss_mask.tolist() == alone.loss_mask.tolist()
+    assert renderer.render_all([]) == []
+
+
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [
+        (trace(" ", "\n"), "made row 0: empty: neither reasoning nor answer"),
+        (trace("a\x00b", "c"), r"made row 0: control character: U\+0000 at place 1 of the reasoning"),
+        (trace("a", "\ud800"), r"made row 0: control character: U\+D800 at place 0 of the answer"),
+    ],
 )
+def test_an_unusable_trace_is_refused_by_its_source(renderer: Qwen3Renderer, made: Any, reason: str) -> None:
+    with pytest.raises(RowError, match=reason):
+        renderer.render_all([trace("r", "a", source="a good row"), made])
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(reasoning=st.none() | PLAIN, answer=PLAIN, prefilled=st.booleans())
-def test_parse_gives_back_what_was_rendered(
-    renderer: Qwen3Renderer, reasoning: str | None, answer: str, prefilled: bool
-) -> None:
-    prefilled = prefilled and reasoning is not None
-    made = trace(reasoning, answer)
-    row = renderer.render(made)
-    prompt = renderer.prompt(made.problem.messages, "think" if prefilled else "none")
-    assert row.input_ids[: len(prompt.input_ids)].tolist() == prompt.input_ids.tolist()
-    response = row.input_ids[len(prompt.input_ids) :].tolist()
-    assert response[-1] in renderer.stop_token_ids()
-    found = renderer.parse(response, written(renderer, response[:-1]), "stop", prompt.prefill)
-    assert found.reasoning == (None if reasoning is None else reasoning.strip())
-    assert found.answer == answer.strip()
-    assert found.reasoning_state == ("absent" if reasoning is None else "closed")
-    assert found.token_ids == tuple(response)
+@pytest.mark.parametrize("reasoning", ["native", "text"])
+def test_thinking_off_leaves_no_place_for_reasoning(reasoning: Any) -> None:
+    with pytest.raises(ValueError, match="set reasoning: strip"):
+        Qwen3Options(thinking=False, reasoning=reasoning)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(reasoning=PLAIN, prefilled=st.booleans())
-def test_parse_gives_back_a_cut_trace(renderer: Qwen3Renderer, reasoning: str, prefilled: bool) -> None:
-    made = trace(reasoning, "", "length")
-    prompt = renderer.prompt(made.problem.messages, "think" if prefilled else "none")
-    response = renderer.render(made).input_ids[len(prompt.input_ids) :].tolist()
-    found = renderer.parse(response, written(renderer, response), "length", prompt.prefill)
-    assert (found.reasoning, found.answer, found.reasoning_state) == (reasoning.strip(), "", "open")
+def test_thinking_off_has_the_official_empty_pair_on_both_sides(renderer: Qwen3Renderer) -> None:
+    off = Qwen3Renderer(Qwen3Options(thinking=False, reasoning="strip")).bind(renderer.tokenizer)
+    made = trace("Mon 6-3=3", "\\boxed{3}")
+    _, ids = official(renderer.tokenizer, [("user", "How many?")], enable_thinking=False)
+    prompt, row = off.prompt(made.problem.messages), off.render(made)
+    assert prompt.input_ids.tolist() == row.input_ids[~row.loss_mask].tolist() == ids
+    assert prompt.prefill == "<think>\n\n</think>\n\n"
+    assert written(off, row.input_ids[row.loss_mask]) == "\\boxed{3}<|im_end|>"
+    assert off.prompt(made.problem.messages, "none").prefill == ""
+    assert off.prompt(made.problem.messages, "think").prefill == "<think>\n"
+    found = off.parse((), "\\boxed{3}", "stop", prompt.prefill)
+    assert (found.reasoning, found.answer, found.reasoning_state) == ("", "\\boxed{3}", "closed")
+
+
+def test_thinking_off_keeps_its_pair_before_a_begun_answer(qwen: Any) -> None:
+    off = Qwen3Renderer(Qwen3Options(thinking=False, reasoning="strip")).bind(qwen)
+    turns = [("user", "2+2?"), ("assistant", "It is \\boxed{")]
+    chat = [{"role": role, "content": content} for role, content in turns]
+    text = qwen.apply_chat_template(chat, tokenize=False, continue_final_message=True, enable_thinking=False)
+    prompt = off.prompt(messages(turns))
+    assert written(off, prompt.input_ids) == text
+    assert prompt.prefill == "<think>\n\n</think>\n\nIt is \\boxed{"
+
+
+def test_text_is_the_block_without_its_tokens(renderer: Qwen3Renderer) -> None:
+    text = Qwen3Renderer(Qwen3Options(reasoning="text")).bind(renderer.tokenizer)
+    made = trace("Mon 6-3=3", "\\boxed{3}")
+    ours, native = text.render(made), renderer.render(made)
+    assert written(text, ours.input_ids) == written(renderer, native.input_ids)
+    assert not set(ours.input_ids.tolist()) & set(ids_of(renderer, "<think>", "</think>"))
+    # What the published failure prefilled is the token, which these rows never have.
+    assert text.prompt(made.problem.messages, "think").input_ids.tolist()[-2] == ids_of(renderer, "<think>")[0]
+    assert text.prompt(made.problem.messages).prefill == ""
+
+
+def test_training_differs_from_the_official_template_on_purpose(qwen: Any) -> None:
+    """It makes up an empty block where the teacher did not think, and drops the reasoning of earlier turns."""
+    renderer = Qwen3Renderer(Qwen3Options()).bind(qwen)
+    chat = [{"role": "user", "content": "How many?"}, {"role": "assistant", "content": "\\boxed{3}"}]
+    assert "<think>\n\n</think>" in qwen.apply_chat_template(chat, tokenize=False)
+    assert "<think>" not in written(renderer, renderer.render(trace(None, "\\boxed{3}")).input_ids)
+    chat[1]["content"] = "<think>\nr\n</think>\n\n\\boxed{3}"
+    kept = qwen.apply_chat_template(chat, tokenize=False)
+    assert kept == written(renderer, renderer.render(trace("r", "\\boxed{3}")).input_ids) + "\n"
+    assert "<think>" not in qwen.apply_chat_template([*chat, {"role": "user", "content": "b"}], tokenize=False)

@@ -87,7 +87,7 @@ def test_correct_only() -> None:
 
 def test_max_tokens_counts_what_the_student_sees(tiny: Tiny) -> None:
     traces = coins_traces(60, "verbose")
-    context = FilterContext(render=tiny.renderer.render)
+    context = FilterContext(render_all=tiny.renderer.render_all)
     lengths = [len(tiny.renderer.render(one).input_ids) for one in traces]
     limit = sorted(lengths)[30]
     reasons = list(MaxTokens(MaxTokensOptions(limit=limit)).decide(traces, context))
@@ -96,7 +96,9 @@ def test_max_tokens_counts_what_the_student_sees(tiny: Tiny) -> None:
         f"too long: {length} tokens, limit {limit}" for length in lengths if length > limit
     }
     assert 0 < sum(reason is None for reason in reasons) < 60
-    exact, below = (MaxTokens(MaxTokensOptions(limit=lengths[0] + more)).reason(traces[0], context) for more in (0, -1))
+    exact, below = (
+        next(MaxTokens(MaxTokensOptions(limit=lengths[0] + more)).decide(traces[:1], context)) for more in (0, -1)
+    )
     assert exact is None
     assert below == f"too long: {lengths[0]} tokens, limit {lengths[0] - 1}"
 
@@ -104,5 +106,5 @@ def test_max_tokens_counts_what_the_student_sees(tiny: Tiny) -> None:
 def test_max_tokens_needs_a_renderer() -> None:
     component = MaxTokens(MaxTokensOptions(limit=5))
     assert component.needs == {"render"}
-    with pytest.raises(ValueError, match="render"):
-        component.reason(trace(None, "5"), FilterContext())
+    with pytest.raises(ValueError, match="render_all"):
+        next(component.decide([trace(None, "5")], FilterContext()))

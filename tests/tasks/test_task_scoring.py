@@ -10,7 +10,7 @@ from plugin_helpers import problem, tasks
 from distillbench.outcomes import CORRECT, decide
 from distillbench.records import FinishReason
 from distillbench_plugins.benchmarks.math_boxed import MathBoxed
-from distillbench_plugins.renderers.qwen3 import Qwen3Options, Qwen3Renderer
+from distillbench_plugins.renderers.qwen import Qwen3Options, Qwen3Renderer
 from distillbench_tasks.coins.scoring import process_results
 
 PIECES = (

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Annotated
 
 from annotated_types import Gt
@@ -11,6 +12,9 @@ from annotated_types import Gt
 from distillbench.hookspecs import hookimpl
 from distillbench.protocols import Filter, FilterContext
 from distillbench.records import Trace
+
+#: Rows rendered at a time.
+_BATCH = 1024
 
 
 @dataclass(frozen=True)
@@ -31,12 +35,16 @@ class MaxTokens(Filter):
     Options = MaxTokensOptions
     needs = frozenset({"render"})
 
-    def reason(self, trace: Trace, context: FilterContext) -> str | None:
-        """The reason to reject a trace that is too long."""
-        if context.render is None:
-            raise ValueError("max_tokens needs `render` in its context")
-        length = len(context.render(trace).input_ids)
-        return None if length <= self.options.limit else f"too long: {length} tokens, limit {self.options.limit}"
+    def decide(self, traces: Iterable[Trace], context: FilterContext) -> Iterator[str | None]:
+        """The reason to reject each trace that is too long."""
+        if context.render_all is None:
+            raise ValueError("max_tokens needs `render_all` in its context")
+        rest = iter(traces)
+        while batch := list(islice(rest, _BATCH)):
+            for row in context.render_all(batch):
+                length = len(row.input_ids)
+                is_fit = length <= self.options.limit
+                yield None if is_fit else f"too long: {length} tokens, limit {self.options.limit}"
 
 
 @hookimpl

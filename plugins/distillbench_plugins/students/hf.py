@@ -123,6 +123,7 @@ class Qwen3BaseOptions(HfOptions):
     """Options of `qwen3-30b-a3b-base`: those of `hf`."""
 
     model: str = "Qwen/Qwen3-30B-A3B-Base"
+    renderer: str = "qwen3-base"
     lora_targets: tuple[str, ...] | None = ATTENTION
 
 
@@ -138,6 +139,7 @@ class Qwen3InstructOptions(HfOptions):
     """Options of `qwen3-30b-a3b-instruct-2507`: those of `hf`."""
 
     model: str = "Qwen/Qwen3-30B-A3B-Instruct-2507"
+    renderer: str = "qwen3-instruct-2507"
     lora_targets: tuple[str, ...] | None = ATTENTION
 
 
@@ -168,6 +170,7 @@ class Qwen35Options(HfOptions):
     """Options of `qwen3.5-4b`: those of `hf`."""
 
     model: str = "Qwen/Qwen3.5-4B"
+    renderer: str = "qwen3.5"
 
 
 class Qwen35(HfStudent):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from annotated_types import Gt
@@ -42,6 +42,11 @@ class SyntheticTeacher(Teacher):
     def task(self) -> str:
         """The task whose problems it solves."""
         return str(self.options.task)
+
+    def preview(self, context: Context, limit: int) -> list[Trace]:
+        """The first traces; they cost nothing."""
+        first = replace(self.options, n=min(limit, self.options.n))
+        return list(SyntheticTeacher(first).traces(context, start=0))
 
     def traces(self, context: Context, start: int) -> Iterator[Trace]:
         """One trace for each of the first `n` training problems, from number `start` on."""

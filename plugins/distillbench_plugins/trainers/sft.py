@@ -85,6 +85,10 @@ class SftTrainer(Trainer):
     name = "sft"
     Options = SftOptions
 
+    def max_length(self) -> int:
+        """The option of that name."""
+        return int(self.options.max_length)
+
     def checkpoint_steps(self, n_traces: int | None) -> tuple[int, ...] | None:
         """Every `checkpoint_every` steps, and the last; None while the number of traces decides and is not known."""
         total = self._total_steps(n_traces)
@@ -125,7 +129,7 @@ class SftTrainer(Trainer):
             StageError: A row carries no loss, or rows are too long and `overlong` is `error`.
         """
         most = self.options.max_length
-        rows = [job.renderer.render(trace) for trace in job.traces]
+        rows = job.renderer.render_all(job.traces)
         too_long = [len(row.input_ids) for row in rows if len(row.input_ids) > most]
         if too_long and self.options.overlong == "error":
             raise StageError(

@@ -8,7 +8,7 @@ from typing import Any
 
 from distillbench.errors import GraderError
 from distillbench_plugins.benchmarks.math_boxed import is_equal, last_boxed
-from distillbench_plugins.renderers.qwen3 import split_reasoning
+from distillbench_plugins.renderers.reasoning import split_reasoning
 
 
 def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:

@@ -15,7 +15,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -56,8 +56,9 @@ def record(what: str, line: str) -> None:
 
 def steer(what: str) -> None:
     """Does what the steering files say."""
-    if (seconds := control(f"sleep-{what}")) is not None:
-        time.sleep(float(seconds))
+    until = time.monotonic() + float(control(f"sleep-{what}") or 0)
+    while time.monotonic() < until and control(f"sleep-{what}") is not None:
+        time.sleep(0.02)  # a test may take the file away
     if (why := control(f"fail-{what}")) is not None:
         raise StageError(why)
     if control(f"kill-{what}") is not None:
@@ -72,12 +73,14 @@ class TeacherOptions:
         n: Problems.
         task: Whose training problems; null for a teacher that names none.
         wrong: Problems that it gets wrong.
+        bad: Traces, from the end, that hold a character which no text holds; all beyond the first such are empty.
         path: A file whose content is part of the key.
     """
 
     n: int = 4
     task: str | None = "toy"
     wrong: int = 0
+    bad: int = 0
     path: Path | None = None
 
 
@@ -102,6 +105,8 @@ class ToyTeacher(Teacher):
             problem = Problem(f"toy/{gold}", "toy", (Message("user", f"Say {gold}"),), gold, {"doc": {}})
             answer = "0" if number < self.options.wrong else gold
             reasoning = "hm " * number + (control("salt") or "")
+            if number >= self.options.n - self.options.bad:
+                reasoning, answer = ("", " ") if number > self.options.n - self.options.bad else ("\x0crac", gold)
             yield Trace(problem, reasoning, answer, "stop", None, self.name, f"toy {number}")
 
 
@@ -119,12 +124,22 @@ class StudentOptions:
 
 
 class ToyTokenizer:
-    """One token for each character."""
+    """One token for each character; token 0 ends a turn and has no text."""
 
-    def encode(self, text):
+    bos_token_id = pad_token_id = chat_template = None
+    eos_token_id = 0
+    added_tokens_decoder: ClassVar = {}
+
+    def __call__(self, text):
+        return {"input_ids": self.encode(text)}
+
+    def encode(self, text, **options):
         return [ord(character) for character in text]
 
-    def decode(self, ids):
+    def convert_ids_to_tokens(self, token):
+        return chr(token)
+
+    def decode(self, ids, **options):
         return "".join(chr(int(token)) for token in ids if token)
 
 
@@ -163,9 +178,11 @@ class RendererOptions:
 
     Attributes:
         system: A line before every prompt.
+        end_loss: False forgets that the end of a turn is to be learned.
     """
 
     system: str = ""
+    end_loss: bool = True
 
 
 class ToyRenderer(Renderer):
@@ -177,7 +194,10 @@ class ToyRenderer(Renderer):
     def stop_token_ids(self):
         return (0,)
 
-    def prompt(self, messages, prefill="none"):
+    def reasoning_tags(self):
+        return None
+
+    def prompt(self, messages, prefill="auto"):
         text = self.options.system + messages[-1].content
         return Prompt(np.array(self.tokenizer.encode(text), dtype=np.int32), "")
 
@@ -185,6 +205,7 @@ class ToyRenderer(Renderer):
         prompt = self.prompt(trace.problem.messages).input_ids
         response = np.array([*self.tokenizer.encode(f"{trace.reasoning or ''}={trace.answer}"), 0], dtype=np.int32)
         mask = np.repeat([False, True], [len(prompt), len(response)])
+        mask[-1] = self.options.end_loss
         return Rendered(np.concatenate([prompt, response]), mask)
 
     def parse(self, token_ids, text, finish_reason, prefill):
@@ -222,7 +243,7 @@ class ToyRowFilter(ToyFilter):
     needs = frozenset({"render"})
 
     def reason(self, trace, context):
-        length = len(context.render(trace).input_ids)
+        length = len(context.render_all([trace])[0].input_ids)
         return None if length <= self.options.limit else f"long: {length}"
 
 

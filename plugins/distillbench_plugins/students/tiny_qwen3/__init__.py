@@ -57,6 +57,13 @@ class TinyQwen3(Student):
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
+    def preview_tokenizer(self) -> PreTrainedTokenizerBase:
+        """Trains the tokenizer, as `build` does."""
+        from distillbench_plugins.students.tiny_qwen3.corpus import tokenizer_texts
+        from distillbench_plugins.students.tiny_qwen3.tokenizer import train_tokenizer
+
+        return train_tokenizer(tokenizer_texts(self.options.seed))
+
     def load_tokenizer(self, built: Path | None) -> PreTrainedTokenizerBase:
         """The tokenizer that was trained with it."""
         from transformers import AutoTokenizer

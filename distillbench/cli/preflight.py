@@ -1,0 +1,79 @@
+"""What `check` and `run` share: every check of a plan, looked at once, and how findings are told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from distillbench.cli.session import Loaded
+    from distillbench.plan.stages import Check, Plan
+    from distillbench.run.preflight import Looked, Preflight
+
+_SOURCES: Mapping[str, str] = {
+    "kept": "kept traces",
+    "traces": "traces, before filters that read verdicts",
+    "preview": "traces of a preview, before filters that read verdicts",
+}
+
+
+def preflight_of(loaded: Loaded) -> Preflight:
+    """A preflight on the session's store and plugins."""
+    from distillbench.run.bench import Bench
+    from distillbench.run.preflight import Preflight
+    from distillbench.tasks.loader import LmEvalTasks
+
+    session = loaded.session
+    return Preflight(Bench(session.store, session.catalog, LmEvalTasks(loaded.tasks)))
+
+
+def cells_by_check(plan: Plan) -> dict[Check, list[str]]:
+    """Every distinct check of a plan, and the cells that it is for."""
+    found: dict[Check, list[str]] = {}
+    for name, check in plan.checks.items():
+        found.setdefault(check, []).append(name)
+    return found
+
+
+def subject(check: Check) -> str:
+    """What a check is about, in words."""
+    teacher = f" on {check.teacher.label}" if check.teacher else ", untouched"
+    return f"{check.student.label} with {check.renderer.label}{teacher}"
+
+
+def what_was_looked_at(check: Check, looked: Looked) -> str:
+    """How much a check looked at, in words."""
+    prompts = f"prompts of {', '.join(one.name for one in check.evaluations)}"
+    if looked.n_rows:
+        return f"{looked.n_rows} {_SOURCES[looked.source]}; {prompts}"
+    if check.trainer is None and looked.source != "unbuilt":
+        return prompts
+    missing = "the student is built" if looked.source == "unbuilt" else "the teacher's traces are there"
+    return f"{'nothing' if looked.source == 'unbuilt' else prompts}; rows are looked at once {missing}, before training"
+
+
+def refuse_or_warn(loaded: Loaded, plan: Plan) -> None:
+    """Looks at everything before a run, tells warnings and what was accepted, and refuses the rest.
+
+    Raises:
+        PreflightError: With every finding that the matrix does not accept.
+    """
+    from distillbench.run.preflight import PreflightError, described, merged
+
+    look = preflight_of(loaded)
+    refused, told = [], []
+    for check, cells in cells_by_check(plan).items():
+        looked = look.look(check)
+        title = f"{subject(check)} (cell {', '.join(cells[:3])}{', ...' if len(cells) > 3 else ''})"
+        if bad := looked.refused(check.rules):
+            refused.append("\n".join([title, *map(described, merged(bad))]))
+        told += [f"accepted: {title}: {one.name}: {one.headline}" for one in merged(looked.accepted(check.rules))]
+        told += [f"warning: {title}: {one.name}: {one.headline}" for one in merged(looked.warnings(check.rules))]
+    if loaded.session.verbosity >= 0:
+        for line in dict.fromkeys(told):
+            click.echo(f"preflight: {line}", err=True)
+    if refused:
+        hint = "`distillbench check` shows all of it; a finding that is meant can be accepted: `accept: [NAME]`"
+        raise PreflightError("\n".join(["the preflight refuses this matrix; nothing has run", *refused, hint]))

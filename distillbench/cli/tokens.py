@@ -1,0 +1,132 @@
+"""`distillbench tokens`: a cell's training rows and evaluation prompts, token by token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from distillbench.cli.preflight import preflight_of
+from distillbench.cli.session import JSON, MATRIX, Session, print_json
+from distillbench.errors import DistillbenchError, nearest
+from distillbench.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from distillbench.plan.stages import Check
+    from distillbench.preflight import Piece
+    from distillbench.run.preflight import Preflight
+
+_INDENT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A row or a prompt, readable."""
+
+    title: str
+    pieces: Sequence[Piece]
+
+
+@click.command(short_help="Rendered rows and prompts, token by token.")
+@MATRIX
+@click.option("--cell", required=True, metavar="CELL", help="Whose rows and prompts; `show` lists the names.")
+@click.option("--rows", default=3, show_default=True, type=click.IntRange(min=1), metavar="N", help="Training rows.")
+@JSON
+@click.pass_context
+def tokens(context: click.Context, matrix: Path, cell: str, rows: int, as_json: bool) -> None:
+    r"""Print a few training rows of a cell of MATRIX, and under them what each evaluation asks.
+
+    Tokens with loss, tokens without, and control tokens are told apart. Line breaks and whatever a terminal would obey
+    are printed as \n, \x1b.
+    """
+    session: Session = context.obj
+    loaded = session.load(matrix)
+    checks = loaded.plan().checks
+    if cell not in checks:
+        raise DistillbenchError(f"no cell is named {cell!r}; {nearest(cell, checks)}")
+    shown = list(_shown(preflight_of(loaded), checks[cell], rows))
+    if as_json:
+        print_json([{"title": one.title, "tokens": [asdict(piece) for piece in one.pieces]} for one in shown])
+        return
+    for one in shown:
+        session.console.print(_title(one.title))
+        session.console.print(_text(one.pieces), soft_wrap=True)
+    session.console.print(_legend())
+
+
+def _shown(preflight: Preflight, check: Check, n_rows: int) -> Iterator[_Shown]:
+    """A few rows, evenly spaced, and the first prompt of each evaluation.
+
+    Raises:
+        DistillbenchError: The tokenizer is made with the student, which is not built yet.
+    """
+    from distillbench.preflight import pieces, sample_evenly
+
+    renderer = preflight.renderer(check)
+    if renderer is None:
+        raise DistillbenchError(
+            f"student {check.student.label!r} has no tokenizer before it is built\n"
+            f"    hint: `distillbench run` builds it; then this command works"
+        )
+    traces = [] if check.trainer is None else sample_evenly(preflight.traces(check, renderer, 8 * n_rows), n_rows)
+    for trace, row in zip(traces, renderer.render_all(traces), strict=True):
+        title = f"row: {trace.source} ({len(row.input_ids)} tokens, {int(row.loss_mask.sum())} with loss)"
+        yield _Shown(title, pieces(renderer.tokenizer, row.input_ids, row.loss_mask))
+    for evaluation in check.evaluations:
+        problem = preflight.bench.tasks.problems(evaluation.task, "test", 1)[0]
+        prompt = renderer.prompt(problem.messages, evaluation.prefill)
+        title = (
+            f"evaluation {evaluation.name}: {problem.problem_id} ({len(prompt.input_ids)} tokens; the model goes on)"
+        )
+        yield _Shown(title, pieces(renderer.tokenizer, prompt.input_ids))
+
+
+def _title(title: str) -> Text:
+    from rich.text import Text
+
+    from distillbench.preflight import escaped
+
+    return Text(escaped(title), style="bold")
+
+
+def _text(pieces: Sequence[Piece]) -> Text:
+    """Runs of tokens with and without loss, each under its word, a line for each line of the text."""
+    from rich.text import Text
+
+    text = Text()
+    for has_loss, run in groupby(pieces, key=lambda piece: piece.loss):
+        part = Text(f"{'loss' if has_loss else 'masked':<{_INDENT}}")
+        for piece in run:
+            part.append(*_written(piece))
+            if piece.text.endswith("\\n"):
+                part.append("\n" + " " * _INDENT)
+        part.rstrip()
+        text.append_text(part).append("\n")
+    return text
+
+
+def _written(piece: Piece) -> tuple[str, str]:
+    """What a token looks like: control tokens stand in brackets, also where there are no colours."""
+    if piece.is_control:
+        return f"⟦{piece.text}⟧", "bold magenta"
+    return piece.text, "green" if piece.loss else "dim"
+
+
+def _legend() -> Any:
+    from rich.text import Text
+
+    return Text.assemble(
+        ("loss", "green"), ": trained on   ", ("masked", "dim"), ": not trained on   ", ("⟦control⟧", "bold magenta")
+    )
+
+
+@hookimpl
+def distillbench_add_commands(group: click.Group) -> None:
+    """Adds `tokens`."""
+    group.add_command(tokens)

@@ -1,0 +1,52 @@
+"""What the steps of a stage work with: the store, the components, the tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from distillbench.catalog import Catalog
+from distillbench.plan.stages import Stage
+from distillbench.protocols import Benchmark, Context, Progress, Renderer, Student
+from distillbench.records import Choice
+from distillbench.run.store import Outcome, Store
+from distillbench.tasks.loader import LmEvalTasks
+
+MODEL = "model"
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What all steps of a process share."""
+
+    store: Store
+    catalog: Catalog
+    tasks: LmEvalTasks
+
+    def context(self, stage: Stage, progress: Progress) -> Context:
+        """The context of a component's method."""
+        return Context(
+            work=self.store.scratch(stage),
+            seed=int(stage.params.get("seed", 0)),
+            progress=progress,
+            tasks=self.tasks,
+            resources=stage.resources,
+        )
+
+    def built(self, student_key: str | None) -> Path | None:
+        """The folder of a student that a stage built; None for a student that needs no building."""
+        return self.store.folder_of("student", student_key) / MODEL if student_key else None
+
+    def bound(self, renderer: Choice, student: Student, built: Path | None) -> Renderer:
+        """A renderer with a student's tokenizer."""
+        component: Renderer = self.catalog.build(renderer)
+        return component.bind(student.load_tokenizer(built))
+
+    def benchmark(self, grader: Choice, task: str) -> Benchmark:
+        """A grader; with lm-eval's own task object where it grades through that."""
+        component: Benchmark = self.catalog.build(grader)
+        return component.with_task(self.tasks.load(task)) if component.needs_task else component
+
+
+Step = Callable[[Stage, Bench, Progress], Outcome]

@@ -1,0 +1,227 @@
+"""Gathers what a preflight looks at, remembers what it found, and refuses what the matrix does not accept.
+
+Rows come from the best source there is: the kept traces; or the teacher's traces, or its preview, through the filters
+that need no verdict. Findings are remembered in `<store>/preflight/`, so that a run which changes nothing costs none.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from distillbench import preflight
+from distillbench.errors import DistillbenchError, StageError
+from distillbench.findings import Finding
+from distillbench.fingerprint import key_of
+from distillbench.matrix.choices import package_version
+from distillbench.plan.stages import Check, Stage, sampling_params
+from distillbench.protocols import Context, Filter, FilterContext, Renderer, Student, Teacher, Trainer
+from distillbench.records import Evaluation, PreflightRules, Trace
+from distillbench.run.bench import Bench
+from distillbench.run.tables import KEPT, TRACES, read_rows, trace_of
+from distillbench.traces import why_unusable
+
+#: Bumped when the checks find other things in the same rows.
+VERSION = 1
+#: Rows that `check` looks at, evenly spaced, and rows of a preview. Before training all rows are looked at.
+_ROWS, _PREVIEW = 512, 128
+#: Problems of each benchmark whose prompts are rendered.
+_PROBLEMS = 8
+_PACKAGES = ("transformers", "tokenizers")
+
+
+class PreflightError(DistillbenchError):
+    """Training and evaluation do not fit together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a preflight found.
+
+    Attributes:
+        findings: Refused, accepted and warned of.
+        n_rows: Training rows looked at; 0 for a baseline, and where there are none yet.
+        source: Where the rows come from: `kept`, `traces` or `preview`; `none` without rows, `unbuilt` without even
+            a tokenizer.
+    """
+
+    findings: tuple[Finding, ...]
+    n_rows: int
+    source: str
+
+    def refused(self, rules: PreflightRules) -> list[Finding]:
+        """The findings that stop a run."""
+        return [one for one in self.findings if one.kind.severity == "refused" and one.name not in rules.accept]
+
+    def accepted(self, rules: PreflightRules) -> list[Finding]:
+        """The findings that would stop a run, had the matrix not accepted them."""
+        return [one for one in self.findings if one.kind.severity == "refused" and one.name in rules.accept]
+
+    def warnings(self, rules: PreflightRules) -> list[Finding]:
+        """The findings to be shown and no more."""
+        return [one for one in self.findings if one.kind.severity == "warning" and one.name not in rules.accept]
+
+
+class Preflight:
+    """Looks at checks.
+
+    Args:
+        bench: The store, the components and the tasks.
+    """
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+
+    def known(self, check: Check) -> Looked | None:
+        """What is remembered of a check; None when it has not been looked at since something changed."""
+        path = self._path(check, self._source(check))
+        if not path.exists():
+            return None
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return Looked(tuple(Finding(**one) for one in found["findings"]), found["n_rows"], found["source"])
+
+    def look(self, check: Check) -> Looked:
+        """Looks at a check, unless it is remembered.
+
+        Raises:
+            StageError: The student's tokenizer cannot be loaded.
+            TaskError: A benchmark cannot be loaded.
+        """
+        if (known := self.known(check)) is not None:
+            return known
+        renderer = self.renderer(check)
+        if renderer is None:
+            return Looked((), 0, "unbuilt")
+        source = self._source(check)
+        traces = [] if check.trainer is None else preflight.sample_evenly(self.traces(check, renderer, _PREVIEW), _ROWS)
+        return self.look_at(check, renderer, traces, source[0] if traces else "none")
+
+    def look_at(self, check: Check, renderer: Renderer, traces: Sequence[Trace], source: str) -> Looked:
+        """Looks at given rows, and remembers what is found."""
+        trained = None
+        if check.trainer is not None and traces:
+            trainer: Trainer = self.bench.catalog.build(check.trainer)
+            trained = preflight.Trained(traces, source == "kept", trainer, check.rules.max_cut)
+        asked = [self._asked(evaluation) for evaluation in check.evaluations]
+        looked = Looked(tuple(preflight.check(renderer, asked, trained)), len(traces), source)
+        if traces or check.trainer is None:
+            self._remember(check, looked)
+        return looked
+
+    def renderer(self, check: Check) -> Renderer | None:
+        """The renderer with the student's tokenizer; None while that is to be had only from a built student."""
+        student: Student = self.bench.catalog.build(check.student)
+        component: Renderer = self.bench.catalog.build(check.renderer)
+        built = self.bench.built(check.needs.get("student"))
+        tokenizer = (
+            student.preview_tokenizer() if built is None or not built.exists() else student.load_tokenizer(built)
+        )
+        return None if tokenizer is None else component.bind(tokenizer)
+
+    def traces(self, check: Check, renderer: Renderer, limit: int) -> list[Trace]:
+        """The best rows there are.
+
+        Args:
+            check: Whose teacher and filters.
+            renderer: Bound; for filters that render.
+            limit: How many to ask of a teacher that has not run.
+        """
+        source, _ = self._source(check)
+        if source == "kept":
+            return self._read(check, "curate", KEPT)
+        found = self._read(check, "traces", TRACES) if source == "traces" else self._preview(check, limit)
+        return self._filtered(check, renderer, found)
+
+    def _read(self, check: Check, kind: str, file: str) -> list[Trace]:
+        return [trace_of(row) for row in read_rows(self.bench.store.folder_of(kind, check.needs[kind]) / file)]
+
+    def _preview(self, check: Check, limit: int) -> Sequence[Trace]:
+        if check.teacher is None:
+            raise ValueError("a training has a teacher")
+        teacher: Teacher = self.bench.catalog.build(check.teacher)
+        with tempfile.TemporaryDirectory() as folder:
+            found = teacher.preview(Context(work=Path(folder), tasks=self.bench.tasks), limit)
+        return [trace for trace in found if why_unusable(trace) is None]
+
+    def _filtered(self, check: Check, renderer: Renderer, traces: Sequence[Trace]) -> list[Trace]:
+        kept = list(traces)
+        for choice in check.filters:
+            component: Filter = self.bench.catalog.build(choice)
+            if "verdicts" not in component.needs:
+                reasons = component.decide(iter(kept), FilterContext(renderer.render_all))
+                kept = [trace for trace, reason in zip(kept, reasons, strict=True) if reason is None]
+        return kept
+
+    def _asked(self, evaluation: Evaluation) -> preflight.Asked:
+        problems = self.bench.tasks.problems(evaluation.task, "test", _PROBLEMS)
+        return preflight.Asked(evaluation, self.bench.benchmark(evaluation.grader, evaluation.task), problems)
+
+    def _source(self, check: Check) -> tuple[str, str | None]:
+        """Where rows come from, and the digest of what lies there."""
+        for source, kind in (("kept", "curate"), ("traces", "traces")):
+            if kind in check.needs and (digest := self.bench.store.digest(kind, check.needs[kind])) is not None:
+                return source, digest
+        return "preview", None
+
+    def _path(self, check: Check, source: tuple[str, str | None]) -> Path:
+        choices = (check.student, check.renderer, check.teacher, *check.filters)
+        key = key_of(
+            {
+                "version": VERSION,
+                "source": source,
+                "choices": [choice and choice.identity for choice in choices],
+                "trainer": self._trainer_facts(check),
+                "max_cut": check.rules.max_cut,
+                "evaluations": [
+                    [one.name, sampling_params(one), one.grade_identity, one.grader.identity]
+                    for one in check.evaluations
+                ],
+                "packages": {name: package_version(name) for name in _PACKAGES},
+            }
+        )
+        return self.bench.store.root / "preflight" / f"{key}.json"
+
+    def _trainer_facts(self, check: Check) -> list[object] | None:
+        """What of a trainer matters here, so that a sweep over learning rates is looked at once."""
+        if check.trainer is None:
+            return None
+        trainer: Trainer = self.bench.catalog.build(check.trainer)
+        return [trainer.name, trainer.version, trainer.max_length(), trainer.masks_pad_token]
+
+    def _remember(self, check: Check, looked: Looked) -> None:
+        path = self._path(check, self._source(check))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as stream:
+            json.dump(asdict(looked), stream)
+        Path(stream.name).replace(path)
+
+
+def refuse_mismatch(stage: Stage, bench: Bench, renderer: Renderer, traces: Sequence[Trace]) -> None:
+    """Looks at all rows of a training just before it begins.
+
+    Raises:
+        StageError: They do not fit what some evaluation will ask.
+    """
+    look = Preflight(bench)
+    for check in stage.extras["checks"]:
+        looked = look.look_at(check, renderer, traces, "kept")
+        if refused := looked.refused(check.rules):
+            raise StageError("the preflight refuses this training\n" + "\n".join(map(described, merged(refused))))
+
+
+def merged(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings with those put together that differ in their evaluation alone."""
+    evaluations: dict[Finding, list[str]] = {}
+    for one in findings:
+        evaluations.setdefault(replace(one, evaluation=""), []).append(one.evaluation)
+    return [replace(one, evaluation=", ".join(filter(None, names))) for one, names in evaluations.items()]
+
+
+def described(finding: Finding) -> str:
+    """A finding in full: what, both token sequences, what to do."""
+    where = f" ({finding.evaluation})" if finding.evaluation else ""
+    lines = [*finding.text.splitlines(), *finding.shown.splitlines(), f"do: {finding.kind.advice}"]
+    return "\n".join([f"    {finding.name}{where}: {finding.kind.summary}", *(f"        {line}" for line in lines)])

@@ -1,0 +1,179 @@
+"""Text and control tokens to ids: the text of a control token in somebody's data never becomes that token."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from distillbench.errors import StageError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+#: The id of a control token, or text that is tokenised on its own.
+Segment = int | str
+
+
+class Tokeniser:
+    """A tokenizer taken apart: its vocabulary and merges for text, its added tokens only where they are asked for.
+
+    Control tokens are all added tokens, special or not (`<think>` is not special), but those of white space alone.
+    `split_special_tokens=True` of transformers would leave `<think>` in user text a control token.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, owner: str) -> None:
+        """Takes a tokenizer apart, in microseconds: the vocabulary is shared, not copied.
+
+        Args:
+            tokenizer: A fast one.
+            owner: Whose it is, for the messages: `renderer 'qwen3'`.
+
+        Raises:
+            StageError: It is no fast tokenizer, or splits text in a way that depends on what stands before.
+        """
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            raise StageError(
+                f"{owner}: the student's tokenizer ({type(tokenizer).__name__}) is not a fast one\n"
+                f"    wanted: a tokenizer with a `tokenizer.json`, as AutoTokenizer loads it by default"
+            )
+        self._owner = owner
+        added: Mapping[int, Any] = backend.get_added_tokens_decoder()
+        self._added = {token.content: token for token in added.values() if token.content.strip()}
+        self.control_ids = {token.content: number for number, token in added.items() if token.content.strip()}
+        self._control_text = any_of(self.control_ids)
+        self._plain = self._without_control(backend, added)
+        # Characters that the vocabulary lacks become the unknown token: that is what it is there for.
+        unknown = getattr(backend.model, "unk_token", None)
+        self._never = frozenset(number for text, number in self.control_ids.items() if text != unknown)
+        self._odd = {text: token for text, token in self._added.items() if self._is_odd(text, token)}
+        self._refuse_context(backend)
+
+    def control_id(self, token: str) -> int:
+        """The id of a control token.
+
+        Raises:
+            StageError: The tokenizer has no such token.
+        """
+        found = self.control_ids.get(token)
+        if found is None:
+            raise StageError(
+                f"{self._owner}: the student's tokenizer has no token {token!r}\n"
+                f"    hint: take the renderer of the student's own family, or `renderer: chat-template`, which follows "
+                f"the tokenizer's own template"
+            )
+        return found
+
+    def split(self, text: str, hidden: Mapping[str, str] | None = None) -> list[Segment]:
+        """Splits a template's text at its control tokens; text between two of them stays one segment.
+
+        Args:
+            text: Every control token's text in it is that token.
+            hidden: Placeholder characters in it, and the text that they stand for.
+        """
+        parts = self._control_text.split(text)  # text, token, text, ..., token, text
+        segments: list[Segment] = []
+        for place in range(1, len(parts), 2):
+            if parts[place] in self._odd:
+                self._strip_around(parts, place)
+        for place, part in enumerate(parts):
+            if place % 2:
+                segments.append(self.control_ids[part])
+            elif part:
+                segments.append(restored(part, hidden) if hidden else part)
+        return segments
+
+    def encode_rows(self, rows: Sequence[Iterable[Segment]]) -> list[list[int]]:
+        """The ids of many rows of segments; a text that many rows share is tokenised once."""
+        texts = dict.fromkeys(segment for row in rows for segment in row if isinstance(segment, str))
+        ids = self._encode(list(texts))
+        found = []
+        for row in rows:
+            tokens: list[int] = []
+            for segment in row:
+                if isinstance(segment, str):
+                    tokens += ids[segment]
+                else:
+                    tokens.append(segment)
+            found.append(tokens)
+        return found
+
+    def _encode(self, texts: list[str]) -> dict[str, list[int]]:
+        """The ids of each text, none of them a control token's."""
+        encodings = self._plain.encode_batch_fast(texts, add_special_tokens=False)
+        found = {text: encoding.ids for text, encoding in zip(texts, encodings, strict=True)}
+        for text, ids in found.items():
+            if not self._never.isdisjoint(ids):  # the vocabulary holds the token's text as a word
+                found[text] = self._encode_broken(text)
+        return found
+
+    def _encode_broken(self, text: str) -> list[int]:
+        """The ids of a text in which every control token's text is broken after its first character."""
+        places = [match.start() + 1 for match in self._control_text.finditer(text)]
+        parts = [text[start:stop] for start, stop in zip([0, *places], [*places, len(text)], strict=True)]
+        ids = [number for part in parts for number in self._plain.encode(part, add_special_tokens=False).ids]
+        if not self._never.isdisjoint(ids):
+            raise StageError(
+                f"{self._owner}: the student's tokenizer makes a control token of plain text: {text[:80]!r}\n"
+                f"    hint: its vocabulary reaches a control token without that token's text; take another tokenizer"
+            )
+        return ids
+
+    def _without_control(self, backend: Any, added: Mapping[int, Any]) -> Any:
+        """The tokenizer without control tokens and without what it puts around a text."""
+        from tokenizers import Tokenizer
+
+        plain = Tokenizer(backend.model)
+        if backend.normalizer is not None:
+            plain.normalizer = backend.normalizer
+        if backend.pre_tokenizer is not None:
+            plain.pre_tokenizer = backend.pre_tokenizer
+        blank = {token.content: number for number, token in added.items() if not token.content.strip()}
+        plain.add_tokens([token for token in added.values() if token.content in blank])
+        if any(plain.token_to_id(text) != number for text, number in blank.items()):
+            raise StageError(f"{self._owner}: the student's tokenizer adds white space to its vocabulary: {[*blank]}")
+        return plain
+
+    def _is_odd(self, text: str, token: Any) -> bool:
+        """Whether a token is found in another way than by its text alone."""
+        normalizer = self._plain.normalizer
+        is_changed = token.normalized and normalizer is not None and normalizer.normalize_str(text) != text
+        return bool(token.lstrip or token.rstrip or token.single_word or is_changed)
+
+    def _strip_around(self, parts: list[str], place: int) -> None:
+        """Takes the white space away that a token swallows, as the tokenizer does."""
+        token = self._odd[parts[place]]
+        if not (token.lstrip or token.rstrip) or token.single_word:
+            raise StageError(
+                f"{self._owner}: the student's tokenizer finds {parts[place]!r} only between words or after rewriting "
+                f"the text; no renderer can follow that"
+            )
+        if token.lstrip:
+            parts[place - 1] = parts[place - 1].rstrip()
+        if token.rstrip:
+            parts[place + 1] = parts[place + 1].lstrip()
+
+    def _refuse_context(self, backend: Any) -> None:
+        """Refuses a tokenizer that splits text after a control token differently (it puts a space in front)."""
+        token = next((text for text in self.control_ids if text not in self._odd), None)
+        if token is None:
+            return
+        whole = backend.encode(f"{token}a b", add_special_tokens=False).ids
+        if whole != [self.control_ids[token], *self._plain.encode("a b", add_special_tokens=False).ids]:
+            raise StageError(
+                f"{self._owner}: the student's tokenizer splits a text differently after a control token than at the "
+                f"beginning (a sentencepiece tokenizer that puts a space in front)\n"
+                f"    such tokenizers cannot be rendered yet: rows would not be the official template's"
+            )
+
+
+def any_of(texts: Iterable[str]) -> re.Pattern[str]:
+    """Finds any of some texts, the leftmost and of these the longest, as tokenizers do; nothing when there are none."""
+    longest_first = sorted(texts, key=len, reverse=True)
+    return re.compile("(" + ("|".join(map(re.escape, longest_first)) or r"(?!)") + ")")
+
+
+def restored(text: str, hidden: Mapping[str, str]) -> str:
+    """A text with what its placeholder characters stand for."""
+    return text.translate({ord(char): meant for char, meant in hidden.items()})

@@ -1,0 +1,166 @@
+"""The preflight in a run: what stops it and when, what is accepted and marked, what is remembered; bad rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from core_bench import Control, Toys
+from core_factories import keys, trace
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distillbench.cli.preflight import cells_by_check, preflight_of
+from distillbench.run.tables import TRACES, read_rows
+from distillbench.traces import why_unusable
+
+Cli = Callable[..., Any]
+Matrix = Callable[..., Path]
+HUB: dict[str, Any] = {"students": {"small": {"use": "toy-hub-student"}}}
+FORGETFUL: dict[str, Any] = {"renderers": {"toy-renderer": {"end_loss": False}}}
+ACCEPTED = FORGETFUL | {"accept": ["end_without_loss"]}
+
+
+@pytest.fixture(autouse=True)
+def _with_toys(toys: Path) -> None:
+    """The toy plugin is installed in every test of this module."""
+
+
+# ---------------------------------------------------------------- what stops a run
+
+
+def test_rows_that_come_late_are_refused_just_before_their_training(cli: Cli, matrix: Matrix, control: Control) -> None:
+    done = cli("run", matrix(HUB | FORGETFUL))
+    assert done.code == 1 and "Traceback" not in done.err
+    assert "end_without_loss: the end-of-turn token carries no loss" in done.err
+    assert "4 of 4 rows (all)" in done.err and "toy 0" in done.err
+    assert control.log("train") == [] and control.log("teacher") == ["0", "1", "2", "3"]
+    assert control.log("asked") != [], "the untouched student is evaluated all the same"
+
+
+def test_rows_that_are_there_stop_the_run_before_it_begins(cli: Cli, matrix: Matrix, control: Control) -> None:
+    assert cli("run", matrix(HUB)).code == 0
+    for what in ("train", "asked"):
+        control.log(what)
+    done = cli("run", matrix(HUB | FORGETFUL))
+    assert done.code == 2 and "the preflight refuses this matrix; nothing has run" in done.err
+    assert "small with toy-renderer on wise (cell wise)" in done.err and "accept: [NAME]" in done.err
+    assert control.log("train") == control.log("asked") == []
+    checked = cli("check", matrix(HUB | FORGETFUL), "--json")
+    assert checked.code == 2
+    assert [(line["level"], line["name"]) for line in checked.json if line["name"]] == [("refused", "end_without_loss")]
+
+
+@pytest.mark.slow
+def test_an_accepted_finding_is_told_and_marks_the_numbers(
+    cli: Cli, matrix: Matrix, control: Control, tmp_path: Path
+) -> None:
+    path = matrix(HUB | ACCEPTED)
+    done = cli("run", path)
+    assert done.code == 0 and len(control.log("train")) == 1
+    assert "wise †" in done.out and "base-small †" not in done.out
+    assert "† wise: preflight: accepted: end_without_loss" in done.out
+    report = cli("report", path, "--json").json
+    assert {row["cell"]: row["accepted"] for row in report["rows"]} == {"wise": "end_without_loss", "base-small": ""}
+    assert "wise †" in next(tmp_path.glob("store/reports/toys/report.md")).read_text()
+    again = cli("run", path)
+    assert again.code == 0 and "preflight: accepted: small with toy-renderer on wise" in again.err
+    assert cli("run", path, "-q").err == ""
+
+
+def test_an_unknown_finding_cannot_be_accepted(cli: Cli, matrix: Matrix) -> None:
+    done = cli("plan", matrix({"accept": ["prefiled_tag"]}))
+    assert done.code == 2 and "accept[0]" in done.err and "did you mean 'prefilled_tag'?" in done.err
+    done = cli("plan", matrix({"max_cut": 2}))
+    assert done.code == 2 and "max_cut" in done.err and "a number >= 0 and <= 1" in done.err
+
+
+def test_neither_rules_nor_evaluations_of_a_preflight_are_in_a_key(bench: Toys) -> None:
+    assert bench.plan(HUB).stages.keys() == bench.plan(HUB | {"accept": ["no_loss"], "max_cut": 0.5}).stages.keys()
+    plan = bench.plan(HUB | {"matrix": {"engine": "talk", "evaluations.toy.prefill": ["none", "auto"]}})
+    (train,) = keys(plan, "train")
+    assert [check.evaluations[0].prefill for check in plan.stages[train].extras["checks"]] == ["none", "auto"]
+
+
+# ---------------------------------------------------------------- what is remembered
+
+
+def test_what_was_found_is_remembered_until_something_changes(bench: Toys) -> None:
+    bench.run(HUB)
+    loaded = bench.load(HUB)
+    checks = cells_by_check(loaded.plan())
+    known = {cells[0]: preflight_of(loaded).known(check) for check, cells in checks.items()}
+    wise = known["wise"]
+    assert wise is not None and (wise.n_rows, wise.source, wise.findings) == (4, "kept", ())
+    assert known["base-small"] is None, "only the runner ran here, and the start of `run` looks at baselines"
+    for change in (FORGETFUL, {"evaluations": {"toy": {"max_tokens": 7}}}, {"max_cut": 0.5}):
+        loaded = bench.load(HUB | change)
+        check = loaded.plan().checks["wise"]
+        assert preflight_of(loaded).known(check) is None
+        preflight_of(loaded).look(check)
+        assert preflight_of(loaded).known(check) is not None
+
+
+def test_seeds_are_looked_at_once(bench: Toys) -> None:
+    plan = bench.plan({"matrix": {"engine": "talk", "seed": [0, 1, 2]}})
+    assert list(cells_by_check(plan).values()) == [["seed=0", "seed=1", "seed=2"], ["base-small"]]
+
+
+# ---------------------------------------------------------------- bad rows
+
+
+def test_bad_rows_are_counted_and_the_run_goes_on(cli: Cli, matrix: Matrix, control: Control, tmp_path: Path) -> None:
+    path = matrix(HUB | {"teachers": {"wise": {"n": 7, "bad": 3}}})
+    done = cli("run", path, "--json")
+    assert done.code == 0, done.err
+    counts = {cell["name"]: cell["traces"] for cell in done.json["cells"]}
+    assert counts["wise"] == {"kept": 4, "unusable: control character": 1, "unusable: empty": 2}
+    (folder,) = tmp_path.glob("store/stages/traces/*")
+    assert len(read_rows(folder / TRACES)) == 4
+    bad = [json.loads(line) for line in (folder / "unusable.jsonl").read_text().splitlines()]
+    assert [row["source"] for row in bad] == ["toy 4", "toy 5", "toy 6"]
+    assert bad[0]["reason"] == "control character: U+000C at place 0 of the reasoning"
+    assert bad[0]["reasoning"] == "\x0crac", "nothing that was paid for is lost"
+    control.log("teacher")
+    assert cli("run", path).code == 0 and control.log("teacher") == []
+
+
+def test_a_teacher_of_bad_rows_alone_fails_with_the_first_reason(cli: Cli, matrix: Matrix) -> None:
+    done = cli("run", matrix(HUB | {"teachers": {"wise": {"n": 2, "bad": 2}}}))
+    assert done.code == 1 and "none of 2 traces is usable; toy 0: control character: U+000C" in done.err
+
+
+@pytest.mark.parametrize(
+    ("reasoning", "answer", "reason"),
+    [
+        (None, "", "empty: neither reasoning nor answer"),
+        (" \n", "\t", "empty: neither reasoning nor answer"),
+        ("so", "5\x00", "control character: U+0000 at place 1 of the answer"),
+        ("a\x1b[31m", "5", "control character: U+001B at place 1 of the reasoning"),
+        (None, "\ud800", "control character: U+D800 at place 0 of the answer"),
+        (None, "\x7f", "control character: U+007F at place 0 of the answer"),
+        ("so", "", None),
+        (None, "tabs\t and\r\n lines\x85 \u2028 é 數", None),
+    ],
+)
+def test_unusable_traces_say_why(reasoning: str | None, answer: str, reason: str | None) -> None:
+    assert why_unusable(trace(reasoning=reasoning, answer=answer)) == reason
+
+
+def test_a_bad_problem_makes_a_bad_trace() -> None:
+    one = trace()
+    message = replace(one.problem.messages[0], content="How\x08many?")
+    spoiled = replace(one, problem=replace(one.problem, messages=(message,)))
+    assert why_unusable(spoiled) == "control character: U+0008 at place 3 of the user message"
+
+
+@given(st.text(), st.none() | st.text())
+def test_usable_text_can_be_written(answer: str, reasoning: str | None) -> None:
+    one = trace(answer=answer, reasoning=reasoning)
+    if why_unusable(one) is None:
+        assert f"{answer}{reasoning}".encode()
+        assert not set(answer) & set(map(chr, [0, 7, 8, 11, 12, 27, 127]))
