@@ -6,8 +6,9 @@ transcripts). TRL's side is `SFTTrainer.__init__` on a model of a few thousand p
 tokenizes, masks and truncates the data set before it trains; what it takes on one row is subtracted. It is timed as it
 comes (one process) and with `dataset_num_proc=2`. Ours is the same conversations to `input_ids` and `loss_mask`.
 
-Prints seconds (ours is the median of three runs around TRL's two), rows per second and the ratio, from one process,
-after checking that both made the same prompt tokens.
+Prints seconds by the clock and of all cores (ours is the median of three runs around TRL's two), rows per second and
+the ratios, from one process, after checking that both made the same prompt tokens. Ours uses every core, so that other
+load on the machine slows it down more than TRL's one process: the load average is printed, and should be about 0.
 Data and vocabulary lie in `../shared/data`.
 """
 
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -69,21 +71,46 @@ def long_rows() -> Iterator[Conversation]:
             yield row["problem"], reasoning, answer
 
 
-def ours(rows: Sequence[Conversation], tokenizer: Any) -> tuple[float, list[Rendered]]:
-    """Seconds, and the rows."""
+@dataclass(frozen=True, order=True)
+class Cost:
+    """What some work took.
+
+    Attributes:
+        wall: Seconds by the clock; on a busy machine longer than the work itself.
+        cpu: Seconds of all cores, child processes included.
+    """
+
+    wall: float
+    cpu: float
+
+    @classmethod
+    def so_far(cls) -> Cost:
+        """What this process has taken up to now."""
+        return cls(time.perf_counter(), sum(os.times()[:4]))
+
+    def __sub__(self, other: Cost) -> Cost:
+        return Cost(self.wall - other.wall, self.cpu - other.cpu)
+
+    def line(self, name: str, n_rows: int, note: str) -> str:
+        """One line of the table."""
+        return f"  {name:<26} {self.wall:>7.2f} s {self.cpu:>8.2f} cpu-s {n_rows / self.wall:>7.0f} rows/s  {note}"
+
+
+def ours(rows: Sequence[Conversation], tokenizer: Any) -> tuple[Cost, list[Rendered]]:
+    """What it takes, and the rows."""
     traces = [
         Trace(
             Problem(f"p/{place}", "math", (Message("user", question),), ""), reasoning, answer, "stop", None, "t", "s"
         )
         for place, (question, reasoning, answer) in enumerate(rows)
     ]
-    begin = time.perf_counter()
+    begin = Cost.so_far()
     rendered = Qwen3Renderer(Qwen3Options()).bind(tokenizer).render_all(traces)
-    return time.perf_counter() - begin, rendered
+    return Cost.so_far() - begin, rendered
 
 
-def trl(rows: Sequence[Conversation], tokenizer: Any, num_proc: int | None) -> tuple[float, Dataset]:
-    """Seconds that SFTTrainer takes to be made, and its training set."""
+def trl(rows: Sequence[Conversation], tokenizer: Any, num_proc: int | None) -> tuple[Cost, Dataset]:
+    """What it takes to make an SFTTrainer, and its training set."""
     dataset = Dataset.from_list(
         [
             {
@@ -102,9 +129,9 @@ def trl(rows: Sequence[Conversation], tokenizer: Any, num_proc: int | None) -> t
         arguments = SFTConfig(
             folder, max_length=32768, dataset_num_proc=num_proc, report_to=[], use_cpu=True, bf16=False
         )
-        begin = time.perf_counter()
+        begin = Cost.so_far()
         trainer = SFTTrainer(model, arguments, train_dataset=dataset, processing_class=tokenizer)
-        return time.perf_counter() - begin, trainer.train_dataset
+        return Cost.so_far() - begin, trainer.train_dataset
 
 
 def compare(title: str, rows: Sequence[Conversation], tokenizer: Any) -> None:
@@ -114,16 +141,15 @@ def compare(title: str, rows: Sequence[Conversation], tokenizer: Any) -> None:
     print(f"{title}: {len(rows)} rows, {sum(len(row.input_ids) for row in rendered):,} tokens")
     mine, theirs = [first], {}
     for num_proc in (None, 2):
-        seconds, dataset = trl(rows, tokenizer, num_proc)
-        theirs[num_proc] = seconds - overhead
+        cost, dataset = trl(rows, tokenizer, num_proc)
+        theirs[num_proc] = cost - overhead
         check(rendered, dataset)
         mine.append(ours(rows, tokenizer)[0])
-    shown = ", ".join(f"{seconds:.2f}" for seconds in mine)
     usual = sorted(mine)[1]
-    print(f"  {'ours, render_all':<24} {usual:>7.2f} s  {len(rows) / usual:>8.0f} rows/s  (median of {shown})")
-    for num_proc, seconds in theirs.items():
-        name = f"TRL, dataset_num_proc={num_proc}"
-        print(f"  {name:<24} {seconds:>7.2f} s  {len(rows) / seconds:>8.0f} rows/s  ratio {seconds / usual:.1f}")
+    print(usual.line("ours, render_all", len(rows), f"median of {', '.join(f'{one.wall:.2f}' for one in mine)} s"))
+    for num_proc, cost in theirs.items():
+        note = f"ratio {cost.wall / usual.wall:.1f} by the clock, {cost.cpu / usual.cpu:.1f} in cpu-s"
+        print(cost.line(f"TRL, dataset_num_proc={num_proc}", len(rows), note), flush=True)
 
 
 def check(rendered: Sequence[Rendered], dataset: Dataset) -> None:
@@ -141,6 +167,7 @@ def check(rendered: Sequence[Rendered], dataset: Dataset) -> None:
 def main() -> None:
     """Prints both parts."""
     n_rows = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
+    print(f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}")
     disable_caching()
     tokenizer = qwen_tokenizer()
     compare("short", numbered(list(short_rows()), n_rows), tokenizer)

@@ -227,10 +227,10 @@ def test_a_folder_without_a_tokenizer_is_said_clearly(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "model", "renderer", "targets"),
     [
-        ("qwen3-30b-a3b-base", "Qwen/Qwen3-30B-A3B-Base", "qwen3", list(ATTENTION)),
-        ("qwen3-30b-a3b-instruct-2507", "Qwen/Qwen3-30B-A3B-Instruct-2507", "qwen3", list(ATTENTION)),
+        ("qwen3-30b-a3b-base", "Qwen/Qwen3-30B-A3B-Base", "qwen3-base", list(ATTENTION)),
+        ("qwen3-30b-a3b-instruct-2507", "Qwen/Qwen3-30B-A3B-Instruct-2507", "qwen3-instruct-2507", list(ATTENTION)),
         ("llama-3.1-8b-instruct", "meta-llama/Llama-3.1-8B-Instruct", "llama3", "all-linear"),
-        ("qwen3.5-4b", "Qwen/Qwen3.5-4B", "qwen3", "all-linear"),
+        ("qwen3.5-4b", "Qwen/Qwen3.5-4B", "qwen3.5", "all-linear"),
     ],
 )
 def test_presets(name: str, model: str, renderer: str, targets: Any) -> None:

@@ -61,11 +61,13 @@ class LocalLauncher(Launcher):
         granted, self._free_gpus = self._free_gpus[: resources.gpus], self._free_gpus[resources.gpus :]
         environment = {
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, resources.cpus))),
-            "TOKENIZERS_PARALLELISM": "false",
+            "RAYON_NUM_THREADS": str(max(1, resources.cpus)),  # threads of tokenizers' batches
+            "TOKENIZERS_PARALLELISM": "true" if resources.cpus > 1 else "false",
         }
         if self._n_gpus:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(granted)
-        return LocalHandle(replace(job, environment=environment), lambda: self._free_gpus.extend(granted))
+        job = replace(job, environment={**job.environment, **environment})
+        return LocalHandle(job, lambda: self._free_gpus.extend(granted))
 
 
 class LocalHandle:

@@ -38,7 +38,7 @@ class HfOptions:
     revision: str | None = None
     dtype: Dtype = "bfloat16"
     lora_targets: tuple[str, ...] | None = None
-    renderer: str = "qwen3"
+    renderer: str = "chat-template"
     gpus: int = field(default=1, metadata={"key": False})
     memory_gb: float = field(default=16.0, metadata={"key": False})
 
