@@ -17,6 +17,7 @@ from plugin_helpers import Run, Tiny, coins_traces, metrics, problem, trace, tra
 
 from distillbench.errors import StageError
 from distillbench.records import Rendered, Trace
+from distillbench_plugins.renderers.qwen import Qwen3Options, Qwen3Renderer
 from distillbench_plugins.trainers.sft import SftOptions, SftTrainer, held_out, held_out_nll
 
 ADAPTER = "adapter_model.safetensors"
@@ -131,9 +132,10 @@ def test_rows_that_are_too_long_stop_the_training(tiny: Tiny, tmp_path: Path) ->
 
 def test_rows_without_loss_are_refused(tiny: Tiny, tmp_path: Path) -> None:
     traces = coins_traces(20)
-    silent = trace(None, "", "length", source="row 17 of traces.jsonl")
+    silent = trace("Mon 6-3=3, T", "", "length", source="row 17 of traces.jsonl")
+    answers_alone = replace(tiny, renderer=Qwen3Renderer(Qwen3Options(reasoning="strip")).bind(tiny.tokenizer))
     with pytest.raises(StageError, match=r"1 rows carry no loss at all; the first comes from row 17 of traces\.jsonl"):
-        train(tiny, [*traces, silent], tmp_path / "out", **SHORT)
+        train(answers_alone, [*traces, silent], tmp_path / "out", **SHORT)
     prompt = len(tiny.renderer.prompt(traces[0].problem.messages).input_ids)
     with pytest.raises(StageError, match="carry no loss at all; the first comes from coins train problem"):
         train(tiny, traces, tmp_path / "cut", **SHORT | {"max_length": prompt, "overlong": "truncate"})
