@@ -71,7 +71,7 @@ def _fits(loaded: Loaded) -> Iterator[_Line]:
     from distillbench.run.preflight import described, merged
 
     preflight = preflight_of(loaded)
-    for one, cells in cells_by_check(loaded.plan()).items():
+    for one, cells in cells_by_check(preflight, loaded.plan()).items():
         about = f"{subject(one)} ({len(cells)} cells)" if len(cells) > 1 else f"{subject(one)} ({cells[0]})"
         try:
             looked = preflight.look(one)

@@ -29,11 +29,12 @@ def preflight_of(loaded: Loaded) -> Preflight:
     return Preflight(Bench(session.store, session.catalog, LmEvalTasks(loaded.tasks)))
 
 
-def cells_by_check(plan: Plan) -> dict[Check, list[str]]:
-    """Every distinct check of a plan, and the cells that it is for."""
+def cells_by_check(preflight: Preflight, plan: Plan) -> dict[Check, list[str]]:
+    """Every check of a plan that differs in what a preflight sees, and the cells that it is for."""
+    first: dict[str, Check] = {}
     found: dict[Check, list[str]] = {}
     for name, check in plan.checks.items():
-        found.setdefault(check, []).append(name)
+        found.setdefault(first.setdefault(preflight.key(check), check), []).append(name)
     return found
 
 
@@ -64,7 +65,7 @@ def refuse_or_warn(loaded: Loaded, plan: Plan) -> None:
 
     look = preflight_of(loaded)
     refused, told = [], []
-    for check, cells in cells_by_check(plan).items():
+    for check, cells in cells_by_check(look, plan).items():
         looked = look.look(check)
         title = f"{subject(check)} (cell {', '.join(cells[:3])}{', ...' if len(cells) > 3 else ''})"
         if bad := looked.refused(check.rules):

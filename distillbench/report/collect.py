@@ -13,7 +13,7 @@ from distillbench.plan.stages import Plan, Stage
 from distillbench.records import Cell, Evaluation
 from distillbench.report.results import CellResult, CheckpointResult, GradedSample, NllPoint, Results
 from distillbench.run.environment import describe
-from distillbench.run.preflight import Looked
+from distillbench.run.preflight import Looked, merged
 from distillbench.run.store import Store
 from distillbench.run.tables import SAMPLES, VERDICTS, problem_of, read_rows
 
@@ -111,8 +111,8 @@ class _Collector:
         looked = self.looked.get(cell.name)
         if looked is None:
             return
-        told = [("accepted", one) for one in looked.accepted(cell.rules)]
-        told += [("warning", one) for one in looked.warnings(cell.rules)]
+        told = [("accepted", one) for one in merged(looked.accepted(cell.rules))]
+        told += [("warning", one) for one in merged(looked.warnings(cell.rules))]
         for level, one in told:
             where = f" on {one.evaluation}" if one.evaluation else ""
             yield f"{level}{where}: {one.name}: {one.kind.summary}; {one.headline}"

@@ -19,6 +19,7 @@ INVALID = "INVALID"
 ACCEPTED = "†"
 NOTHING = "-"
 _LONGEST_NAME = 24
+_MOST_NAMES = 3
 _MOST_DIGITS = 4
 
 
@@ -265,13 +266,22 @@ def notes(rows: Sequence[Row], results: Results) -> list[str]:
     for cell in results.cells:
         lines += [f"{plain(cell.name)}: failed or blocked: {plain(problem)}" for problem in cell.problems]
         lines += [f"{plain(cell.name)}: missing: {plain(hole)}" for hole in cell.missing]
-        lines += [_preflight_note(cell.name, line) for line in cell.preflight]
-    return lines
+    return lines + _preflight_notes(results.cells)
 
 
-def _preflight_note(cell: str, line: str) -> str:
+def _preflight_notes(cells: Iterable[CellResult]) -> list[str]:
+    """What the preflight has to say, each thing once for all the cells that it is about."""
+    about: dict[str, list[str]] = {}
+    for cell in cells:
+        for line in cell.preflight:
+            about.setdefault(line, []).append(cell.name)
+    return [_preflight_note(names, line) for line, names in about.items()]
+
+
+def _preflight_note(cells: Sequence[str], line: str) -> str:
     mark = f"{ACCEPTED} " if line.startswith("accepted") else ""
-    return f"{mark}{plain(cell)}: preflight: {plain(line)}"
+    more = f" and {len(cells) - _MOST_NAMES} more" if len(cells) > _MOST_NAMES else ""
+    return f"{mark}{plain('; '.join(cells[:_MOST_NAMES]))}{more}: preflight: {plain(line)}"
 
 
 def bounds_text(summary: Summary) -> str:

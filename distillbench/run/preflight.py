@@ -77,7 +77,7 @@ class Preflight:
 
     def known(self, check: Check) -> Looked | None:
         """What is remembered of a check; None when it has not been looked at since something changed."""
-        path = self._path(check, self._source(check))
+        path = self._path(check)
         if not path.exists():
             return None
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -166,12 +166,13 @@ class Preflight:
                 return source, digest
         return "preview", None
 
-    def _path(self, check: Check, source: tuple[str, str | None]) -> Path:
+    def key(self, check: Check) -> str:
+        """The name under which findings are remembered: two checks of one name are one and the same to a preflight."""
         choices = (check.student, check.renderer, check.teacher, *check.filters)
-        key = key_of(
+        return key_of(
             {
                 "version": VERSION,
-                "source": source,
+                "source": self._source(check),
                 "choices": [choice and choice.identity for choice in choices],
                 "trainer": self._trainer_facts(check),
                 "max_cut": check.rules.max_cut,
@@ -182,7 +183,9 @@ class Preflight:
                 "packages": {name: package_version(name) for name in _PACKAGES},
             }
         )
-        return self.bench.store.root / "preflight" / f"{key}.json"
+
+    def _path(self, check: Check) -> Path:
+        return self.bench.store.root / "preflight" / f"{self.key(check)}.json"
 
     def _trainer_facts(self, check: Check) -> list[object] | None:
         """What of a trainer matters here, so that a sweep over learning rates is looked at once."""
@@ -192,7 +195,7 @@ class Preflight:
         return [trainer.name, trainer.version, trainer.max_length(), trainer.masks_pad_token]
 
     def _remember(self, check: Check, looked: Looked) -> None:
-        path = self._path(check, self._source(check))
+        path = self._path(check)
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as stream:
             json.dump(asdict(looked), stream)

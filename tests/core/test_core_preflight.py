@@ -92,7 +92,7 @@ def test_neither_rules_nor_evaluations_of_a_preflight_are_in_a_key(bench: Toys) 
 def test_what_was_found_is_remembered_until_something_changes(bench: Toys) -> None:
     bench.run(HUB)
     loaded = bench.load(HUB)
-    checks = cells_by_check(loaded.plan())
+    checks = cells_by_check(preflight_of(loaded), loaded.plan())
     known = {cells[0]: preflight_of(loaded).known(check) for check, cells in checks.items()}
     wise = known["wise"]
     assert wise is not None and (wise.n_rows, wise.source, wise.findings) == (4, "kept", ())
@@ -105,9 +105,10 @@ def test_what_was_found_is_remembered_until_something_changes(bench: Toys) -> No
         assert preflight_of(loaded).known(check) is not None
 
 
-def test_seeds_are_looked_at_once(bench: Toys) -> None:
-    plan = bench.plan({"matrix": {"engine": "talk", "seed": [0, 1, 2]}})
-    assert list(cells_by_check(plan).values()) == [["seed=0", "seed=1", "seed=2"], ["base-small"]]
+def test_cells_that_differ_in_seed_or_learning_rate_alone_are_looked_at_once(bench: Toys) -> None:
+    loaded = bench.load({"matrix": {"engine": "talk", "seed": [0, 1], "trainer.rate": [0.1, 0.2]}})
+    same, base = cells_by_check(preflight_of(loaded), loaded.plan()).values()
+    assert (len(same), base) == (4, ["base-small"])
 
 
 # ---------------------------------------------------------------- bad rows

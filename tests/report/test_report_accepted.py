@@ -11,7 +11,7 @@ from rich.console import Console
 from distillbench.report.export import ROW_COLUMNS, flat_row, summary_json
 from distillbench.report.markdown import render_markdown
 from distillbench.report.results import CellResult, Results
-from distillbench.report.tables import build_rows, print_table
+from distillbench.report.tables import build_rows, notes, print_table
 
 
 def doubtful() -> Results:
@@ -39,6 +39,15 @@ def test_the_mark_is_in_markdown_with_its_meaning() -> None:
     text = render_markdown(doubtful())
     assert "| concise † |" in text and "| base-tiny |" in text
     assert "†: the preflight found that training and evaluation do not fit together" in text
+
+
+def test_what_is_true_of_many_cells_is_said_once() -> None:
+    cells = tuple(CellResult(f"seed={seed}", preflight=("warning on coins: x", "accepted: y")) for seed in range(5))
+    lines = notes([], replace(results(), cells=cells, checkpoints=()))
+    assert lines == [
+        "seed=0; seed=1; seed=2 and 2 more: preflight: warning on coins: x",
+        "† seed=0; seed=1; seed=2 and 2 more: preflight: accepted: y",
+    ]
 
 
 def test_names_are_in_the_files() -> None:
