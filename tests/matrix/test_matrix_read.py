@@ -195,7 +195,7 @@ def test_a_duplicate_inside_an_anchor_is_told_once(write: Write) -> None:
     assert len(mistakes_of(write("a: &a {b: 1, b: 2}\nc: *a\nd: {<<: *a}\n"))) == 1
 
 
-LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 DATA = st.dictionaries(
     st.text(min_size=1),
     st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4)),
