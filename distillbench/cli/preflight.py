@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from distillbench.errors import DistillbenchError
+
 if TYPE_CHECKING:
     from distillbench.cli.session import Loaded
     from distillbench.plan.stages import Check, Plan
@@ -66,8 +68,12 @@ def refuse_or_warn(loaded: Loaded, plan: Plan) -> None:
     look = preflight_of(loaded)
     refused, told = [], []
     for check, cells in cells_by_check(look, plan).items():
-        looked = look.look(check)
         title = f"{subject(check)} (cell {', '.join(cells[:3])}{', ...' if len(cells) > 3 else ''})"
+        try:
+            looked = look.look(check)
+        except DistillbenchError as error:  # no tokenizer, no task: told with everything else that is wrong
+            refused.append(f"{title}\n    {error}")
+            continue
         if bad := looked.refused(check.rules):
             refused.append("\n".join([title, *map(described, merged(bad))]))
         told += [f"accepted: {title}: {one.name}: {one.headline}" for one in merged(looked.accepted(check.rules))]

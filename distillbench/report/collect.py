@@ -108,8 +108,12 @@ class _Collector:
 
     def _preflight(self, cell: Cell) -> Iterator[str]:
         """What the preflight has to say of a cell."""
-        looked = self.looked.get(cell.name)
-        if looked is None:
+        if cell.name not in self.looked:
+            return
+        looked = self.looked[cell.name]
+        if looked is None:  # other traces, or another tokenizers, than those that were looked at
+            if not cell.is_baseline:
+                yield "not on record for these rows: `distillbench check` looks at them"
             return
         told = [("accepted", one) for one in merged(looked.accepted(cell.rules))]
         told += [("warning", one) for one in merged(looked.warnings(cell.rules))]

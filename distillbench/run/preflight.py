@@ -173,6 +173,7 @@ class Preflight:
             {
                 "version": VERSION,
                 "source": self._source(check),
+                "needs": check.needs,
                 "choices": [choice and choice.identity for choice in choices],
                 "trainer": self._trainer_facts(check),
                 "max_cut": check.rules.max_cut,

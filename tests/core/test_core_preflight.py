@@ -72,6 +72,23 @@ def test_an_accepted_finding_is_told_and_marks_the_numbers(
     assert cli("run", path, "-q").err == ""
 
 
+def test_a_report_says_when_no_preflight_is_on_record(cli: Cli, matrix: Matrix, tmp_path: Path) -> None:
+    """An accepted finding must not vanish with what is remembered, as after an upgrade of tokenizers."""
+    path = matrix(HUB | ACCEPTED)
+    assert cli("run", path).code == 0
+    for remembered in tmp_path.glob("store/preflight/*.json"):
+        remembered.unlink()
+    notes = cli("report", path, "--json").json["notes"]
+    assert notes == ["wise: preflight: not on record for these rows: `distillbench check` looks at them"]
+
+
+def test_a_tokenizer_that_cannot_be_loaded_stops_the_run_before_it_begins(cli: Cli, matrix: Matrix) -> None:
+    lost = {"students": {"small": {"use": "hf", "model": "nobody/nothing"}}, "renderers": {"toy-renderer": {}}}
+    done = cli("run", matrix(lost))
+    assert done.code == 2 and "nothing has run" in done.err and "Traceback" not in done.err
+    assert "small with toy-renderer on wise (cell wise)" in done.err and "nobody/nothing" in done.err
+
+
 def test_an_unknown_finding_cannot_be_accepted(cli: Cli, matrix: Matrix) -> None:
     done = cli("plan", matrix({"accept": ["prefiled_tag"]}))
     assert done.code == 2 and "accept[0]" in done.err and "did you mean 'prefilled_tag'?" in done.err
