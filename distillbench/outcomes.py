@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from distillbench.errors import GraderError
+from distillbench.protocols import Benchmark, Grading, OneByOne
 from distillbench.records import Completion, Judgement, Problem, Verdict
-
-if TYPE_CHECKING:
-    from distillbench.protocols import Benchmark
 
 CORRECT = "correct"
 WRONG = "wrong"
@@ -34,30 +34,62 @@ _LOOP_LONGEST_PERIOD = 256
 
 
 def decide(completion: Completion, problem: Problem, benchmark: Benchmark, until: tuple[str, ...] = ()) -> Verdict:
-    """Gives a completion its outcome.
+    """Gives one completion its outcome; see `decide_all`."""
+    return next(decide_all([(completion, problem)], benchmark, OneByOne(benchmark), until))
+
+
+def decide_all(
+    samples: Iterable[tuple[Completion, Problem]], benchmark: Benchmark, grading: Grading, until: tuple[str, ...] = ()
+) -> Iterator[Verdict]:
+    """Gives every completion its outcome, in their order.
 
     Args:
-        completion: Parsed by the renderer.
-        problem: What was asked, with its gold answer.
-        benchmark: Finds the complete answer and judges it.
+        samples: Completions, parsed by the renderer, each with what was asked and its gold answer. Read as far ahead as
+            the grading does.
+        benchmark: Finds the complete answers.
+        grading: Judges them.
         until: The task's stop strings; they apply to the answer part, never inside reasoning.
 
-    Returns:
-        The verdict. A grader that fails gives `grader_error`, never `wrong`.
+    Yields:
+        The verdicts. A grader that fails gives `grader_error`, never `wrong`.
     """
+    read: deque[Verdict | _Answer] = deque()
+
+    def answers() -> Iterator[tuple[Problem, str]]:
+        for completion, problem in samples:
+            found = _read(completion, problem, benchmark, until)
+            read.append(found)
+            if isinstance(found, _Answer):
+                yield problem, found.extracted
+
+    for judgement in grading.judge_all(answers()):
+        while isinstance(found := read.popleft(), Verdict):
+            yield found
+        yield _judged(found, judgement)
+    for found in read:
+        yield found if isinstance(found, Verdict) else _failed(GraderError("the grader gave no judgement"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """A complete answer that waits for its judgement."""
+
+    extracted: str
+    ran_on: bool
+
+
+def _read(completion: Completion, problem: Problem, benchmark: Benchmark, until: tuple[str, ...]) -> Verdict | _Answer:
+    """The complete answer that a completion holds, or what it is without one."""
     if completion.reasoning_state == "open":
         return _without_answer(completion, "in_reasoning")
     answer, stopped = cut_at(completion.answer, until)
-    ran_on = stopped or completion.finish_reason == "length"
     try:
         extracted = benchmark.extract(answer, problem)
-        if extracted is None:
-            return _without_answer(completion, "in_answer", stopped=stopped)
-        judgement = benchmark.judge(problem, extracted)
-        outcome = _judged(judgement)
     except Exception as error:  # a grader may fail in any way, and each is this outcome: shown, bounded, never scored
-        return Verdict(GRADER_ERROR, detail=f"{type(error).__name__}: {error}")
-    return Verdict(outcome, judgement.detail, extracted, judgement.scores, ran_on=ran_on)
+        return _failed(error)
+    if extracted is None:
+        return _without_answer(completion, "in_answer", stopped=stopped)
+    return _Answer(extracted, ran_on=stopped or completion.finish_reason == "length")
 
 
 def cut_at(answer: str, until: tuple[str, ...]) -> tuple[str, bool]:
@@ -70,13 +102,27 @@ def cut_at(answer: str, until: tuple[str, ...]) -> tuple[str, bool]:
     return (answer[: min(places)], True) if places else (answer, False)
 
 
-def _judged(judgement: Judgement) -> str:
+def _judged(answer: _Answer, judgement: Judgement) -> Verdict:
+    try:
+        if judgement.error is not None:
+            return Verdict(GRADER_ERROR, judgement.error, answer.extracted)
+        outcome = _outcome_of(judgement)
+    except Exception as error:  # what a plugin gives back may be anything
+        return _failed(error)
+    return Verdict(outcome, judgement.detail, answer.extracted, judgement.scores, answer.ran_on)
+
+
+def _outcome_of(judgement: Judgement) -> str:
     if judgement.correct is not None:
         return CORRECT if judgement.correct else WRONG
     score = judgement.scores.get("score")
     if score is None or not math.isfinite(score):
         raise GraderError(f"wanted right, wrong, or a finite `score`; got {dict(judgement.scores)}")
     return GRADED
+
+
+def _failed(error: Exception) -> Verdict:
+    return Verdict(GRADER_ERROR, detail=f"{type(error).__name__}: {error}")
 
 
 def _without_answer(completion: Completion, place: str, stopped: bool = False) -> Verdict:

@@ -10,11 +10,14 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
+from distillbench.errors import GraderError
 from distillbench.records import (
     Checkpoint,
     Completion,
@@ -313,8 +316,43 @@ class Trainer(Component):
         """Trains; after a kill, goes on from what lies in `context.work`."""
 
 
+class Grading(Protocol):
+    """A grader that is ready: its sandbox, its workers or its connection serve the answers of many stages.
+
+    Attributes:
+        facts: What a report names beside the numbers, such as the isolation that model code ran in.
+    """
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """See above."""
+
+    def judge_all(self, answers: Iterable[tuple[Problem, str]]) -> Iterator[Judgement]:
+        """One judgement for each (problem, extracted answer), in their order.
+
+        An answer on which the grader itself failed gets a judgement with `error`. What is raised ends the stage.
+        """
+
+
+class OneByOne:
+    """The grading of a benchmark that needs nothing but its `judge`."""
+
+    facts: Mapping[str, Any] = MappingProxyType({})
+
+    def __init__(self, benchmark: Benchmark) -> None:
+        self._judge = benchmark.judge
+
+    def judge_all(self, answers: Iterable[tuple[Problem, str]]) -> Iterator[Judgement]:
+        """Judges one answer after the other."""
+        for problem, extracted in answers:
+            try:
+                yield self._judge(problem, extracted)
+            except Exception as error:  # a grader may fail in any way, and each is an error that is told, not a verdict
+                yield Judgement(None, error=f"{type(error).__name__}: {error}")
+
+
 class Benchmark(Component):
-    """How the completions of a task are graded."""
+    """How the completions of a task are graded: by `judge`, or where that needs something held ready, by `open`."""
 
     #: True when it grades through lm-eval's own task object, given by `with_task`.
     needs_task: ClassVar[bool] = False
@@ -329,13 +367,35 @@ class Benchmark(Component):
     def extract(self, answer: str, problem: Problem) -> str | None:
         """The complete answer that the answer part holds; None when there is none."""
 
-    @abstractmethod
+    @classmethod
+    def lacks(cls) -> list[str]:
+        """The methods that a benchmark of this class still has to be given."""
+        is_empty = cls.judge is Benchmark.judge and cls.open is Benchmark.open
+        return super().lacks() + (["judge"] if is_empty else [])
+
+    def resources(self) -> Resources:
+        """What grading needs."""
+        return Resources()
+
+    def open(self, context: Context) -> AbstractContextManager[Grading]:
+        """Makes ready what grading needs; to be written where that is more than `judge`.
+
+        Args:
+            context: Its `work` folder is shared by all stages that use this benchmark, and stays.
+        """
+        return nullcontext(OneByOne(self))
+
     def judge(self, problem: Problem, extracted: str) -> Judgement:
-        """Right, wrong, or a score.
+        """Right, wrong, or a score; to be written unless `open` is.
 
         Raises:
             GraderError: When the grader itself failed. Anything else it raises counts as the same.
         """
+        with TemporaryDirectory() as folder, self.open(Context(work=Path(folder))) as grading:
+            judgement = next(iter(grading.judge_all([(problem, extracted)])))
+        if judgement.error is not None:
+            raise GraderError(judgement.error)
+        return judgement
 
 
 class EngineSession(Protocol):

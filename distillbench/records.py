@@ -182,11 +182,13 @@ class Judgement:
         correct: Right or not; None for a benchmark that scores instead.
         detail: Why not, in one of the words of the outcome table.
         scores: Every metric by name; `score` decides where `correct` is None.
+        error: Why the grader itself failed; None when it did not. Then nothing else counts.
     """
 
     correct: bool | None
     detail: str = ""
     scores: Mapping[str, float] = field(default_factory=dict)
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from distillbench.errors import Mistake, PluginError, TaskError, nearest
 from distillbench.matrix.choices import identity_of
 from distillbench.options import Given, resolve_options
 from distillbench.plan.stages import Check, Graded, Plan, Stage, sampling_params, stage_key
-from distillbench.protocols import Filter, Renderer, Student, Teacher, Trainer
+from distillbench.protocols import Benchmark, Filter, Renderer, Student, Teacher, Trainer
 from distillbench.records import Cell, Choice, Evaluation, Resources
 from distillbench.tasks.identity import TaskIndex, TaskSpec
 
@@ -112,8 +112,11 @@ class _Builder:
         spec = self.tasks.find(task)
         grader = str(spec.settings.get("grader", "lm_eval"))
         params = {"task": task, "identity": spec.grade_identity}
-        roles = {"grader": self._grader(grader, spec)}
-        return self._stage("verify", teacher.label, roles, params, {"traces": traces.key})
+        choice = self._grader(grader, spec)
+        resources = self._component(choice, Benchmark).resources()
+        return self._stage(
+            "verify", teacher.label, {"grader": choice}, params, {"traces": traces.key}, resources=resources
+        )
 
     def _grader(self, name: str, spec: TaskSpec) -> Choice:
         """The grader that a task names, with the options it gives."""
@@ -174,6 +177,7 @@ class _Builder:
             params,
             {"sample": sample.key},
             session=sample.session,
+            resources=self._component(evaluation.grader, Benchmark).resources(),
             extras={"evaluation": evaluation, "student": cell.student, "renderer": cell.renderer}
             | {"built": student.key if student else None},
         )

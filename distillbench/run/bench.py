@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from distillbench.catalog import Catalog
 from distillbench.plan.stages import Stage
-from distillbench.protocols import Benchmark, Context, Progress, Renderer, Student
-from distillbench.records import Choice
+from distillbench.protocols import Benchmark, Context, Grading, Progress, Renderer, Student
+from distillbench.records import Choice, Resources
 from distillbench.run.store import Outcome, Store
 from distillbench.tasks.loader import LmEvalTasks
 
@@ -18,11 +19,22 @@ MODEL = "model"
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What all steps of a process share."""
+    """What all steps of a process share.
+
+    Attributes:
+        store: Where results are.
+        catalog: The components.
+        tasks: The tasks.
+        resources: What the launcher granted to the process.
+        stack: Closes what is held open for many stages.
+    """
 
     store: Store
     catalog: Catalog
     tasks: LmEvalTasks
+    resources: Resources = field(default_factory=Resources)
+    stack: ExitStack = field(default_factory=ExitStack)
+    _gradings: dict[tuple[str, str], tuple[Benchmark, Grading]] = field(default_factory=dict)
 
     def context(self, stage: Stage, progress: Progress) -> Context:
         """The context of a component's method."""
@@ -31,7 +43,7 @@ class Bench:
             seed=int(stage.params.get("seed", 0)),
             progress=progress,
             tasks=self.tasks,
-            resources=stage.resources,
+            resources=self.resources,
         )
 
     def built(self, student_key: str | None) -> Path | None:
@@ -47,6 +59,15 @@ class Bench:
         """A grader; with lm-eval's own task object where it grades through that."""
         component: Benchmark = self.catalog.build(grader)
         return component.with_task(self.tasks.load(task)) if component.needs_task else component
+
+    def grading(self, grader: Choice, task: str) -> tuple[Benchmark, Grading]:
+        """A grader, and its grading held open for all stages of this process."""
+        wanted = (grader.identity, task)
+        if wanted not in self._gradings:
+            benchmark = self.benchmark(grader, task)
+            context = Context(self.store.cache(grader.component), tasks=self.tasks, resources=self.resources)
+            self._gradings[wanted] = benchmark, self.stack.enter_context(benchmark.open(context))
+        return self._gradings[wanted]
 
 
 Step = Callable[[Stage, Bench, Progress], Outcome]

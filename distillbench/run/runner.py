@@ -183,7 +183,7 @@ class Runner:
             return
         first = next(iter(stages.values()))
         log = self.store.root / "logs" / f"{first.kind}-{first.key}.log"
-        job = Job(tuple(stages.values()), self.store.root, self.blocked, self.task_roots, log, {})
+        job = Job(tuple(stages.values()), granted, self.store.root, self.blocked, self.task_roots, log, {})
         self._units.append(_Unit(self.launcher.start(job, granted), granted, stages, log))
 
     def _wait(self, busy: set[str]) -> None:

@@ -15,11 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from distillbench.errors import StageError
-from distillbench.fingerprint import key_of
-from distillbench.outcomes import CORRECT, GENERATION_ERROR, GRADER_ERROR, decide
 from distillbench.plan.stages import Stage
 from distillbench.protocols import (
-    Benchmark,
     EngineSession,
     FilterContext,
     Progress,
@@ -27,8 +24,9 @@ from distillbench.protocols import (
     Student,
     TrainingJob,
 )
-from distillbench.records import Checkpoint, Completion, Evaluation, Problem, Rendered, Request, Trace, Verdict
+from distillbench.records import Checkpoint, Evaluation, Problem, Rendered, Request, Trace
 from distillbench.run.bench import MODEL, Bench, Step
+from distillbench.run.grade import grade_samples, verify_traces
 from distillbench.run.journal import Journal
 from distillbench.run.preflight import refuse_mismatch
 from distillbench.run.store import SCRATCH, Outcome
@@ -38,9 +36,7 @@ from distillbench.run.tables import (
     SAMPLES,
     TRACES,
     UNUSABLE,
-    VERDICTS,
     Row,
-    problem_of,
     problem_row,
     read_rows,
     trace_of,
@@ -83,17 +79,6 @@ def _write_usable(rows: Sequence[Row], work: Path, teacher: str) -> Outcome:
     (work / UNUSABLE).write_text("".join(json.dumps(row) + "\n" for row in bad), encoding="utf-8")
     counts = Counter(f"unusable: {row['reason'].split(':')[0]}" for row in bad)
     return Outcome((TRACES, UNUSABLE), {"traces": len(usable), "rejected": dict(counts)})
-
-
-def verify_traces(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
-    """verify: the task's grader says which traces are right; without a complete answer none is."""
-    benchmark = bench.benchmark(stage.roles["grader"], stage.params["task"])
-    rows = read_rows(bench.store.folder_of("traces", stage.needs["traces"]) / TRACES)
-    for number, row in enumerate(rows):
-        row["correct"] = _is_right(trace_of(row), benchmark)
-        progress(number + 1, len(rows), "verified")
-    write_rows(bench.store.work(stage) / TRACES, rows)
-    return Outcome((TRACES,), {"correct": sum(row["correct"] is True for row in rows), "traces": len(rows)})
 
 
 def curate_traces(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
@@ -188,23 +173,6 @@ def open_session(stage: Stage, bench: Bench, progress: Progress) -> AbstractCont
     return opened
 
 
-def grade_samples(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
-    """grade: one outcome for each sample; what an earlier result says of the same samples is kept."""
-    evaluation: Evaluation = stage.extras["evaluation"]
-    benchmark = bench.benchmark(stage.roles["grader"], evaluation.task)
-    student: Student = bench.catalog.build(stage.extras["student"])
-    renderer = bench.bound(stage.extras["renderer"], student, bench.built(stage.extras["built"]))
-    samples = read_rows(bench.store.folder_of("sample", stage.needs["sample"]) / SAMPLES)
-    earlier = {row["sample_digest"]: row for row in _earlier_verdicts(stage, bench)}
-    rows = []
-    for number, sample in enumerate(samples):
-        digest = key_of(sample)  # the same grader said it of the same sample: filled holes alone are graded anew
-        rows.append(earlier.get(digest) or _verdict_row(sample, digest, renderer, benchmark, evaluation.until))
-        progress(number + 1, len(samples), "graded")
-    write_rows(bench.store.work(stage) / VERDICTS, rows)
-    return Outcome((VERDICTS,), {"outcomes": dict(Counter(row["outcome"] for row in rows))})
-
-
 #: Every kind of stage but `sample`, whose step also takes the engine that it shares.
 STEPS: Mapping[str, Step] = {
     "student": build_student,
@@ -220,21 +188,6 @@ def _student(stage: Stage, bench: Bench) -> tuple[Student, Renderer, Path | None
     student: Student = bench.catalog.build(stage.roles["student"])
     built = bench.built(stage.needs.get("student"))
     return student, bench.bound(stage.roles["renderer"], student, built), built
-
-
-def _is_right(trace: Trace, benchmark: Benchmark) -> bool | None:
-    """The verdict on a trace; None where the grader failed."""
-    completion = Completion(
-        text=trace.answer,
-        token_ids=(),
-        finish_reason=trace.finish_reason,
-        prefill="",
-        reasoning=trace.reasoning,
-        answer=trace.answer,
-        reasoning_state="absent" if trace.reasoning is None else "closed",
-    )
-    outcome = decide(completion, trace.problem, benchmark).outcome
-    return None if outcome == GRADER_ERROR else outcome == CORRECT
 
 
 def _render_function(stage: Stage, bench: Bench) -> Callable[[Sequence[Trace]], list[Rendered]] | None:
@@ -272,11 +225,6 @@ def _earlier_samples(stage: Stage, bench: Bench) -> list[Row]:
     return read_rows(path, ("sample_id", "token_ids", "text", "finish_reason", "error"))
 
 
-def _earlier_verdicts(stage: Stage, bench: Bench) -> list[Row]:
-    path = bench.store.folder(stage) / VERDICTS
-    return read_rows(path) if path.exists() else []
-
-
 def _checkpoint(stage: Stage, bench: Bench) -> Checkpoint | None:
     if "train" not in stage.needs:
         return None
@@ -300,31 +248,6 @@ def _sample_row(problem: Problem, request: Request, found: Mapping[str, Any], re
             "seed": request.seed,
         }
     )
-
-
-def _verdict_row(
-    sample: Mapping[str, Any], digest: str, renderer: Renderer, benchmark: Benchmark, until: tuple[str, ...]
-) -> Row:
-    if sample["error"] is not None:
-        verdict, state = Verdict(GENERATION_ERROR, detail=sample["error"]), None
-    else:
-        completion = renderer.parse(
-            tuple(sample["token_ids"]), sample["text"], sample["finish_reason"], sample["prefill"]
-        )
-        verdict, state = decide(completion, problem_of(sample), benchmark, until), completion.reasoning_state
-    return {
-        "sample_id": sample["sample_id"],
-        "problem_id": sample["problem_id"],
-        "repeat": sample["repeat"],
-        "outcome": verdict.outcome,
-        "detail": verdict.detail,
-        "extracted": verdict.extracted,
-        "scores": json.dumps(verdict.scores, sort_keys=True),
-        "reasoning_state": state,
-        "ran_on": verdict.ran_on,
-        "n_tokens": len(sample["token_ids"]),
-        "sample_digest": digest,
-    }
 
 
 def _weight_files(work: Path) -> tuple[str, ...]:

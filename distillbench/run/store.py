@@ -5,6 +5,7 @@
 <root>/locks/<key>.lock                    held by the process that runs the stage
 <root>/superseded/                         results that a changed input replaced
 <root>/reports/<matrix>/                   reports
+<root>/cache/<component>/                  what a component makes once for many stages; safe to delete
 """
 
 from __future__ import annotations
@@ -93,6 +94,10 @@ class Store:
     def reports(self, matrix: str) -> Path:
         """Where a matrix's report goes."""
         return self._made("reports", matrix)
+
+    def cache(self, name: str) -> Path:
+        """What a component makes once for many stages; safe to delete."""
+        return self._made("cache", name)
 
     def lock(self, key: str) -> FileLock:
         """The lock that the process which runs a stage holds; the kernel frees it when that process dies."""

@@ -23,6 +23,7 @@ from distillbench.errors import DistillbenchError, StageError
 from distillbench.manager import make_manager
 from distillbench.plan.stages import Finished, Stage
 from distillbench.protocols import EngineSession, Progress
+from distillbench.records import Resources
 from distillbench.run import steps
 from distillbench.run.bench import Bench
 from distillbench.run.environment import describe
@@ -40,6 +41,7 @@ class Job:
 
     Attributes:
         stages: The stages of one session, needs first.
+        granted: What they may use.
         store: The store's root.
         blocked: Plugins left out.
         task_roots: Folders of task YAML.
@@ -48,6 +50,7 @@ class Job:
     """
 
     stages: tuple[Stage, ...]
+    granted: Resources
     store: Path
     blocked: tuple[str, ...]
     task_roots: tuple[Path, ...]
@@ -62,8 +65,8 @@ def main(job: Job, connection: Connection) -> None:
     os.environ.update(job.environment)
     _log_to(job.log)
     catalog = Catalog(make_manager(job.blocked))
-    bench = Bench(Store(job.store), catalog, LmEvalTasks(TaskIndex(job.task_roots)))
     with ExitStack() as stack:
+        bench = Bench(Store(job.store), catalog, LmEvalTasks(TaskIndex(job.task_roots)), job.granted, stack)
         worker = _Worker(bench, connection, stack)
         for stage in job.stages:
             worker.run(stage)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from typing import Any, ClassVar
 
 import pytest
 from core_factories import completion, problem
@@ -11,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distillbench.errors import GraderError
-from distillbench.outcomes import COMPLETED, ERRORS, OUTCOMES, cut_at, decide, is_loop
-from distillbench.protocols import Benchmark
+from distillbench.outcomes import COMPLETED, ERRORS, OUTCOMES, cut_at, decide, decide_all, is_loop
+from distillbench.protocols import Benchmark, Context, OneByOne
 from distillbench.records import Completion, Judgement, Problem
 from distillbench.report.results import CheckpointResult, GradedSample
 from distillbench.report.statistics import summarise
@@ -65,7 +67,7 @@ TABLE = [
     ("[7]\n\nQ: next [9]", "absent", "length", LOOP, ("\n\n",), "correct", "", "7", True),
     ("hm\n\n[7]", "absent", "stop", NO_LOOP, ("\n\n",), "no_answer", "", None, False),
     ("hm\n\n[7]", "absent", "length", LOOP, ("\n\n",), "no_answer", "", None, False),
-    ("[boom]", "closed", "stop", NO_LOOP, (), "grader_error", "GraderError: no verdict", None, False),
+    ("[boom]", "closed", "stop", NO_LOOP, (), "grader_error", "GraderError: no verdict", "boom", False),
     ("[crash]", "closed", "stop", NO_LOOP, (), "grader_error", "RuntimeError: cannot read this", None, False),
     ("[crash", "closed", "length", NO_LOOP, (), "grader_error", "RuntimeError: cannot read this", None, False),
 ]
@@ -97,6 +99,79 @@ def test_scores_of_the_grader_are_kept() -> None:
     assert decide(completion("[7]"), problem("7"), GRADER).scores == {"seen": 1.0}
     assert decide(completion("[half]"), problem("7"), GRADER).scores == {"score": 0.5}
     assert decide(completion("none"), problem("7"), GRADER).scores == {}
+
+
+class Batches:
+    """A grading that reads everything before it says anything, and gives the first `n` judgements only."""
+
+    facts: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, n: int | None = None) -> None:
+        self.n = n
+
+    def judge_all(self, answers: Iterable[tuple[Problem, str]]) -> Iterator[Judgement]:
+        yield from list(OneByOne(GRADER).judge_all(list(answers)))[: self.n]
+
+
+ANSWERED = ("[7]", "none", "[8]", "[boom]", "[crash]", "[half]", "[7]", "")
+OUTCOMES_OF_ANSWERED = [
+    "correct",
+    "no_answer",
+    "wrong",
+    "grader_error",
+    "grader_error",
+    "graded",
+    "correct",
+    "no_answer",
+]
+
+
+def test_verdicts_come_in_the_samples_order_whatever_the_grading_reads_ahead() -> None:
+    samples = [(completion(answer), problem("7")) for answer in ANSWERED]
+    for grading in (OneByOne(GRADER), Batches()):
+        assert [one.outcome for one in decide_all(iter(samples), GRADER, grading)] == OUTCOMES_OF_ANSWERED
+
+
+def test_a_grading_that_gives_too_few_judgements_loses_no_sample() -> None:
+    samples = [(completion(answer), problem("7")) for answer in ANSWERED]
+    found = [one.outcome for one in decide_all(samples, GRADER, Batches(2))]
+    assert found == [
+        *OUTCOMES_OF_ANSWERED[:3],
+        "grader_error",
+        "grader_error",
+        "grader_error",
+        "grader_error",
+        "no_answer",
+    ]
+
+
+def test_a_grading_that_cannot_go_on_ends_the_stage() -> None:
+    class Gone(Batches):
+        """Its sandbox is not there."""
+
+        def judge_all(self, answers: Iterable[tuple[Problem, str]]) -> Iterator[Judgement]:
+            raise GraderError("no sandbox")
+
+    with pytest.raises(GraderError, match="no sandbox"):
+        list(decide_all([(completion("[7]"), problem("7"))], GRADER, Gone()))
+
+
+def test_a_grader_that_only_opens_judges_single_answers_too() -> None:
+    class Opens(Benchmark):
+        """Has no `judge` of its own."""
+
+        name = "opens"
+
+        def extract(self, answer: str, problem: Problem) -> str | None:
+            return GRADER.extract(answer, problem)
+
+        def open(self, context: Context) -> Any:
+            return nullcontext(Batches())
+
+    assert Opens.lacks() == []
+    assert decide(completion("[7]"), problem("7"), Opens(None)).outcome == "correct"
+    with pytest.raises(GraderError, match="no verdict"):
+        Opens(None).judge(problem("7"), "boom")
 
 
 def test_a_grader_that_is_interrupted_is_not_a_verdict() -> None:
@@ -135,7 +210,8 @@ def test_a_verdict_agrees_with_the_contract(one: Completion, until: tuple[str, .
         assert (verdict.outcome == "loop") == is_loop(one.token_ids)
     if verdict.outcome in ("no_answer", "unclosed") and not until:
         assert one.finish_reason == "stop"
-    assert (verdict.extracted is not None) == (verdict.outcome in COMPLETED)
+    if verdict.outcome != "grader_error":
+        assert (verdict.extracted is not None) == (verdict.outcome in COMPLETED)
     if verdict.outcome in COMPLETED:
         assert f"[{verdict.extracted}]" in one.answer
     if verdict.ran_on:
