@@ -71,11 +71,15 @@ class TaskSettings:
         grader: The benchmark component that grades.
         grader_options: Its options.
         docs: How many problems the task has.
+        grading_columns: Columns that only the grader reads; they are not stored with the samples.
+        licence: The data's licence, for people.
     """
 
     grader: str = "lm_eval"
     grader_options: Mapping[str, Any] = field(default_factory=dict)
     docs: Annotated[int, Ge(1)] | None = None
+    grading_columns: tuple[str, ...] = ()
+    licence: str = ""
 
 
 @dataclass(frozen=True, slots=True)

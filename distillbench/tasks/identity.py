@@ -23,8 +23,8 @@ from distillbench.fingerprint import digest_files, digest_path, key_of
 
 #: Keys of a task YAML that only reach the verdict. Everything else reaches the prompt or the documents.
 GRADING_KEYS = frozenset({"process_results", "metric_list", "filter_list", "metadata"})
-#: Keys of `metadata.distillbench` that only estimates read.
-_ESTIMATE_KEYS = frozenset({"docs"})
+#: Keys of `metadata.distillbench` that change no sample and no verdict.
+_ESTIMATE_KEYS = frozenset({"docs", "licence", "grading_columns"})
 #: Replaced by the evaluation's resolved sampling, which has its own place in the key.
 SAMPLING_KEYS = frozenset({"generation_kwargs", "repeats"})
 _TASK_NAME = re.compile(r"^task:[ \t]*[\"']?([^\s\"'#]+)", re.MULTILINE)
@@ -62,7 +62,7 @@ class TaskSpec:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """`metadata.distillbench`: `grader`, `grader_options`, `metric`, `docs`."""
+        """`metadata.distillbench`: `grader`, `grader_options`, `docs`, `grading_columns`, `licence`."""
         metadata = self.config.get("metadata")
         found = metadata.get("distillbench") if isinstance(metadata, Mapping) else None
         return found if isinstance(found, Mapping) else {}

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
-from distillbench.errors import TaskError
+from distillbench.errors import DistillbenchError, TaskError
 from distillbench.records import Evaluation, Message, Problem
 from distillbench.tasks.identity import TaskIndex, TaskSpec
 
@@ -58,7 +58,7 @@ class LmEvalTasks:
         stop = None if loaded.config.num_fewshot else limit
         try:
             for number, doc in islice(enumerate(self._docs[task, split]), len(made), stop):
-                made.append(_problem(loaded, task, number, doc))
+                made.append(_problem(loaded, spec, number, doc))
         except Exception as error:  # templates and functions of the task raise anything
             raise TaskError(
                 f"{spec.path}: no prompt can be made of the {split} split\n    cause: {type(error).__name__}: {error}"
@@ -81,6 +81,8 @@ def _load(spec: TaskSpec) -> Any:
     try:
         manager = TaskManager(include_path=str(spec.path.parent), include_defaults=False)
         task = manager.load(spec.name)["tasks"][spec.name]
+    except DistillbenchError:
+        raise
     except Exception as error:  # lm-eval, datasets and the task's own code raise anything; it is said, not hidden
         raise TaskError(
             f"{spec.path}: lm-eval cannot load task {spec.name!r}\n    cause: {type(error).__name__}: {error}\n"
@@ -108,8 +110,9 @@ def _docs(task: Any, spec: TaskSpec, split: str) -> Any:
     return found
 
 
-def _problem(task: Any, name: str, number: int, doc: Mapping[str, Any]) -> Problem:
+def _problem(task: Any, spec: TaskSpec, number: int, doc: Mapping[str, Any]) -> Problem:
     """One document as a problem; its messages come out of lm-eval through the chat template callable."""
+    unstored = frozenset(spec.settings.get("grading_columns", ()))
     messages = task.fewshot_context(
         doc,
         num_fewshot=task.config.num_fewshot or 0,
@@ -120,11 +123,11 @@ def _problem(task: Any, name: str, number: int, doc: Mapping[str, Any]) -> Probl
     )
     target = task.doc_to_target(doc)
     return Problem(
-        problem_id=f"{name}/{number}",
-        domain=name,
+        problem_id=f"{spec.name}/{number}",
+        domain=spec.name,
         messages=messages,
         gold=target if isinstance(target, str) else json.dumps(target),
-        metadata={"doc": dict(doc)},
+        metadata={"doc": {name: value for name, value in doc.items() if name not in unstored}},
     )
 
 

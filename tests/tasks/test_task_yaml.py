@@ -1,4 +1,4 @@
-"""The task files: what lm-eval makes of them, and what they promise about themselves."""
+"""The made-up tasks' files: what lm-eval makes of them, and what they promise about themselves."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ NAMES = ("coins", "digits")
 
 
 def test_the_tasks_are_found_by_name() -> None:
-    assert tasks().index.names == sorted(NAMES)
-    assert {path.parent.name for path in TASK_ROOT.glob("*/*.yaml")} == set(NAMES)
+    assert set(NAMES) < set(tasks().index.names)
+    assert len(tasks().index.names) == len(list(TASK_ROOT.glob("*/*.yaml")))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,0 +1,130 @@
+"""Where the data of a task comes from: a pinned data set or file on the net, or a copy of it below the data root.
+
+A task says it in `metadata.data`. This module reads that block without importing lm_eval or datasets, for `plan` and
+for `distillbench data`; `distillbench_tasks.data` loads what it names.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from distillbench.errors import TaskError, nearest
+from distillbench.fingerprint import digest_files
+
+#: The environment variable that names the data root; a matrix's `data_root` goes over it.
+DATA_ROOT = "DISTILLBENCH_DATA_ROOT"
+#: Keys of the block that do not change which documents a task has.
+_CHECKS = frozenset({"file", "rows", "file_rows"})
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_TEXTS = frozenset({"hub", "config", "revision", "split", "file"})
+
+
+@dataclass(frozen=True, slots=True)
+class DataSource:
+    """The block `metadata.data` of a task.
+
+    Attributes:
+        rows: How many rows the source has for this task.
+        hub: Id of the data set on the Hugging Face Hub; empty where only `urls` say it.
+        config: Its configuration.
+        revision: The commit, tag or branch of it; empty for the newest.
+        split: Its split.
+        urls: Files of JSON lines, where the data set is read from these: URLs, or names in the Hub's repository.
+        file: The copy below the data root; may hold `*`.
+        file_rows: How many rows the copy has, where that is another number.
+    """
+
+    rows: int
+    hub: str = ""
+    config: str = ""
+    revision: str = ""
+    split: str = "test"
+    urls: tuple[str, ...] = ()
+    file: str = ""
+    file_rows: int | None = None
+
+    def local_files(self, root: Path | None) -> list[Path]:
+        """The copy's files; none where there is no data root or it does not hold them."""
+        return sorted(root.glob(self.file)) if root and self.file else []
+
+    @property
+    def addresses(self) -> list[str]:
+        """What `urls` name, as `datasets` downloads it."""
+        where = f"hf://datasets/{self.hub}@{self.revision or 'main'}/"
+        return [url if "://" in url or not self.hub else where + url for url in self.urls]
+
+    @property
+    def pinned(self) -> str:
+        """The source with its revision, as a person reads it."""
+        if not self.hub:
+            return ", ".join(self.urls)
+        return f"{self.hub}@{self.revision}" if self.revision else f"{self.hub}@main (not pinned)"
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether the source cannot change under its name."""
+        return bool(_COMMIT.fullmatch(self.revision)) if self.hub else bool(self.urls)
+
+
+def data_source(metadata: Mapping[str, Any], place: str) -> DataSource | None:
+    """The data block of a task's `metadata`; None for a task that has none, or another meaning for the word.
+
+    Args:
+        metadata: The task's metadata, with what an evaluation changes in it.
+        place: Where it stands, for the messages.
+
+    Raises:
+        TaskError: A key is unknown, or a value is not what its key wants.
+    """
+    block = metadata.get("data")
+    if not isinstance(block, Mapping) or not ({"hub", "urls"} & block.keys()):
+        return None
+    known = [entry.name for entry in fields(DataSource)]
+    for key, value in block.items():
+        if key not in known:
+            raise TaskError(f"{place}.data: wanted a key of a data block, got {key!r}; {nearest(str(key), known)}")
+        _check_value(key, value, f"{place}.data.{key}")
+    if block.get("rows") is None:
+        raise TaskError(f"{place}.data: wanted `rows`, the number of rows that the source has, got none")
+    given = {key: value for key, value in block.items() if value is not None}
+    return DataSource(**given | {"urls": tuple(given.get("urls", ()))})
+
+
+def data_root(given: Path | str | None = None) -> Path | None:
+    """The folder that holds copies of the data: the one given, or else the one the environment names.
+
+    Raises:
+        TaskError: It is no folder.
+    """
+    named = given or os.environ.get(DATA_ROOT)
+    if not named:
+        return None
+    root = Path(named).expanduser()
+    if not root.is_dir():
+        origin = "data_root" if given else DATA_ROOT
+        raise TaskError(f"{origin}: wanted a folder that holds copies of the benchmarks' data, got {root}")
+    return root
+
+
+def data_identity(metadata: Mapping[str, Any], source: DataSource, root: Path | None) -> dict[str, Any]:
+    """What of a task's metadata decides its documents: the copy's content where one is read, else the pinned source."""
+    block = {key: value for key, value in metadata["data"].items() if key not in _CHECKS}
+    if files := source.local_files(root):
+        block["content"] = digest_files(((file.name, file) for file in files), remember=True)
+    return {**metadata, "data": block}
+
+
+def _check_value(key: str, value: Any, place: str) -> None:
+    if value is None:
+        return
+    if key in _TEXTS and not isinstance(value, str):
+        raise TaskError(f"{place}: wanted a string, got {value!r}")
+    if key in {"rows", "file_rows"} and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise TaskError(f"{place}: wanted a whole number >= 1, got {value!r}")
+    if key == "urls" and not (isinstance(value, list | tuple) and all(isinstance(url, str) for url in value)):
+        raise TaskError(f"{place}: wanted a list of strings, got {value!r}")
