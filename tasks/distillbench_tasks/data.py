@@ -17,7 +17,8 @@ from distillbench.tasks.data import DATA_ROOT, DataSource, data_root, data_sourc
 
 Row = Mapping[str, Any]
 Doc = dict[str, Any]
-#: One row of a source or of its copy to one document; None for a row that the release does not have.
+#: One row of a source or of its copy to one document; None for a row that the release does not have. A row that is not
+#: what it should be is a KeyError (a column) or a ValueError.
 Adapter = Callable[[Row], Doc | None]
 #: Which documents of the source the task asks, by number and in order.
 Chooser = Callable[[Any], Sequence[int]]
@@ -126,6 +127,8 @@ def _adapted(row: Row, adapt: Adapter, place: str) -> Doc | None:
         return adapt(row)
     except KeyError as error:
         raise TaskError(f"{place}: wanted the column {error}, got {', '.join(sorted(row))}") from error
+    except ValueError as error:
+        raise TaskError(f"{place}: {error}") from error
 
 
 def _check_count(found: Any, source: DataSource, files: Sequence[Path], place: str) -> None:
