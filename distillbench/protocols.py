@@ -373,6 +373,13 @@ class Benchmark(Component):
         is_empty = cls.judge is Benchmark.judge and cls.open is Benchmark.open
         return super().lacks() + (["judge"] if is_empty else [])
 
+    def check(self) -> None:
+        """Refuses options under which nothing could be graded; asked by `distillbench check`, before samples are paid.
+
+        Raises:
+            GraderError: What is missing, and what to write.
+        """
+
     def resources(self) -> Resources:
         """What grading needs."""
         return Resources()

@@ -10,8 +10,10 @@ import click
 
 from distillbench.cli.preflight import cells_by_check, preflight_of, subject, what_was_looked_at
 from distillbench.cli.session import JSON, MATRIX, Loaded, Session, print_json
-from distillbench.errors import DistillbenchError
+from distillbench.errors import DistillbenchError, GraderError, TaskError
 from distillbench.hookspecs import hookimpl
+from distillbench.protocols import Benchmark
+from distillbench.tasks.loader import LmEvalTasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,8 @@ def check(context: click.Context, matrix: Path, as_json: bool) -> int:
     """
     session: Session = context.obj
     loaded = session.load(matrix)
-    lines = [*_tasks(loaded), *_fits(loaded)]
+    tasks = LmEvalTasks(loaded.tasks)
+    lines = [*_tasks(loaded, tasks), *_graders(loaded, tasks), *_fits(loaded)]
     if as_json:
         print_json([{slot: getattr(line, slot) for slot in _Line.__slots__} for line in lines])
     else:
@@ -52,11 +55,8 @@ def check(context: click.Context, matrix: Path, as_json: bool) -> int:
 _LEVELS = ("refused", "accepted", "warning")
 
 
-def _tasks(loaded: Loaded) -> Iterator[_Line]:
+def _tasks(loaded: Loaded, tasks: LmEvalTasks) -> Iterator[_Line]:
     """Loads every task of the matrix with lm-eval."""
-    from distillbench.tasks.loader import LmEvalTasks
-
-    tasks = LmEvalTasks(loaded.tasks)
     for name in dict.fromkeys(evaluation.task for cell in loaded.cells for evaluation in cell.evaluations):
         try:
             problems = tasks.problems(name, "test")
@@ -64,6 +64,22 @@ def _tasks(loaded: Loaded) -> Iterator[_Line]:
             yield _Line("refused", f"task {name}", f" {error}")
         else:
             yield _Line("ok", f"task {name}", f" {len(problems)} problems")
+
+
+def _graders(loaded: Loaded, tasks: LmEvalTasks) -> Iterator[_Line]:
+    """Asks the grader of every evaluation whether it could grade; only what it refuses is told."""
+    evaluations = [evaluation for cell in loaded.cells for evaluation in cell.evaluations]
+    asked = {(evaluation.grader.identity, evaluation.task): evaluation for evaluation in reversed(evaluations)}
+    for evaluation in reversed(asked.values()):
+        grader: Benchmark = loaded.session.catalog.build(evaluation.grader)
+        try:
+            if grader.needs_task:
+                grader = grader.with_task(tasks.load(evaluation.task))
+            grader.check()
+        except GraderError as error:
+            yield _Line("refused", f"evaluation {evaluation.name}", f" {error}", evaluation=evaluation.name)
+        except TaskError:
+            continue  # told with the tasks
 
 
 def _fits(loaded: Loaded) -> Iterator[_Line]:
