@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from distillbench_tasks.data import Doc, Row
 from distillbench_tasks.data import load as load_data
 
 _METHOD = re.compile(r"^ {4}def (\w+)\(", re.MULTILINE)
+_TEXT_RESULT = re.compile(r"->\s*str\s*:")
 
 
 def adapt(row: Row) -> Doc | None:
@@ -41,17 +43,37 @@ def _tests_of_hub(row: Row) -> Doc:
 
 
 def _tests_of_copy(row: Row) -> Doc:
+    """The tests of the local copy, in LiveCodeBench's own form. Its hidden ones were printed by Python, not as JSON."""
     method = _METHOD.search(row["starter_code"])
-    kind = "functional" if method else "stdin"
-    hidden = [
-        {"input": test["inputs"], "output": test["expected"], "testtype": kind}
-        for test in row["hidden_tests_seen"] or ()
-    ]
+    seen = [(test["inputs"], test["expected"]) for test in row["hidden_tests_seen"] or ()]
+    if method is None:
+        hidden = [{"input": given, "output": wanted, "testtype": "stdin"} for given, wanted in seen]
+    else:
+        gives_text = bool(_TEXT_RESULT.search(row["starter_code"]))
+        hidden = [found for given, wanted in seen if (found := _functional(given, wanted, gives_text))]
     return {
         "fn_name": method[1] if method else "",
         "public_tests": json.dumps(row["public_tests"] or []),
         "private_tests": json.dumps(hidden),
     }
+
+
+def _functional(given: str, wanted: str, gives_text: bool) -> Doc | None:
+    """A test of a method: one argument as JSON on each line. None for the two whose arguments hold `inf`."""
+    try:
+        arguments = [json.dumps(argument) for argument in _printed(given)]
+        result = json.dumps(wanted if gives_text else _printed(wanted))
+    except (ValueError, SyntaxError):
+        return None
+    return {"input": "\n".join(arguments), "output": result, "testtype": "functional"}
+
+
+def _printed(text: str) -> Any:
+    """A value from JSON or from what Python prints of it."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return ast.literal_eval(text)
 
 
 def load(**metadata: Any) -> dict[str, Any]:
