@@ -18,7 +18,7 @@ from distillbench.matrix.choices import Choices, Layers, Picks
 from distillbench.matrix.expand import Combination
 from distillbench.matrix.sections import Entry
 from distillbench.options import Given, Resolved, fields_of, resolve_options
-from distillbench.records import Choice, Evaluation, Prefill, Sampling, Subset
+from distillbench.records import Choice, Evaluation, Prefill, Sampling, Subset, TaskRef
 from distillbench.tasks.identity import TaskIndex, TaskSpec
 
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p")
@@ -46,6 +46,7 @@ class EvaluationOptions:
         until: Strings that end the answer part.
         grader: The benchmark component that grades.
         grader_options: Its options; they go over those in the task's YAML.
+        metadata: What to change in the task's `metadata`, as `lm_eval --metadata` does.
     """
 
     benchmark: str
@@ -61,6 +62,7 @@ class EvaluationOptions:
     until: tuple[str, ...] = ()
     grader: str = "lm_eval"
     grader_options: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ class Evaluations:
         self.forced = forced
         self.mistakes = choices.mistakes
         self._suites: dict[Picks, Suite | None] = {}
-        self._found: dict[str, TaskSpec | str] = {}
+        self._found: dict[TaskRef, TaskSpec | str] = {}
 
     def of(self, combination: Combination) -> Suite | None:
         """The evaluations of a combination; None when a mistake is in the way."""
@@ -148,7 +150,8 @@ class Evaluations:
             self.forced,
         ]
         benchmark = _last(written, "benchmark") or Given(entry.label, "default", entry.where)
-        spec = self._task(benchmark)
+        metadata = _last(written, "metadata") or Given({}, "default")
+        spec = self._task(benchmark, metadata)
         settings = self._settings(spec) if spec else None
         layers = [{"benchmark": benchmark}, _task_layer(spec) if spec else {}, *written]
         resolved = resolve_options(EvaluationOptions, layers, entry.where, f"evaluation {entry.label!r}")
@@ -158,23 +161,33 @@ class Evaluations:
         grader = self._grader(resolved.options, settings, spec, layers)
         return _record(entry.label, spec, settings, resolved, grader) if grader else None
 
-    def _task(self, benchmark: Given) -> TaskSpec | None:
+    def _task(self, benchmark: Given, metadata: Given) -> TaskSpec | None:
         name = benchmark.value
         if self.tasks is None or not isinstance(name, str):
             return None
-        if name not in self._found:
+        found = self._find(TaskRef(name))
+        if isinstance(found, str):
+            wanted = "`benchmark:` and the name of a task that can be read"
+            self.mistakes.append(Mistake(benchmark.place, wanted, found))
+            return None
+        if found.output_type != "generate_until":
+            wanted = "a task with `output_type: generate_until`"
+            self.mistakes.append(Mistake(benchmark.place, wanted, f"{name}, with {found.output_type!r}"))
+            return None
+        changed = self._find(TaskRef(name, _as_json(metadata.value)))
+        if isinstance(changed, str):
+            self.mistakes.append(Mistake(metadata.place, "metadata that the task takes", changed))
+            return None
+        return changed
+
+    def _find(self, ref: TaskRef) -> TaskSpec | str:
+        """The task, or what is wrong with it."""
+        if self.tasks is not None and ref not in self._found:
             try:
-                self._found[name] = self.tasks.find(name)
+                self._found[ref] = self.tasks.find(ref)
             except TaskError as error:
-                self._found[name] = str(error)
-        found = self._found[name]
-        if isinstance(found, TaskSpec) and found.output_type == "generate_until":
-            return found
-        wanted = "`benchmark:` and the name of a task that can be read"
-        if isinstance(found, TaskSpec):
-            wanted, found = "a task with `output_type: generate_until`", f"{name}, with {found.output_type!r}"
-        self.mistakes.append(Mistake(benchmark.place, wanted, found))
-        return None
+                self._found[ref] = str(error)
+        return self._found[ref]
 
     def _settings(self, spec: TaskSpec) -> TaskSettings | None:
         place = f"{spec.path}: metadata.distillbench"
@@ -204,6 +217,14 @@ class Evaluations:
         return self.choices.make("benchmark", options.grader, options.grader, grader_layers, named.place)
 
 
+def _as_json(metadata: Any) -> str:
+    """Metadata as canonical JSON; what is no mapping of finite values is a mistake that is told elsewhere."""
+    try:
+        return canonical_json(metadata) if isinstance(metadata, Mapping) else "{}"
+    except ValueError:
+        return "{}"
+
+
 def _split(given: Given, origin: str = "") -> dict[str, Given]:
     """A mapping's values, each with its own place."""
     return {
@@ -226,9 +247,10 @@ def _record(name: str, spec: TaskSpec, settings: TaskSettings, resolved: Resolve
         until=options.until,
         sample_identity=spec.sample_identity,
         grade_identity=spec.grade_identity,
-        n_docs=settings.docs,
+        n_docs=None if options.metadata else settings.docs,  # which may leave some out
         grader=grader,
         origins=resolved.origins,
+        metadata=canonical_json(options.metadata),
     )
 
 
@@ -253,7 +275,7 @@ def _task_layer(spec: TaskSpec) -> dict[str, Given]:
             layer["until"] = Given([value] if isinstance(value, str) else value, origin, f"{place}.{key}")
         elif key in named:
             layer[named[key]] = Given(value, origin, f"{place}.{key}")
-        elif key != "do_sample":  # no option of an evaluation: a mistake, since it would be ignored
+        elif (key, value) != ("num_beams", 1) and key != "do_sample":  # any other is a mistake: it would be ignored
             layer[key] = Given(value, f"{place}.{key}")
     if asked.get("do_sample") is False:  # engines disagree on what a temperature means then: it is greedy
         layer["temperature"] = Given(0, origin, f"{place}.do_sample")

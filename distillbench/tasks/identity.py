@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ import yaml
 
 from distillbench.errors import TaskError, nearest
 from distillbench.fingerprint import digest_files, digest_path, key_of
+from distillbench.records import TaskRef
+from distillbench.tasks.data import with_changes
 
 #: Keys of a task YAML that only reach the verdict. Everything else reaches the prompt or the documents.
 GRADING_KEYS = frozenset({"process_results", "metric_list", "filter_list", "metadata"})
@@ -27,7 +30,7 @@ GRADING_KEYS = frozenset({"process_results", "metric_list", "filter_list", "meta
 _ESTIMATE_KEYS = frozenset({"docs", "licence", "grading_columns"})
 #: Replaced by the evaluation's resolved sampling, which has its own place in the key.
 SAMPLING_KEYS = frozenset({"generation_kwargs", "repeats"})
-_TASK_NAME = re.compile(r"^task:[ \t]*[\"']?([^\s\"'#]+)", re.MULTILINE)
+_TASK_NAME = re.compile(r"^[\"']?task[\"']?:[ \t]*[\"']?([^\s\"'#]+)", re.MULTILINE)
 _PLAIN_NAME = re.compile(r"\w[\w.-]*")
 #: Where a task names its data; `datasets` takes local files there, relative to the folder it runs in.
 _DATA_KEYS = frozenset({"dataset_path", "dataset_kwargs"})
@@ -52,6 +55,7 @@ class TaskSpec:
         config: The merged YAML; `!function` tags are `Function` records.
         sample_identity: Key of everything that reaches the documents and prompts.
         grade_identity: Key of everything that reaches the verdict.
+        runtime: What lm-eval is to put into the task's metadata when it loads it: changes, and where the data lies.
     """
 
     name: str
@@ -59,6 +63,7 @@ class TaskSpec:
     config: Mapping[str, Any]
     sample_identity: str
     grade_identity: str
+    runtime: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -84,30 +89,33 @@ class TaskIndex:
 
     Args:
         roots: Folders of task YAML; earlier ones win nothing: a name found twice is an error.
+        data_root: Where copies of the tasks' data lie; None for where the environment says.
     """
 
-    def __init__(self, roots: Iterable[Path]) -> None:
+    def __init__(self, roots: Iterable[Path], data_root: Path | None = None) -> None:
         self.roots = tuple(roots)
+        self.data_root = data_root
         self._paths: dict[str, Path] | None = None
-        self._specs: dict[str, TaskSpec] = {}
+        self._specs: dict[TaskRef, TaskSpec] = {}
 
     @property
     def names(self) -> list[str]:
         """Every task name in the roots."""
         return sorted(self._index())
 
-    def find(self, name: str) -> TaskSpec:
+    def find(self, task: str | TaskRef) -> TaskSpec:
         """The task of this name, from the roots or from lm-eval itself.
 
         Raises:
-            TaskError: No such task, or its YAML cannot be read.
+            TaskError: No such task, or its YAML cannot be read, or it does not take the changes.
         """
-        if name not in self._specs:
-            path = self._index().get(name) or _shipped_with_lm_eval(name)
+        ref = TaskRef(task) if isinstance(task, str) else task
+        if ref not in self._specs:
+            path = self._index().get(ref.name) or _shipped_with_lm_eval(ref.name)
             if path is None:
-                raise TaskError(f"no task is named {name!r}; {nearest(name, self.names)}")
-            self._specs[name] = read_task(path)
-        return self._specs[name]
+                raise TaskError(f"no task is named {ref.name!r}; {nearest(ref.name, self.names)}")
+            self._specs[ref] = read_task(path, json.loads(ref.metadata), self.data_root)
+        return self._specs[ref]
 
     def _index(self) -> dict[str, Path]:
         if self._paths is None:
@@ -120,27 +128,36 @@ class TaskIndex:
         return self._paths
 
 
-def read_task(path: Path) -> TaskSpec:
+def read_task(path: Path, changes: Mapping[str, Any] | None = None, root: Path | None = None) -> TaskSpec:
     """Reads one task YAML with its includes.
 
+    Args:
+        path: The file.
+        changes: What an evaluation changes in the task's metadata.
+        root: Where copies of tasks' data lie; None for where the environment says.
+
     Raises:
-        TaskError: It cannot be read, or names no task.
+        TaskError: It cannot be read, or names no task, or does not take the changes.
     """
     config, sources = _merged(path.resolve(), ())
     name = config.get("task")
     if not isinstance(name, str):
         raise TaskError(f"{path}: wanted `task: NAME`, got {name!r}")
+    found = with_changes(config.get("metadata"), changes or {}, f"{path}: metadata", root)
+    if changes:
+        config["metadata"] = found.metadata
+        sources.setdefault("metadata", path)
     grading_part = {key: value for key, value in config.items() if key not in SAMPLING_KEYS}
     if isinstance(metadata := config.get("metadata"), dict):
         grading_part["metadata"] = metadata | {"distillbench": _without(metadata.get("distillbench"), _ESTIMATE_KEYS)}
     prompt_part = {key: value for key, value in grading_part.items() if key not in GRADING_KEYS}
     if {"custom_dataset", "metadata"} <= config.keys():  # lm-eval hands it the metadata, which may decide the documents
-        prompt_part["metadata"] = _without(config.get("metadata"), {"distillbench", "version"})
+        prompt_part["metadata"] = _without(found.identity, {"distillbench", "version"})
     try:
-        identities = [key_of(_hashable(part, sources)) for part in (prompt_part, grading_part)]
+        sample, grade = (key_of(_hashable(part, sources)) for part in (prompt_part, grading_part))
     except (ValueError, RecursionError) as error:
         raise TaskError(f"{path}: holds a value that has no identity (NaN, or a list that holds itself)") from error
-    return TaskSpec(name, path.resolve(), config, *identities)
+    return TaskSpec(name, path.resolve(), config, sample, grade, found.runtime)
 
 
 def _without(mapping: Any, keys: Collection[str]) -> Any:
