@@ -233,6 +233,19 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskRef:
+    """A task as an evaluation uses it.
+
+    Attributes:
+        name: The lm-eval task's name.
+        metadata: What the evaluation changes in the task's `metadata`, as canonical JSON.
+    """
+
+    name: str
+    metadata: str = "{}"
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """A benchmark with everything that decides what is sampled and how it is graded.
 
@@ -250,6 +263,7 @@ class Evaluation:
         grade_identity: Identity of everything in the task that reaches the verdict.
         n_docs: How many problems the task says it has; None where it does not.
         grader: The benchmark component.
+        metadata: What it changes in the task's `metadata`, as canonical JSON.
     """
 
     name: str
@@ -266,6 +280,12 @@ class Evaluation:
     n_docs: int | None
     grader: Choice
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
+    metadata: str = "{}"
+
+    @property
+    def ref(self) -> TaskRef:
+        """The task, with what the evaluation changes in it."""
+        return TaskRef(self.task, self.metadata)
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,24 +57,25 @@ _LEVELS = ("refused", "accepted", "warning")
 
 def _tasks(loaded: Loaded, tasks: LmEvalTasks) -> Iterator[_Line]:
     """Loads every task of the matrix with lm-eval."""
-    for name in dict.fromkeys(evaluation.task for cell in loaded.cells for evaluation in cell.evaluations):
+    for ref in dict.fromkeys(evaluation.ref for cell in loaded.cells for evaluation in cell.evaluations):
+        about = f"task {ref.name}" if ref.metadata == "{}" else f"task {ref.name} {ref.metadata}"
         try:
-            problems = tasks.problems(name, "test")
+            problems = tasks.problems(ref, "test")
         except DistillbenchError as error:
-            yield _Line("refused", f"task {name}", f" {error}")
+            yield _Line("refused", about, f" {error}")
         else:
-            yield _Line("ok", f"task {name}", f" {len(problems)} problems")
+            yield _Line("ok", about, f" {len(problems)} problems")
 
 
 def _graders(loaded: Loaded, tasks: LmEvalTasks) -> Iterator[_Line]:
     """Asks the grader of every evaluation whether it could grade; only what it refuses is told."""
     evaluations = [evaluation for cell in loaded.cells for evaluation in cell.evaluations]
-    asked = {(evaluation.grader.identity, evaluation.task): evaluation for evaluation in reversed(evaluations)}
+    asked = {(evaluation.grader.identity, evaluation.ref): evaluation for evaluation in reversed(evaluations)}
     for evaluation in reversed(asked.values()):
         grader: Benchmark = loaded.session.catalog.build(evaluation.grader)
         try:
             if grader.needs_task:
-                grader = grader.with_task(tasks.load(evaluation.task))
+                grader = grader.with_task(tasks.load(evaluation.ref))
             grader.check()
         except GraderError as error:
             yield _Line("refused", f"evaluation {evaluation.name}", f" {error}", evaluation=evaluation.name)

@@ -79,7 +79,7 @@ def _run(session: Session, loaded: Loaded, plan: Plan) -> Summary:
             session.manager,
             keep=loaded.matrix.keep,
             blocked=session.blocked,
-            task_roots=loaded.task_roots(),
+            tasks=loaded.tasks,
         )
         return runner.run(plan)
 

@@ -117,10 +117,6 @@ class Loaded:
         facts = self.session.store.facts("curate", curate_key)
         return None if facts is None else int(facts["kept"])
 
-    def task_roots(self) -> tuple[Path, ...]:
-        """Folders of task YAML."""
-        return self.tasks.roots
-
 
 def choose_cells(cells: Sequence[Cell], only: Sequence[str]) -> tuple[Cell, ...]:
     """The cells whose names match, with the baselines they are compared with.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -81,6 +82,7 @@ def _settings(evaluation: Evaluation) -> dict[str, Any]:
         "subset": evaluation.subset,
         "until": list(evaluation.until),
         "grader": evaluation.grader.component,
+        "metadata": json.loads(evaluation.metadata),
     }
 
 

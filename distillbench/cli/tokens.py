@@ -79,7 +79,7 @@ def _shown(preflight: Preflight, check: Check, n_rows: int) -> Iterator[_Shown]:
         title = f"row: {trace.source} ({len(row.input_ids)} tokens, {int(row.loss_mask.sum())} with loss)"
         yield _Shown(title, pieces(renderer.tokenizer, row.input_ids, row.loss_mask))
     for evaluation in check.evaluations:
-        problem = preflight.bench.tasks.problems(evaluation.task, "test", 1)[0]
+        problem = preflight.bench.tasks.problems(evaluation.ref, "test", 1)[0]
         prompt = renderer.prompt(problem.messages, evaluation.prefill)
         title = (
             f"evaluation {evaluation.name}: {problem.problem_id} ({len(prompt.input_ids)} tokens; the model goes on)"

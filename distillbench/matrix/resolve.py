@@ -85,10 +85,10 @@ def _check_all(choices: Choices, evaluations: Evaluations) -> Choice | None:
 
 
 def _task_index(header: Header | None, catalog: Catalog) -> TaskIndex | None:
-    """None where a mistake in `task_paths` would make every task of theirs look unknown."""
-    if header is None or not all(path.is_dir() for path in header.task_paths):
+    """None where a mistake in `task_paths` or `data_root` would make every task of theirs look unknown."""
+    if header is None or not all(path.is_dir() for path in (*header.task_paths, header.data_root or Path())):
         return None
-    return TaskIndex([*header.task_paths, *catalog.task_roots])
+    return TaskIndex([*header.task_paths, *catalog.task_roots], header.data_root)
 
 
 class _Builder:

@@ -25,7 +25,6 @@ SECTIONS: Mapping[str, str] = {
     "engine": "engines",
     "evaluation": "evaluations",
 }
-_TOP_LEVEL = ("name", "task_paths", "keep", "accept", "max_cut", "launcher", "defaults", *SECTIONS.values(), "matrix")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _NAME_WANTED = "at most 100 letters, digits, `.`, `_` and `-`, a letter or digit first"
 
@@ -37,6 +36,7 @@ class Header:
     Attributes:
         name: The matrix's name.
         task_paths: Folders of task YAML.
+        data_root: Where copies of the benchmarks' data lie; None for where the environment says.
         keep: The big checkpoints that stay after they were evaluated.
         accept: Names of preflight findings that do not stop a run; the report marks the cells that have them.
         max_cut: Share of training rows whose answer `max_length` may cut.
@@ -44,9 +44,13 @@ class Header:
 
     name: str = ""
     task_paths: tuple[Path, ...] = ()
+    data_root: Path | None = None
     keep: tuple[Literal["full", "merged"], ...] = ()
     accept: tuple[str, ...] = ()
     max_cut: Annotated[float, Interval(ge=0, le=1)] = 0.0
+
+
+_TOP_LEVEL = (*(entry.name for entry in fields(Header)), "launcher", "defaults", *SECTIONS.values(), "matrix")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +140,8 @@ class _Reader:
         for index, path in enumerate(header.task_paths):
             if not path.is_dir():
                 self.wrong(("task_paths", index), "a folder of task YAML", f"{path}, which is no folder")
+        if header.data_root and not header.data_root.is_dir():
+            self.wrong(("data_root",), "a folder that holds copies of data", f"{header.data_root}, which is no folder")
         for index, finding in enumerate(header.accept):
             if finding not in KINDS:
                 self.wrong(("accept", index), "the name of a preflight finding", repr(finding), nearest(finding, KINDS))

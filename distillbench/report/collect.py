@@ -101,6 +101,7 @@ class _Collector:
                     "repeats": evaluation.repeats,
                     "until": list(evaluation.until),
                     "n_docs": evaluation.n_docs,
+                    "metadata": None if evaluation.metadata == "{}" else evaluation.metadata,
                 },
                 grader=evaluation.grader.component,
                 accepted=self._accepted(cell, evaluation),

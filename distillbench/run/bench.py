@@ -10,7 +10,7 @@ from pathlib import Path
 from distillbench.catalog import Catalog
 from distillbench.plan.stages import Stage
 from distillbench.protocols import Benchmark, Context, Grading, Progress, Renderer, Student
-from distillbench.records import Choice, Resources
+from distillbench.records import Choice, Resources, TaskRef
 from distillbench.run.store import Outcome, Store
 from distillbench.tasks.loader import LmEvalTasks
 
@@ -34,7 +34,7 @@ class Bench:
     tasks: LmEvalTasks
     resources: Resources = field(default_factory=Resources)
     stack: ExitStack = field(default_factory=ExitStack)
-    _gradings: dict[tuple[str, str], tuple[Benchmark, Grading]] = field(default_factory=dict)
+    _gradings: dict[tuple[str, str | TaskRef], tuple[Benchmark, Grading]] = field(default_factory=dict)
 
     def context(self, stage: Stage, progress: Progress) -> Context:
         """The context of a component's method."""
@@ -55,12 +55,12 @@ class Bench:
         component: Renderer = self.catalog.build(renderer)
         return component.bind(student.load_tokenizer(built))
 
-    def benchmark(self, grader: Choice, task: str) -> Benchmark:
+    def benchmark(self, grader: Choice, task: str | TaskRef) -> Benchmark:
         """A grader; with lm-eval's own task object where it grades through that."""
         component: Benchmark = self.catalog.build(grader)
         return component.with_task(self.tasks.load(task)) if component.needs_task else component
 
-    def grading(self, grader: Choice, task: str) -> tuple[Benchmark, Grading]:
+    def grading(self, grader: Choice, task: str | TaskRef) -> tuple[Benchmark, Grading]:
         """A grader, and its grading held open for all stages of this process."""
         wanted = (grader.identity, task)
         if wanted not in self._gradings:

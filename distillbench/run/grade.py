@@ -32,7 +32,7 @@ def verify_traces(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
 def grade_samples(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
     """grade: one outcome for each sample; what an earlier result says of the same samples is kept."""
     evaluation: Evaluation = stage.extras["evaluation"]
-    benchmark, grading = bench.grading(stage.roles["grader"], evaluation.task)
+    benchmark, grading = bench.grading(stage.roles["grader"], evaluation.ref)
     student: Student = bench.catalog.build(stage.extras["student"])
     renderer = bench.bound(stage.extras["renderer"], student, bench.built(stage.extras["built"]))
     samples = read_rows(bench.store.folder_of("sample", stage.needs["sample"]) / SAMPLES)

@@ -156,8 +156,8 @@ class Preflight:
         return kept
 
     def _asked(self, evaluation: Evaluation) -> preflight.Asked:
-        problems = self.bench.tasks.problems(evaluation.task, "test", _PROBLEMS)
-        return preflight.Asked(evaluation, self.bench.benchmark(evaluation.grader, evaluation.task), problems)
+        problems = self.bench.tasks.problems(evaluation.ref, "test", _PROBLEMS)
+        return preflight.Asked(evaluation, self.bench.benchmark(evaluation.grader, evaluation.ref), problems)
 
     def _source(self, check: Check) -> tuple[str, str | None]:
         """Where rows come from, and the digest of what lies there."""

@@ -17,6 +17,7 @@ from distillbench.protocols import Handle, Launcher
 from distillbench.records import Resources
 from distillbench.run.store import Store
 from distillbench.run.worker import Job
+from distillbench.tasks.identity import TaskIndex
 
 #: How a stage ended. `done` ran now, `reused` was there already.
 DONE, REUSED, HOLES, FAILED, BLOCKED = "done", "reused", "holes", "failed", "blocked"
@@ -85,7 +86,7 @@ class Runner:
         manager: Whose hooks are called.
         keep: The kinds of large checkpoints that stay after their evaluation.
         blocked: Plugins that workers leave out too.
-        task_roots: Folders of task YAML.
+        tasks: The tasks by name.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class Runner:
         manager: pluggy.PluginManager,
         keep: frozenset[str] = frozenset(),
         blocked: tuple[str, ...] = (),
-        task_roots: tuple[Path, ...] = (),
+        tasks: TaskIndex | None = None,
     ) -> None:
         self.make_plan = make_plan
         self.store = store
@@ -106,7 +107,7 @@ class Runner:
         self.hook = manager.hook
         self.keep = keep
         self.blocked = blocked
-        self.task_roots = task_roots
+        self.tasks = tasks or TaskIndex(())
         self._units: list[_Unit] = []
 
     def run(self, plan: Plan) -> Summary:
@@ -183,7 +184,7 @@ class Runner:
             return
         first = next(iter(stages.values()))
         log = self.store.root / "logs" / f"{first.kind}-{first.key}.log"
-        job = Job(tuple(stages.values()), granted, self.store.root, self.blocked, self.task_roots, log, {})
+        job = Job(tuple(stages.values()), granted, self.store.root, self.blocked, self.tasks, log, {})
         self._units.append(_Unit(self.launcher.start(job, granted), granted, stages, log))
 
     def _wait(self, busy: set[str]) -> None:

@@ -44,7 +44,7 @@ class Job:
         granted: What they may use.
         store: The store's root.
         blocked: Plugins left out.
-        task_roots: Folders of task YAML.
+        tasks: The tasks by name.
         log: Where everything that libraries print goes.
         environment: Set before anything heavy is imported.
     """
@@ -53,7 +53,7 @@ class Job:
     granted: Resources
     store: Path
     blocked: tuple[str, ...]
-    task_roots: tuple[Path, ...]
+    tasks: TaskIndex
     log: Path
     environment: Mapping[str, str]
 
@@ -66,7 +66,7 @@ def main(job: Job, connection: Connection) -> None:
     _log_to(job.log)
     catalog = Catalog(make_manager(job.blocked))
     with ExitStack() as stack:
-        bench = Bench(Store(job.store), catalog, LmEvalTasks(TaskIndex(job.task_roots)), job.granted, stack)
+        bench = Bench(Store(job.store), catalog, LmEvalTasks(job.tasks), job.granted, stack)
         worker = _Worker(bench, connection, stack)
         for stage in job.stages:
             worker.run(stage)

@@ -20,6 +20,8 @@ from distillbench.fingerprint import digest_files
 DATA_ROOT = "DISTILLBENCH_DATA_ROOT"
 #: Keys of the block that do not change which documents a task has.
 _CHECKS = frozenset({"file", "rows", "file_rows"})
+#: Keys of `metadata` that are no business of an evaluation's `metadata`.
+_NOT_METADATA = frozenset({"distillbench", "version"})
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _TEXTS = frozenset({"hub", "config", "revision", "split", "file"})
 
@@ -111,12 +113,61 @@ def data_root(given: Path | str | None = None) -> Path | None:
     return root
 
 
-def data_identity(metadata: Mapping[str, Any], source: DataSource, root: Path | None) -> dict[str, Any]:
-    """What of a task's metadata decides its documents: the copy's content where one is read, else the pinned source."""
-    block = {key: value for key, value in metadata["data"].items() if key not in _CHECKS}
-    if files := source.local_files(root):
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """A task's metadata with what an evaluation changes in it.
+
+    Attributes:
+        metadata: The whole of it.
+        identity: What of it decides the documents: the copy's content where one is read, else the pinned source.
+        runtime: What lm-eval is to put over the YAML's own.
+    """
+
+    metadata: Any
+    identity: Any
+    runtime: Mapping[str, Any]
+
+
+def with_changes(metadata: Any, changes: Mapping[str, Any], place: str, root: Path | None) -> Metadata:
+    """Puts an evaluation's changes into a task's metadata, mapping by mapping.
+
+    Args:
+        metadata: The YAML's own, which may be anything.
+        changes: The evaluation's.
+        place: Where the YAML's stands, for the messages.
+        root: The data root; None for where the environment says.
+
+    Raises:
+        TaskError: A change that has no effect, or a data block that is not right.
+    """
+    own = metadata if isinstance(metadata, Mapping) else {}
+    if taken := _NOT_METADATA & changes.keys():
+        raise TaskError(f"{place}.{min(taken)} cannot be changed: `grader` and `grader_options` are options themselves")
+    has_data = data_source(own, place) is not None
+    if has_data and (unknown := [key for key in changes if key not in own]):
+        raise TaskError(f"{place}: wanted a key that the task has, got {unknown[0]!r}; {nearest(unknown[0], own)}")
+    merged = _merged(own, changes)
+    runtime = {key: merged[key] for key in changes}
+    source = data_source(merged, place) if has_data else None
+    if source is None:
+        whole = merged if changes else metadata
+        return Metadata(whole, whole, runtime)
+    where = data_root(root)
+    if where:
+        runtime["data_root"] = str(where)
+    block = {key: value for key, value in merged["data"].items() if key not in _CHECKS}
+    if files := source.local_files(where):
         block["content"] = digest_files(((file.name, file) for file in files), remember=True)
-    return {**metadata, "data": block}
+    return Metadata(merged, {**merged, "data": block}, runtime)
+
+
+def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    both = {
+        key: _merged(under[key], value)
+        for key, value in over.items()
+        if isinstance(value, Mapping) and isinstance(under.get(key), Mapping)
+    }
+    return {**under, **over, **both}
 
 
 def _check_value(key: str, value: Any, place: str) -> None:

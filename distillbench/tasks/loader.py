@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any
 
 from distillbench.errors import DistillbenchError, TaskError
-from distillbench.records import Evaluation, Message, Problem
+from distillbench.records import Evaluation, Message, Problem, TaskRef
 from distillbench.tasks.identity import TaskIndex, TaskSpec
 
 #: lm-eval's own default, so that few-shot examples are those of the stock command.
@@ -28,21 +28,21 @@ class LmEvalTasks:
 
     def __init__(self, index: TaskIndex) -> None:
         self.index = index
-        self._tasks: dict[str, Any] = {}
-        self._made: dict[tuple[str, str], list[Problem]] = {}
-        self._docs: dict[tuple[str, str], Any] = {}
+        self._tasks: dict[str | TaskRef, Any] = {}
+        self._made: dict[tuple[str | TaskRef, str], list[Problem]] = {}
+        self._docs: dict[tuple[str | TaskRef, str], Any] = {}
 
-    def load(self, name: str) -> Any:
+    def load(self, task: str | TaskRef) -> Any:
         """The lm-eval `Task`.
 
         Raises:
             TaskError: lm-eval cannot load it, or it does not generate text.
         """
-        if name not in self._tasks:
-            self._tasks[name] = _load(self.index.find(name))
-        return self._tasks[name]
+        if task not in self._tasks:
+            self._tasks[task] = _load(self.index.find(task))
+        return self._tasks[task]
 
-    def problems(self, task: str, split: str, limit: int | None = None) -> list[Problem]:
+    def problems(self, task: str | TaskRef, split: str, limit: int | None = None) -> list[Problem]:
         """The problems of a split (`train` or `test`), in the task's own order.
 
         Raises:
@@ -68,8 +68,8 @@ class LmEvalTasks:
     def evaluation_problems(self, evaluation: Evaluation) -> list[Problem]:
         """The problems that an evaluation samples: all, the first ones, or those of a fixed shuffle."""
         if evaluation.limit is None or evaluation.subset == "first":
-            return self.problems(evaluation.task, "test", evaluation.limit)
-        problems = self.problems(evaluation.task, "test")
+            return self.problems(evaluation.ref, "test", evaluation.limit)
+        problems = self.problems(evaluation.ref, "test")
         chosen = random.Random(SUBSET_SEED).sample(range(len(problems)), min(evaluation.limit, len(problems)))
         return [problems[number] for number in sorted(chosen)]
 
@@ -79,7 +79,7 @@ def _load(spec: TaskSpec) -> Any:
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     try:
-        manager = TaskManager(include_path=str(spec.path.parent), include_defaults=False)
+        manager = TaskManager(include_path=str(spec.path.parent), include_defaults=False, metadata=dict(spec.runtime))
         task = manager.load(spec.name)["tasks"][spec.name]
     except DistillbenchError:
         raise

@@ -67,7 +67,7 @@ class Toys:
             listener or Listener(),
             self.session.manager,
             keep=loaded.matrix.keep,
-            task_roots=loaded.task_roots(),
+            tasks=loaded.tasks,
         )
         return runner.run(loaded.plan())
 
