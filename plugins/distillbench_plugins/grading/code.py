@@ -1,0 +1,214 @@
+"""What graders of code share: how code is found in an answer, how many run at once, and when a time-out counts."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+from distillbench.errors import GraderError
+from distillbench.protocols import Benchmark, Context, Grading
+from distillbench.records import Judgement, Problem, Resources
+from distillbench_plugins.grading.sandbox.sandbox import Ending, Sandbox
+
+#: A line that opens or closes a fenced code block: its indentation, its fence, what follows.
+_FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})([^\n]*)$", re.MULTILINE)
+#: A process that took this much longer than its processor time did not have a core to itself.
+_DISTURBED = 1.25
+#: Answers that are judged ahead of the one that is waited for, for each process that runs.
+_AHEAD = 8
+
+
+def code_blocks(text: str) -> list[str]:
+    """The complete fenced code blocks of a text. A block whose fence is not closed is none."""
+    blocks, opened = [], None
+    for fence in _FENCE.finditer(text):
+        mark, rest = fence[1], fence[2].strip()
+        if opened is None:
+            if not (mark[0] == "`" and "`" in rest):  # that is code within a line
+                opened = fence
+        elif mark[0] == opened[1][0] and len(mark) >= len(opened[1]) and not rest:
+            blocks.append(text[opened.end() + 1 : fence.start()])
+            opened = None
+    return blocks
+
+
+def find_code(answer: str, entry_point: str = "") -> str | None:
+    """The code of an answer: the last complete fenced block that defines the entry point, otherwise the last complete block.
+
+    Args:
+        answer: The answer part of a completion.
+        entry_point: The name of the function or class that is asked for; empty where any program will do.
+
+    Returns:
+        The code; None where there is no complete block with anything in it.
+    """
+    blocks = [block for block in code_blocks(answer) if block.strip()]
+    if entry_point:
+        defines = re.compile(
+            rf"^\s*(?:async\s+def|def|class)\s+{re.escape(entry_point)}\b|^{re.escape(entry_point)}\s*=", re.M
+        )
+        blocks = [block for block in blocks if defines.search(block)] or blocks
+    return blocks[-1] if blocks else None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One run of a solution's tests.
+
+    Attributes:
+        judgement: What it came to.
+        suspect: A time-out that another load may have caused.
+    """
+
+    judgement: Judgement
+    suspect: bool = False
+
+
+def was_disturbed(ending: Ending) -> bool:
+    """Whether a process that ran out of time did not have a core to itself, or waited for something else."""
+    return ending.wall_seconds > _DISTURBED * ending.cpu_seconds + 0.05
+
+
+class CodeBenchmark(Benchmark):
+    """A grader that runs the code of an answer in a sandbox.
+
+    Attributes:
+        preload: Modules that solutions are likely to import.
+        id_column: The column of a task's documents that tells them apart.
+    """
+
+    needs_task = True
+    preload: ClassVar[tuple[str, ...]] = ()
+    id_column: ClassVar[str] = "id"
+    _task: Any
+
+    def resources(self) -> Resources:
+        """All cores: solutions run side by side, each in a process of its own."""
+        return Resources(cpus=len(os.sched_getaffinity(0)), memory_gb=4.0)
+
+    def extract(self, answer: str, problem: Problem) -> str | None:
+        """The code of the answer; see `find_code`."""
+        return find_code(answer, self.entry_point(problem))
+
+    def entry_point(self, problem: Problem) -> str:
+        """The name of what the code has to define; empty for a program."""
+        return str(problem.metadata["doc"].get("entry_point") or "")
+
+    def open(self, context: Context) -> AbstractContextManager[Grading]:
+        """Starts the sandbox."""
+        return self._opened(context)
+
+    @contextmanager
+    def _opened(self, context: Context) -> Iterator[Grading]:
+        with Sandbox(self.preload) as sandbox:
+            runner = self.runner(sandbox, context)
+            facts = {"isolation": list(sandbox.layers), **self.facts()}
+            yield CodeGrading(runner, max(1, context.resources.cpus), facts)
+
+    def facts(self) -> Mapping[str, Any]:
+        """What a report names beside the isolation."""
+        return {}
+
+    @abstractmethod
+    def runner(self, sandbox: Sandbox, context: Context) -> Callable[[Problem, str], Attempt]:
+        """A function that runs one solution; called from several threads at once.
+
+        Args:
+            sandbox: Where model code runs.
+            context: Its `work` folder keeps what is computed once.
+        """
+
+    def row(self, problem: Problem) -> Mapping[str, Any]:
+        """A problem's whole document, with the columns that only the grader reads.
+
+        Raises:
+            GraderError: The task has no such document.
+        """
+        wanted = problem.metadata["doc"].get(self.id_column)
+        if wanted not in self._rows:
+            raise GraderError(f"the task has no document whose {self.id_column!r} is {wanted!r}")
+        found: Mapping[str, Any] = self._task.test_docs()[self._rows[wanted]]
+        return found
+
+    @cached_property
+    def _rows(self) -> Mapping[str, int]:
+        return {name: number for number, name in enumerate(self._task.test_docs()[self.id_column])}
+
+
+class CodeGrading:
+    """Runs the solutions of many answers side by side.
+
+    Args:
+        attempt: Runs one.
+        slots: How many at once.
+        facts: See `Grading`.
+    """
+
+    def __init__(self, attempt: Callable[[Problem, str], Attempt], slots: int, facts: Mapping[str, Any]) -> None:
+        self._attempt = attempt
+        self._slots = slots
+        self._quiet = Quiet()
+        self.facts = facts
+
+    def judge_all(self, answers: Iterable[tuple[Problem, str]]) -> Iterator[Judgement]:
+        """One judgement for each answer, in their order."""
+        ahead: deque[Future[Judgement]] = deque()
+        pool = ThreadPoolExecutor(self._slots, "solution")
+        try:
+            for problem, code in answers:
+                ahead.append(pool.submit(self._judge, problem, code))
+                if len(ahead) > _AHEAD * self._slots:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _judge(self, problem: Problem, code: str) -> Judgement:
+        """Runs a solution; where another load may have made it run out of time, once more with nothing beside it."""
+        try:
+            with self._quiet.shared():
+                attempt = self._attempt(problem, code)
+            if attempt.suspect:
+                with self._quiet.alone():
+                    attempt = self._attempt(problem, code)
+        except GraderError as error:
+            return Judgement(None, error=str(error))
+        return attempt.judgement
+
+
+class Quiet:
+    """Lets many run side by side, or one alone."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._running = 0
+        self._alone = threading.Lock()
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Runs beside others; waits while one wants to be alone."""
+        with self._alone, self._changed:
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Waits until nothing else runs, and lets nothing begin."""
+        with self._alone, self._changed:
+            self._changed.wait_for(lambda: self._running == 0)
+            yield

@@ -1,0 +1,167 @@
+"""Plain Python values as bytes and back. Reading never runs anything: hostile bytes give a value or a `ValueError`.
+
+Equal values of equal types give equal bytes, sets and dicts in another order excepted. What is no plain value is written as
+the nearest one: a Counter as a dict, a numpy integer as an integer, an iterator as what it yields. Only the outermost value
+then also keeps the name of its type (`Foreign`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Set
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any, cast
+
+import msgpack
+
+_TUPLE, _SET, _FROZENSET, _COMPLEX, _INTEGER, _FOREIGN, _DECIMAL, _FRACTION, _RANGE = range(9)
+_PLAIN = frozenset({bool, int, float, str, bytes, list, dict, tuple, set, frozenset, complex, type(None), Decimal})
+_PLAIN |= {Fraction, range}
+#: An instance of a subclass as an instance of the builtin, without calling a method that the subclass may have changed.
+_TO_BASE: Mapping[type, Callable[[Any], Any]] = {
+    int: int.__int__,
+    float: float.__float__,
+    complex: complex.__pos__,
+    str: str.__str__,
+    bytes: lambda value: bytes.__getitem__(value, slice(None)),
+    dict: lambda value: dict(dict.items(value)),
+    list: lambda value: list(list.__iter__(value)),
+    tuple: lambda value: tuple(tuple.__iter__(value)),
+    set: lambda value: set(set.__iter__(value)),
+    frozenset: lambda value: frozenset(frozenset.__iter__(value)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A value whose type is not plain.
+
+    Attributes:
+        type_name: The type's name.
+        value: The nearest plain value; an `Opaque` where there is none.
+    """
+
+    type_name: str
+    value: Any
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Opaque:
+    """Something of which only the type's name is known. It equals nothing."""
+
+    type_name: str
+
+
+def pack(value: Any) -> bytes:
+    """A value's bytes.
+
+    Raises:
+        ValueError: It holds itself, or is too deep or too large.
+    """
+    if type(value) not in _PLAIN:
+        name = type(value).__name__
+        return cast(bytes, msgpack.packb(msgpack.ExtType(_FOREIGN, _packed([name, _plain(value)]))))
+    return _packed(value)
+
+
+def unpack(data: bytes) -> Any:
+    """The value that bytes hold.
+
+    Raises:
+        ValueError: They hold none.
+    """
+    try:
+        return msgpack.unpackb(
+            data,
+            ext_hook=_read_extension,
+            strict_map_key=False,
+            unicode_errors="surrogatepass",
+        )
+    except (ValueError, TypeError, OverflowError, RecursionError, ArithmeticError) as error:
+        raise ValueError(f"not a value: {type(error).__name__}: {error}") from error
+
+
+def _packed(value: Any) -> bytes:
+    try:
+        data = msgpack.packb(
+            value, default=_write_extension, strict_types=True, unicode_errors="surrogatepass", buf_size=256
+        )
+    except (TypeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"cannot be written: {error}") from error
+    return cast(bytes, data)
+
+
+def _write_extension(value: Any) -> Any:
+    """What msgpack writes for a value that it has no type for."""
+    kind = type(value)
+    if kind is tuple:
+        return msgpack.ExtType(_TUPLE, _packed(list(value)))
+    if kind is set or kind is frozenset:
+        return msgpack.ExtType(_SET if kind is set else _FROZENSET, _packed(list(value)))
+    if kind is int:
+        return msgpack.ExtType(_INTEGER, value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True))
+    if kind is complex:
+        return msgpack.ExtType(_COMPLEX, _packed([value.real, value.imag]))
+    if kind is Decimal:
+        return msgpack.ExtType(_DECIMAL, str(value).encode())
+    if kind is Fraction:
+        return msgpack.ExtType(_FRACTION, _packed([value.numerator, value.denominator]))
+    if kind is range:
+        return msgpack.ExtType(_RANGE, _packed([value.start, value.stop, value.step]))
+    plain = _plain(value)
+    return msgpack.ExtType(_FOREIGN, _packed([plain.type_name, None])) if isinstance(plain, Opaque) else plain
+
+
+def _plain(value: Any) -> Any:
+    """The nearest plain value. Methods of the value's own class are not called where a builtin's will do."""
+    for base, as_base in _TO_BASE.items():
+        if isinstance(value, base):
+            return as_base(value)
+    if type(value).__module__ == "numpy":
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Set):
+        return set(value)
+    if isinstance(value, Iterable):
+        return list(value)
+    return Opaque(type(value).__name__)
+
+
+def _read_extension(code: int, data: bytes) -> Any:
+    if code == _INTEGER:
+        return int.from_bytes(data, "little", signed=True)
+    if code == _DECIMAL:
+        return Decimal(data.decode())
+    found = unpack(data)
+    if not isinstance(found, list):
+        raise ValueError(f"extension {code} holds {type(found).__name__}")
+    if code == _TUPLE:
+        return tuple(found)
+    if code == _SET:
+        return set(found)
+    if code == _FROZENSET:
+        return frozenset(found)
+    if code == _FOREIGN and len(found) == 2 and isinstance(found[0], str):
+        return Opaque(found[0]) if found[1] is None else Foreign(found[0], found[1])
+    if all(isinstance(one, int | float) for one in found):
+        if code == _COMPLEX and len(found) == 2:
+            return complex(*found)
+        if code == _FRACTION and len(found) == 2 and all(isinstance(one, int) for one in found):
+            return Fraction(*found)
+        if code == _RANGE and len(found) == 3 and all(isinstance(one, int) for one in found):
+            return range(*found)
+    raise ValueError(f"no extension {code} of this form")
+
+
+def holds_nan(value: Any) -> bool:
+    """Whether a plain value holds something that does not equal itself, so that equal bytes prove nothing."""
+    if isinstance(value, float):
+        return math.isnan(value)
+    if isinstance(value, dict):
+        return any(holds_nan(one) for item in value.items() for one in item)
+    if isinstance(value, list | tuple | set | frozenset):
+        return any(map(holds_nan, value))
+    return value != value  # noqa: PLR0124 - of complex numbers, decimals and opaque values, the ones that equal nothing
