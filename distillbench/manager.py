@@ -30,6 +30,7 @@ BUILTIN_MODULES = (
     "distillbench.cli.tokens",
     "distillbench.cli.report",
     "distillbench.cli.status",
+    "distillbench.cli.data",
     "distillbench.cli.plugins",
     "distillbench.cli.init",
     "distillbench_plugins.teachers.synthetic",

@@ -19,7 +19,7 @@ from distillbench.records import Cell, Choice
 
 Cli = Callable[..., Any]
 Matrix = Callable[..., Path]
-COMMANDS = ["check", "init", "plan", "plugins", "report", "run", "show", "status", "tokens"]
+COMMANDS = ["check", "data", "init", "plan", "plugins", "report", "run", "show", "status", "tokens"]
 HEAVY = {
     "torch",
     "transformers",

@@ -14,7 +14,7 @@ from distillbench.cli.main import invoke, make_group
 SHELL = [block for block in all_blocks("bash", "console") if block.commands()]
 COMMANDS = [(block, arguments) for block in SHELL for arguments in block.commands()]
 #: They read, or write a small file; `run` trains and is left to other tests, but for its `--dry-run`.
-CHEAP = {"plan", "show", "check", "report", "status", "plugins", "init", "--help", "--version"}
+CHEAP = {"plan", "show", "check", "report", "status", "data", "plugins", "init", "--help", "--version"}
 #: Its commands need an installed package: tests/docs/test_docs_plugin.py runs them.
 NEEDS_INSTALLATION = "plugins.md"
 
