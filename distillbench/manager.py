@@ -46,6 +46,7 @@ BUILTIN_MODULES = (
     "distillbench_plugins.trainers.sft",
     "distillbench_plugins.benchmarks.math_boxed",
     "distillbench_plugins.benchmarks.lm_eval_metric",
+    "distillbench_plugins.benchmarks.judge",
     "distillbench_plugins.engines.transformers",
     "distillbench_plugins.launchers.local",
     "distillbench_tasks",

@@ -104,6 +104,7 @@ class _Collector:
                     "metadata": None if evaluation.metadata == "{}" else evaluation.metadata,
                 },
                 grader=evaluation.grader.component,
+                grading=(self.store.facts("grade", grade.key) or {}).get("grading", {}),
                 accepted=self._accepted(cell, evaluation),
             )
 

@@ -6,6 +6,7 @@ Labels, error texts and whatever else comes from users and models is escaped; a 
 from __future__ import annotations
 
 import html
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -129,7 +130,28 @@ def _evaluation(name: str, rows: Sequence[Row]) -> str:
     headers += ["completion rate", *completed, *outcomes, "ran on", "reasoning absent/open/closed"]
     headers += ["tokens median/p95", "train loss", "held-out NLL"]
     body = [_cells(row, outcomes, by_score) for row in rows]
-    return f"## Evaluation: {escape(name)}\n\n{escape(settings_text(rows[0].result))}\n\n{table(headers, body)}"
+    parts = [
+        f"## Evaluation: {escape(name)}",
+        escape(settings_text(rows[0].result)),
+        table(headers, body),
+        _means(rows),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _means(rows: Sequence[Row]) -> str:
+    """The means of everything that the benchmark scored, where that is more than the one number in the table."""
+    found = dict.fromkeys(name for row in rows for sample in row.result.samples for name in sample.scores)
+    names = sorted(found.keys() - {"score"})
+    if len(names) < 2:
+        return ""
+    body = [[escape(row.name), *(number(_mean(row, name), _DIGITS) for name in names)] for row in rows]
+    return f"Means over completed samples:\n\n{table(['cell', *map(escape, names)], body)}"
+
+
+def _mean(row: Row, name: str) -> float | None:
+    values = [sample.scores[name] for sample in row.result.samples if name in sample.scores]
+    return None if row.summary.invalid or not values else math.fsum(values) / len(values)
 
 
 def _cells(row: Row, outcomes: Sequence[str], by_score: bool) -> list[str]:

@@ -73,6 +73,7 @@ class CheckpointResult:
         settings: How the completions were drawn (`temperature`, `max_tokens`, ...). `n_docs`, `num_fewshot` and
             `task_version` are used in lm-eval's files where they are given.
         grader: The benchmark component's name.
+        grading: What the grader says of itself: the judge model, the deciding metric, the isolation.
         accepted: Names of the preflight findings on it that the matrix accepts.
     """
 
@@ -92,6 +93,7 @@ class CheckpointResult:
     samples: tuple[GradedSample, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     grader: str = ""
+    grading: Mapping[str, Any] = field(default_factory=dict)
     accepted: tuple[str, ...] = ()
 
 

@@ -189,7 +189,9 @@ def occurring(rows: Iterable[Row]) -> list[str]:
 
 def settings_text(result: CheckpointResult) -> str:
     """What an evaluation is, in words: task, grader and how completions were drawn."""
-    named = [f"task {result.task}", f"grader {result.grader}" if result.grader else ""]
+    about = ", ".join(f"{key} {value}" for key, value in result.grading.items() if value is not None)
+    grader = f"grader {result.grader}" + (f" ({about})" if about else "")
+    named = [f"task {result.task}", grader if result.grader else ""]
     drawn = [f"{key} {value}" for key, value in result.settings.items() if value is not None]
     return plain("; ".join([part for part in (*named, *drawn, result.subset) if part]))
 

@@ -150,3 +150,28 @@ def test_subset_and_settings_stand_above_their_table() -> None:
     text = render_markdown(made)
     assert "task coins_word; grader math_boxed; temperature 0.0; max_tokens 160; 100 problems, fixed shuffle" in text
     assert "coins: a subset, 100 problems, fixed shuffle." in text
+
+
+def test_everything_that_a_judge_scored_has_its_mean_under_the_table() -> None:
+    first = {"score": 0.5, "spread": 0.1, "insight": 0.4, "n_judgements": 3.0}
+    second = {"score": 0.7, "insight": 0.8, "n_judgements": 1.0}  # one judgement has no spread
+    judged = (sample("a", "graded", scores=first), sample("b", "graded", scores=second), sample("c", "no_answer"))
+    text = render_markdown(Results("m", checkpoints=(checkpoint(judged),)))
+    assert "| cell | insight | n_judgements | spread |" in text
+    assert "| concise @100 | 0.600 | 2.000 | 0.100 |" in text
+
+
+def test_means_are_left_out_where_they_say_nothing_or_must_not() -> None:
+    alone = tuple(sample(name, "correct", scores={"exact_match": 1.0}) for name in "ab")
+    assert "Means over" not in render_markdown(Results("m", checkpoints=(checkpoint(alone),)))
+    good = tuple(sample(name, "graded", scores={"score": 0.7, "insight": 0.8, "depth": 0.9}) for name in "ab")
+    failed = tuple(sample(name, "grader_error") for name in "cd")
+    text = render_markdown(Results("m", checkpoints=(checkpoint(good + failed),)))
+    assert "| concise @100 | - | - |" in text, "INVALID has no number"
+
+
+def test_what_a_grader_says_of_itself_stands_beside_its_name() -> None:
+    grading = {"judge": "a-model|x", "temperature": None, "repeats": 3}
+    one = checkpoint(samples({"correct": 1}), grader="judge", grading=grading)
+    text = render_markdown(Results("m", checkpoints=(one,)))
+    assert "task coins\\_word; grader judge (judge a-model\\|x, repeats 3); temperature 0.0" in text.replace("_", "\\_")

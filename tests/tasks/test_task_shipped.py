@@ -173,8 +173,12 @@ def matrix(folder: Path, **evaluations: Any) -> Path:
 
 
 NAMED = {
-    "gsm8k": {"grader_options": {"filter": "flexible-extract"}, "max_tokens": 24},
-    "ifeval": {"grader_options": {"metric": "inst_level_strict_acc", "graded": True}, "max_tokens": 24},
+    "gsm8k": {"grader_options": {"filter": "flexible-extract"}, "max_tokens": 24, "temperature": 1.0},
+    "ifeval": {
+        "grader_options": {"metric": "inst_level_strict_acc", "graded": True},
+        "max_tokens": 24,
+        "temperature": 1.0,
+    },
 }
 
 
