@@ -20,6 +20,8 @@ from distillbench.matrix.evaluations import EvaluationOptions
 from distillbench.options import OptionField, fields_of
 from distillbench.protocols import COMPONENT_KINDS
 from distillbench.report.markdown import OUTCOME_DEFINITIONS
+from distillbench.tasks.data import data_source
+from distillbench.tasks.identity import TaskIndex, TaskSpec
 
 _MARK = re.compile(r"<!-- generated: ([a-z ]+) -->")
 _EXIT_CODE = re.compile(r"^ {2}(\d+) +(\S.*)$", re.MULTILINE)
@@ -79,6 +81,13 @@ def evaluation_options() -> str:
     return _table(("option", "value", "default", "meaning"), rows)
 
 
+def benchmarks() -> str:
+    """Every built-in benchmark in its chat variant: how many problems, its grader, where its data comes from."""
+    index = TaskIndex(Catalog(make_manager()).task_roots)
+    specs = [index.find(name) for name in index.names if not name.endswith("_base")]
+    return _table(("task", "problems", "grader", "data", "licence of the data"), [_benchmark(spec) for spec in specs])
+
+
 def outcomes() -> str:
     """Every outcome and when it is given."""
     return _table(("outcome", "when"), [(f"`{name}`", meaning) for name, meaning in OUTCOME_DEFINITIONS.items()])
@@ -107,6 +116,13 @@ def command_help(name: str) -> Callable[[], str]:
         return f"```text\n{context.command.get_help(context)}\n```"
 
     return text
+
+
+def _benchmark(spec: TaskSpec) -> tuple[str, ...]:
+    source = data_source(spec.config.get("metadata") or {}, str(spec.path))
+    origin = re.sub(r"@([0-9a-f]{7})[0-9a-f]{33}", r"@\1", source.pinned) if source else "in the package"
+    docs, licence = spec.settings.get("docs", "see its README"), spec.settings.get("licence", "Apache-2.0")
+    return f"`{spec.name}`", str(docs), f"`{spec.settings['grader']}`", _cell(origin), _cell(str(licence))
 
 
 def _kind_section(kind: str, catalog: Catalog) -> str:
@@ -181,6 +197,7 @@ GENERATED: Mapping[str, Callable[[], str]] = {
     "kinds": kinds,
     "components": components,
     "evaluation options": evaluation_options,
+    "benchmarks": benchmarks,
     "outcomes": outcomes,
     "findings": findings,
     "exit codes": exit_codes,

@@ -125,7 +125,12 @@ def test_json_output_has_the_keys_that_the_docs_name(tmp_path, monkeypatch, caps
     }
     for arguments in (["plan", "matrix.yaml"], ["show", "matrix.yaml", "concise"], ["report", "matrix.yaml"]):
         assert set(named[arguments[0]]) == set(printed_json([*arguments, "--json"], capsys)), arguments
-    for command, found in (("status", ["status"]), ("plugins", ["plugins"]), ("check", ["check", "matrix.yaml"])):
+    for command, found in (
+        ("status", ["status"]),
+        ("data", ["data"]),
+        ("plugins", ["plugins"]),
+        ("check", ["check", "matrix.yaml"]),
+    ):
         value = printed_json([*found, "--json"], capsys)
         assert set(named[command]) == set(value[0] if isinstance(value, list) else value), command
 

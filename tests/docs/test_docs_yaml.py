@@ -11,6 +11,7 @@ from distillbench.catalog import Catalog
 from distillbench.manager import make_manager, register
 from distillbench.matrix.resolve import load_matrix
 from distillbench.plan.build import build_plan
+from distillbench.tasks.data import DATA_ROOT
 from distillbench.tasks.identity import GRADING_KEYS, SAMPLING_KEYS, TaskIndex
 from distillbench.tasks.loader import LmEvalTasks
 
@@ -48,6 +49,8 @@ def test_a_task_is_loaded_by_lm_eval_and_its_grader_accepts_the_gold_answers(blo
     write_page(block.page, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    if (tmp_path / "copies").exists():
+        monkeypatch.setenv(DATA_ROOT, str(tmp_path / "copies"))
     index = TaskIndex([tmp_path / "my_tasks"])
     name = next(line.removeprefix("task: ") for line in block.text.splitlines() if line.startswith("task: "))
     problems = LmEvalTasks(index).problems(name, "test")
