@@ -11,7 +11,7 @@ from plugin_helpers import problem
 
 from distillbench.outcomes import decide
 from distillbench.records import Completion, FinishReason, ReasoningState
-from distillbench_plugins.benchmarks.math_boxed import MathBoxed
+from distillbench_plugins.benchmarks.math_boxed import MathBoxed, MathBoxedOptions
 from distillbench_plugins.renderers.qwen import Qwen3Options, Qwen3Renderer
 from distillbench_plugins.renderers.reasoning import split_reasoning
 
@@ -180,7 +180,7 @@ def test_shapes(row: Row, finish_reason: FinishReason) -> None:
         finish_reason,
         prefill,
     )
-    verdict = decide(found, problem(gold="5"), MathBoxed(None))
+    verdict = decide(found, problem(gold="5"), MathBoxed(MathBoxedOptions()))
     assert verdict.outcome == outcomes[finish_reason == "length"]
     if verdict.outcome == "truncated":
         assert verdict.detail == ("in_reasoning" if state == "open" else "in_answer")
@@ -216,7 +216,7 @@ def test_parsing_is_total_and_never_invents(turn: str) -> None:
 @pytest.mark.parametrize("turn", [f"Sure.\n<think>\n{DRAFT}", f"Sure. <think>{DRAFT}</think> So"])
 def test_a_draft_in_a_thought_that_starts_late_is_no_answer(turn: str) -> None:
     found = RENDERER.parse((), turn, "length", "")
-    assert decide(found, problem(gold="5"), MathBoxed(None)).outcome == "truncated"
+    assert decide(found, problem(gold="5"), MathBoxed(MathBoxedOptions())).outcome == "truncated"
 
 
 def test_a_closing_tag_quoted_in_an_answer_without_reasoning_is_text() -> None:

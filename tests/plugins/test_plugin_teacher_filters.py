@@ -12,7 +12,7 @@ from plugin_helpers import Tiny, coins_traces, tasks, trace
 from distillbench.errors import StageError
 from distillbench.outcomes import CORRECT, decide
 from distillbench.protocols import Context, FilterContext, NoOptions
-from distillbench_plugins.benchmarks.math_boxed import MathBoxed
+from distillbench_plugins.benchmarks.math_boxed import MathBoxed, MathBoxedOptions
 from distillbench_plugins.filters.correct_only import CorrectOnly
 from distillbench_plugins.filters.max_tokens import MaxTokens, MaxTokensOptions
 from distillbench_plugins.teachers.synthetic import SyntheticOptions, SyntheticTeacher
@@ -27,7 +27,7 @@ def test_every_trace_is_right_by_the_grader(style: str, tiny: Tiny) -> None:
         row = tiny.renderer.render(one)
         ids = row.input_ids[row.loss_mask].tolist()
         completion = tiny.renderer.parse(ids, tiny.tokenizer.decode(ids[:-1]), "stop", "")
-        assert decide(completion, one.problem, MathBoxed(NoOptions())).outcome == CORRECT
+        assert decide(completion, one.problem, MathBoxed(MathBoxedOptions())).outcome == CORRECT
         assert (one.finish_reason, one.correct, one.teacher) == ("stop", None, f"synthetic-{style}")
 
 

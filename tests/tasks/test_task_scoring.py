@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from plugin_helpers import problem, tasks
 
-from distillbench.outcomes import CORRECT, decide
+from distillbench.outcomes import CORRECT, decide_all
+from distillbench.protocols import Context, Grading
 from distillbench.records import FinishReason
-from distillbench_plugins.benchmarks.math_boxed import MathBoxed
+from distillbench_plugins.benchmarks.math_boxed import MathBoxed, MathBoxedOptions
 from distillbench_plugins.renderers.qwen import Qwen3Options, Qwen3Renderer
 from distillbench_tasks.coins.scoring import process_results
 
+GRADER = MathBoxed(MathBoxedOptions())
 PIECES = (
     "<think>", "</think>", "\\boxed{5}", "\\boxed{7}", "\\boxed{05}", "\\boxed{\\boxed{5}}", "\\boxed{", "}", "\\}",
     "{", "\n", " ", "Mon 2+3=5", "Wait,", "```", "5", "\\boxed{}", "\\boxed {5}", "\\frac{10}{2}", "<thi",
@@ -24,10 +28,18 @@ def stock(response: str, gold: str) -> float:
     return process_results({"answer": gold}, [response])["exact_match"]
 
 
-def ours(response: str, gold: str, finish_reason: FinishReason) -> bool:
+@pytest.fixture(scope="module")
+def grading(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grading]:
+    """One grading for all tests here, as a run has one for all its stages."""
+    with GRADER.open(Context(tmp_path_factory.mktemp("grading"))) as opened:
+        yield opened
+
+
+def ours(grading: Grading, response: str, gold: str, finish_reason: FinishReason) -> bool:
     """The outcome of our own pipeline: parser, then grader."""
     completion = Qwen3Renderer(Qwen3Options()).parse((), response, finish_reason, "")
-    return decide(completion, problem(gold=gold), MathBoxed(None)).outcome == CORRECT
+    (verdict,) = decide_all([(completion, problem(gold=gold))], GRADER, grading)
+    return verdict.outcome == CORRECT
 
 
 @pytest.mark.parametrize(
@@ -56,10 +68,10 @@ def ours(response: str, gold: str, finish_reason: FinishReason) -> bool:
         ("<think>a</think>\\boxed{4}<think>b</think>\\boxed{5}", 1),
     ],
 )
-def test_scores(response: str, score: int) -> None:
+def test_scores(grading: Grading, response: str, score: int) -> None:
     assert stock(response, "5") == score
     for finish_reason in ("stop", "length"):
-        assert ours(response, "5", finish_reason) == bool(score)
+        assert ours(grading, response, "5", finish_reason) == bool(score)
 
 
 @settings(max_examples=400, deadline=None)
@@ -67,9 +79,9 @@ def test_scores(response: str, score: int) -> None:
 @example("I <think> it is \\boxed{5}", "5")
 @example("\\boxed{5} <think>is it?</think> yes", "5")
 @example("<think>a</think>\\boxed{5}</think>", "5")
-def test_stock_scoring_is_the_graders(response: str, gold: str) -> None:
+def test_stock_scoring_is_the_graders(grading: Grading, response: str, gold: str) -> None:
     for finish_reason in ("stop", "length"):
-        assert stock(response, gold) == float(ours(response, gold, finish_reason))
+        assert stock(response, gold) == float(ours(grading, response, gold, finish_reason))
 
 
 def test_the_yaml_uses_this_scoring() -> None:

@@ -18,10 +18,9 @@ import pytest
 from plugin_helpers import TASK_ROOT, Run, Tiny, generate, requests_for, tasks
 
 from distillbench.outcomes import CORRECT, decide
-from distillbench.protocols import NoOptions
 from distillbench.records import Generation, Sampling, Verdict
 from distillbench_plugins.benchmarks.lm_eval_metric import LmEvalMetric, LmEvalOptions
-from distillbench_plugins.benchmarks.math_boxed import MathBoxed
+from distillbench_plugins.benchmarks.math_boxed import MathBoxed, MathBoxedOptions
 
 N = 40
 BUDGET = 96
@@ -67,7 +66,7 @@ def run_stock(model: Path, output: Path, batch_size: int) -> dict[str, Stock]:
 
 def ours(tiny: Tiny, task: str, checkpoint: Any) -> tuple[dict[int, str], dict[int, Generation], dict[int, Verdict]]:
     """Prompts, generations and verdicts of our own pipeline, by doc id."""
-    grader: Any = MathBoxed(NoOptions())
+    grader: Any = MathBoxed(MathBoxedOptions())
     if task == "digits":
         grader = LmEvalMetric(LmEvalOptions(metric="exact_match")).with_task(tasks().load("digits"))
     requests = requests_for(tiny, task, N, Sampling(max_tokens=BUDGET))

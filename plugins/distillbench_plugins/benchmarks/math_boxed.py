@@ -2,88 +2,87 @@ r"""The `math_boxed` grader: the last complete `\boxed{}` of the answer part, co
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any
+
+from annotated_types import Gt
 
 from distillbench.errors import GraderError
 from distillbench.hookspecs import hookimpl
-from distillbench.protocols import Benchmark
+from distillbench.protocols import Benchmark, Context, Grading
 from distillbench.records import Judgement, Problem
+from distillbench_plugins.grading.mathematics.boxes import last_boxed
 
-#: A box's opening (models also write two backslashes), an escaped character, or a brace.
-_MARK = re.compile(r"\\+boxed\s*\{|\\.|[{}]", re.DOTALL)
-_FORMULA_MARK = re.compile(r"(?<!\\)\$")
-_INTEGER = re.compile(r"[+-]?\d{1,18}")
-#: math-verify's own alarm, in seconds. It only works in the main thread, which is where a worker grades.
-_TIME_LIMIT = 5
+if TYPE_CHECKING:
+    from distillbench_plugins.grading.mathematics.checker import MathChecker
+
+#: Clock seconds for each second of processor time, so that a busy machine decides nothing.
+_WALL = 6
+
+
+@dataclass(frozen=True)
+class MathBoxedOptions:
+    """Options of the `math_boxed` grader.
+
+    Attributes:
+        time_limit: Seconds of processor time for one answer; one that takes more is a `grader_error`.
+    """
+
+    time_limit: Annotated[float, Gt(0)] = 5.0
 
 
 class MathBoxed(Benchmark):
     r"""Grades mathematics: the last complete `\boxed{}` of the answer, checked by math-verify.
 
-    A box that is not closed is no answer. Integers are compared exactly before math-verify is asked. Where math-verify
-    raises or runs out of time the sample is a `grader_error`, never `wrong` (math-verify itself would say `False`).
+    A box that is not closed is no answer. Integers, and answers that are the gold answer but for how they are set, are
+    compared at once; the rest goes to math-verify in a process that is killed at the limits. Where math-verify raises
+    or runs into a limit the sample is a `grader_error`, never `wrong` (math-verify itself would say `False`).
     """
 
     name = "math_boxed"
-    packages = ("math-verify",)
+    version = 2
+    packages = ("latex2sympy2_extended", "math-verify", "sympy")
+    Options = MathBoxedOptions
 
     def extract(self, answer: str, problem: Problem) -> str | None:
         r"""The content of the last complete `\boxed{}`; None when there is none."""
         return last_boxed(answer)
 
-    def judge(self, problem: Problem, extracted: str) -> Judgement:
+    def open(self, context: Context) -> AbstractContextManager[Grading]:
+        """Processes that run math-verify, as many as there are cores; none is started before one is needed."""
+        return _opened(self.options.time_limit, context.resources.cpus)
+
+
+@contextmanager
+def _opened(time_limit: float, cpus: int) -> Iterator[Grading]:
+    from distillbench_plugins.grading.mathematics.checker import MathChecker
+    from distillbench_plugins.grading.mathematics.process import Limits
+
+    limits = Limits(cpu_seconds=time_limit, wall_seconds=_WALL * time_limit)
+    facts = MappingProxyType({"math-verify": version("math-verify"), "seconds_per_answer": time_limit})
+    with MathChecker(limits, cpus) as checker:
+        yield _MathGrading(checker, facts)
+
+
+class _MathGrading:
+    def __init__(self, checker: MathChecker, facts: Mapping[str, Any]) -> None:
+        self.facts = facts
+        self._checker = checker
+
+    def judge_all(self, answers: Iterable[tuple[Problem, str]]) -> Iterator[Judgement]:
         """Right when math-verify says that the box equals the gold answer."""
-        right = is_equal(problem.gold, extracted)
-        return Judgement(right, "" if right else "wrong_answer")
+        for found in self._checker.compare_all((problem.gold, extracted) for problem, extracted in answers):
+            yield _judgement(found)
 
 
-def last_boxed(text: str) -> str | None:
-    r"""The content of the last `\boxed{}` in a text whose braces balance; None when there is none.
-
-    A backslash takes the next character with it, so that `\{` and `\}` are text. One pass, whatever the text is.
-    """
-    last: tuple[int, int] | None = None
-    opened: list[int | None] = []  # where each open brace's content starts if it is a box's, None for any other brace
-    for mark in _MARK.finditer(text):
-        if mark.group() == "}":
-            start = opened.pop() if opened else None
-            if start is not None and (last is None or start > last[0]):
-                last = (start, mark.start())
-        elif mark.group().endswith("{") and mark.group() != "\\{":
-            opened.append(mark.end() if "boxed" in mark.group() else None)
-    return text[slice(*last)].strip() if last else None
-
-
-def is_equal(gold: str, answer: str) -> bool:
-    """Whether an answer equals the gold answer.
-
-    Args:
-        gold: The gold answer, with or without dollar signs.
-        answer: The content of a box.
-
-    Raises:
-        GraderError: math-verify raised, ran out of time, or cannot read the gold answer.
-    """
-    gold = gold.strip()
-    if _INTEGER.fullmatch(gold) and _INTEGER.fullmatch(answer):
-        return int(gold) == int(answer)
-    from math_verify import parse, verify
-    from math_verify.errors import TimeoutException
-
-    try:
-        wanted = parse(_as_math(gold), parsing_timeout=_TIME_LIMIT, raise_on_error=True)
-        if not wanted:
-            raise GraderError(f"math-verify cannot read the gold answer {gold!r}")
-        got = parse(f"$\\boxed{{{answer}}}$", parsing_timeout=_TIME_LIMIT, raise_on_error=True)
-        return bool(verify(wanted, got, timeout_seconds=_TIME_LIMIT, raise_on_error=True))
-    except TimeoutException as error:
-        raise GraderError(f"math-verify ran out of its {_TIME_LIMIT} s") from error
-
-
-def _as_math(gold: str) -> str:
-    r"""The gold answer as math-verify reads it; `\\$` is an amount of dollars and not the mark of a formula."""
-    return gold if _FORMULA_MARK.search(gold) or "\\boxed" in gold else f"$\\boxed{{{gold}}}$"
+def _judgement(found: bool | GraderError) -> Judgement:
+    if isinstance(found, GraderError):
+        return Judgement(None, error=str(found))
+    return Judgement(found, "" if found else "wrong_answer")
 
 
 @hookimpl

@@ -1,0 +1,97 @@
+"""Compares many answers, in order: at once where that is possible, else in processes that can be killed."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from multiprocessing.connection import wait
+from types import TracebackType
+from typing import Self
+
+from distillbench.errors import GraderError
+from distillbench_plugins.grading.mathematics.exact import percent_pair, shortcut
+from distillbench_plugins.grading.mathematics.normal import normalised
+from distillbench_plugins.grading.mathematics.process import DEFAULT_LIMITS, Limits, Question, Worker
+
+#: How many answers are read ahead of one that takes long.
+_AHEAD = 256
+#: How often a worker's limits are looked at, in seconds.
+_LOOK_EVERY = 0.05
+
+
+class MathChecker:
+    """Says whether answers equal gold answers; holds the processes that math-verify runs in until it is closed."""
+
+    def __init__(self, limits: Limits = DEFAULT_LIMITS, n_workers: int = 1) -> None:
+        self._workers = [Worker(limits) for _ in range(max(1, n_workers))]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends all processes."""
+        for worker in self._workers:
+            worker.stop()
+
+    def is_equal(self, gold: str, answer: str) -> bool:
+        """Whether an answer (the content of a box) equals the gold answer.
+
+        Raises:
+            GraderError: math-verify raised, or ran into a limit, or cannot read the gold answer.
+        """
+        found = next(self.compare_all([(gold, answer)]))
+        if isinstance(found, GraderError):
+            raise found
+        return found
+
+    def compare_all(self, pairs: Iterable[tuple[str, str]]) -> Iterator[bool | GraderError]:
+        """For each (gold answer, answer), in order: whether they are equal, or why nobody knows."""
+        waiting: deque[Question] = deque()
+        try:
+            for gold, answer in pairs:
+                question = _question(gold, answer)
+                waiting.append(question)
+                if question.found is None:
+                    self._hand_out(question)
+                while len(waiting) > _AHEAD and waiting[0].found is None:
+                    self._look()
+                yield from _settled(waiting)
+            while waiting:
+                self._look()
+                yield from _settled(waiting)
+        finally:
+            for worker in self._workers:
+                if worker.question is not None:  # nobody waits for it any more
+                    worker.stop()
+
+    def _hand_out(self, question: Question) -> None:
+        while (idle := next((worker for worker in self._workers if worker.question is None), None)) is None:
+            self._look()
+        idle.ask(question)
+
+    def _look(self) -> None:
+        """Waits for a moment, or until a worker has something to say."""
+        busy = [worker for worker in self._workers if worker.question is not None]
+        ready = wait([worker.replies for worker in busy], _LOOK_EVERY) if busy else []
+        for worker in busy:
+            worker.look(worker.replies in ready)
+
+
+def _question(gold: str, answer: str) -> Question:
+    golds, answer = percent_pair(normalised(gold.strip()), normalised(answer))
+    found = {shortcut(one, answer) for one in golds}
+    if True in found or found == {False}:
+        return Question(found=True in found)
+    return Question(golds, answer)
+
+
+def _settled(waiting: deque[Question]) -> Iterator[bool | GraderError]:
+    """Takes from the front what is settled."""
+    while waiting and (found := waiting[0].found) is not None:
+        waiting.popleft()
+        yield found

@@ -1,0 +1,103 @@
+r"""What is written otherwise and means the same: a short table, applied to the gold answer and to the answer alike.
+
+math-verify cannot read `42.`, and reads `12\,345` as 12 + 345. Every rule leaves the meaning as it is, so that none
+makes a wrong answer right. `RULES` is the whole list, with `exact.percent_pair` for percent signs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+#: No answer of this length is a number with a full stop; the expressions below are quadratic in what they are given.
+_LONGEST = 1_000
+
+_SPACE = r"(?:\\[,;:! ]|[\s~])"
+_MARKED = re.compile(
+    r"\$\$([^$]+)(?<!\\)\$\$|\$([^$]+)(?<!\\)\$|\\\(((?:(?!\\[()]).)+)\\\)|\\\[((?:(?!\\[\[\]]).)+)\\\]", re.DOTALL
+)
+#: A backslash alone at the end is what stripping leaves of a backslash and a space.
+_EDGE_SPACE = re.compile(rf"^{_SPACE}+|(?:{_SPACE}|(?<!\\)\\(?!.))+$", re.DOTALL)
+_FULL_STOP = re.compile(r"(?<!\\right)(?<!\\left)(?<!\.)\\?\.\Z")
+#: What stands between groups of digits in one number; a bare comma is not here, for it may be that of a list.
+_GROUP_SPACE = rf"(?:{_SPACE}|,\\!\s*|\{{,\}})"
+#: Groups of exactly three digits. Not a mixed number (`5\,123/456`), not a longer run (`1 234 5678`), not a decimal
+#: comma or a list (`1 000,2`), not what follows a command or an exponent (`\frac12 345`, `x^2 345`).
+_DIGIT_GROUPS = re.compile(
+    rf"(?<![\w.,^/\\}}])[1-9][0-9]{{0,2}}(?:{_GROUP_SPACE}[0-9]{{3}})+(?!{_GROUP_SPACE}?[0-9]|,[0-9]|{_SPACE}*/)"
+)
+_PERCENT = re.compile(rf"{_SPACE}*(?<!\\)\\?%$")
+_ORDINAL = re.compile(
+    r"(?<=[0-9])\s*\^?\s*(?:\\(?:mathrm|text)\{(?:st|nd|rd|th)\}|\{\\(?:mathrm|text)\{(?:st|nd|rd|th)\}\})"
+)
+_DEGREE = re.compile(r"\^\{(?:°|\\degree)\}|\^?(?:°|\\degree(?![A-Za-z]))")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One normalisation.
+
+    Attributes:
+        name: What tests and reports call it.
+        what: What it does.
+        example: A text, and what becomes of it.
+        apply: Does it.
+    """
+
+    name: str
+    what: str
+    example: tuple[str, str]
+    apply: Callable[[str], str]
+
+
+def _without_marks(text: str) -> str:
+    found = _MARKED.fullmatch(text)
+    return next(part for part in found.groups() if part) if found else text
+
+
+def _joined_digits(text: str) -> str:
+    return _DIGIT_GROUPS.sub(lambda found: re.sub(_GROUP_SPACE, "", found.group()), text)
+
+
+RULES = (
+    Rule("edge_space", "spaces at either end are left out", (r"\,5\ ", "5"), lambda text: _EDGE_SPACE.sub("", text)),
+    Rule("full_stop", "a full stop at the end is left out", ("42.", "42"), lambda text: _FULL_STOP.sub("", text)),
+    Rule("formula_marks", "marks around the whole are left out", (r"\[5\]", "5"), _without_marks),
+    Rule(
+        "digit_groups",
+        "thousands separators other than a bare comma are left out",
+        (r"12\,345", "12345"),
+        _joined_digits,
+    ),
+    Rule(
+        "percent_sign",
+        "a percent sign at the end is written in one way",
+        (r"10\,%", r"10\%"),
+        lambda text: _PERCENT.sub(r"\\%", text),
+    ),
+    Rule(
+        "ordinal",
+        "the ending of an ordinal number is left out",
+        (r"12^{\mathrm{th}}", "12"),
+        lambda text: _ORDINAL.sub("", text),
+    ),
+    Rule(
+        "degree_sign",
+        "degree signs are written in one way",
+        ("90°", r"90^{\circ}"),
+        lambda text: _DEGREE.sub(r"^{\\circ}", text),
+    ),
+)
+
+
+def normalised(text: str) -> str:
+    """A text after every rule, until none changes it any more."""
+    if len(text) > _LONGEST:
+        return text
+    before = None
+    while text != before:
+        before = text
+        for rule in RULES:
+            text = rule.apply(text)
+    return text
