@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from distillbench.plan.stages import Plan
     from distillbench.run.runner import Summary
 
+#: Read by the sandbox in each worker.
+UNSAFE_VARIABLE = "DISTILLBENCH_UNSAFE_CODE_EXECUTION"
+
 
 @click.command(short_help="Train every cell, evaluate every checkpoint, report.")
 @MATRIX
@@ -21,6 +25,11 @@ if TYPE_CHECKING:
 @LIMIT
 @FAST
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
+@click.option(
+    "--unsafe-code-execution",
+    is_flag=True,
+    help="Run models' code even where nothing isolates it from your files: only on a machine to throw away.",
+)
 @JSON
 @click.pass_context
 def run(
@@ -30,6 +39,7 @@ def run(
     limit: int | None,
     fast: bool,
     dry_run: bool,
+    unsafe_code_execution: bool,
     as_json: bool,
 ) -> int:
     """Train every cell of MATRIX, evaluate every checkpoint, and report.
@@ -40,6 +50,8 @@ def run(
     from distillbench.cli.preflight import refuse_or_warn
     from distillbench.cli.report import write_report
 
+    if unsafe_code_execution:
+        os.environ[UNSAFE_VARIABLE] = "1"  # workers inherit it
     session: Session = context.obj
     loaded = session.load(matrix, only, limit, fast)
     if dry_run:
