@@ -7,7 +7,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,14 +43,15 @@ class Returned:
 @contextmanager
 def isolated(bubblewrap: bool, preload: Sequence[str] = ()) -> Iterator[Sandbox]:
     """A sandbox with or without bubblewrap, started by a process that holds a secret."""
-    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as empty:
-        patch.setenv("HUB_TOKEN", TOKEN)
-        if not bubblewrap:
-            patch.setenv("PATH", empty)
-        with Sandbox(preload) as sandbox:
-            if bubblewrap and "bubblewrap" not in sandbox.layers:
-                pytest.skip("NOT TESTED in bubblewrap: bwrap is not there, or may not make user namespaces")
-            yield sandbox
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as empty:
+            patch.setenv("HUB_TOKEN", TOKEN)
+            if not bubblewrap:
+                patch.setenv("PATH", empty)
+            sandbox = stack.enter_context(Sandbox(preload))
+        if bubblewrap and "bubblewrap" not in sandbox.layers:
+            pytest.skip("NOT TESTED in bubblewrap: bwrap is not there, or may not make user namespaces")
+        yield sandbox
 
 
 def call(sandbox: Sandbox, code: str, *inputs: Any, limits: Limits = LIMITS) -> Returned:

@@ -17,7 +17,7 @@ from sandbox_harness import isolated
 from distillbench.errors import GraderError
 from distillbench.protocols import Context
 from distillbench.records import Problem, Resources
-from distillbench_plugins.benchmarks.code_kodcode import CodeKodCode, KodCodeOptions, Reference, Tests, judgement
+from distillbench_plugins.benchmarks.code_kodcode import CodeKodCode, KodCodeOptions, PytestRuns, Reference, judgement
 from distillbench_plugins.grading.sandbox.sandbox import Sandbox
 
 #: Processor seconds of one run.
@@ -93,12 +93,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def runs(sandbox: Sandbox) -> Tests:
-    return Tests(sandbox, SECONDS)
+def runs(sandbox: Sandbox) -> PytestRuns:
+    return PytestRuns(sandbox, SECONDS)
 
 
 def graded(
-    runs: Tests, folder: Path, code: str, solution: str = SOLUTION, tests: str = TESTS
+    runs: PytestRuns, folder: Path, code: str, solution: str = SOLUTION, tests: str = TESTS
 ) -> tuple[bool | None, str]:
     """What the grader says of some code."""
     reference = runs.reference(folder, solution, tests)
@@ -106,45 +106,45 @@ def graded(
     return found.correct, found.detail
 
 
-def test_a_right_solution_passes(runs: Tests, folder: Path) -> None:
+def test_a_right_solution_passes(runs: PytestRuns, folder: Path) -> None:
     assert graded(runs, folder, "f = lambda x: 1 + x") == (True, "")
     assert graded(runs, folder, SOLUTION.replace("1", "2")) == (False, "wrong_answer")
 
 
 @pytest.mark.parametrize("cheat", CHEATS)
-def test_no_cheat_passes(runs: Tests, folder: Path, cheat: str) -> None:
+def test_no_cheat_passes(runs: PytestRuns, folder: Path, cheat: str) -> None:
     code, detail = CHEATS[cheat]
     assert graded(runs, folder, code) == (False, detail)
 
 
 @pytest.mark.parametrize("cheat", EQUALS)
-def test_no_result_says_by_itself_what_it_equals(runs: Tests, folder: Path, cheat: str) -> None:
+def test_no_result_says_by_itself_what_it_equals(runs: PytestRuns, folder: Path, cheat: str) -> None:
     assert graded(runs, folder, EQUALS[cheat]) == (False, "wrong_answer")
 
 
 @pytest.mark.parametrize("search", SEARCHES)
-def test_a_solution_in_its_own_process_finds_nothing(runs: Tests, folder: Path, search: str) -> None:
+def test_a_solution_in_its_own_process_finds_nothing(runs: PytestRuns, folder: Path, search: str) -> None:
     correct, detail = graded(runs, folder, SEARCHES[search])
     assert correct is False
     assert detail in ("wrong_answer", "runtime_error")
 
 
 @pytest.mark.parametrize("cheat", [*CHEATS, *EQUALS])
-def test_no_cheat_passes_beside_the_tests_either(runs: Tests, folder: Path, cheat: str) -> None:
+def test_no_cheat_passes_beside_the_tests_either(runs: PytestRuns, folder: Path, cheat: str) -> None:
     """Where a reference needs to be in the process of its tests; there a search of memory cannot be kept from them."""
     code = CHEATS[cheat][0] if cheat in CHEATS else EQUALS[cheat]
     reference = replace(runs.reference(folder, SOLUTION, TESTS), is_apart=False)
     assert judgement(runs.run(code, TESTS, reference), reference.required).correct is False
 
 
-def test_only_what_the_reference_passes_is_required(runs: Tests, tmp_path: Path) -> None:
+def test_only_what_the_reference_passes_is_required(runs: PytestRuns, tmp_path: Path) -> None:
     tests = f"{TESTS}\nimport pytest\ndef test_broken():\n    assert f(1) == 3\n\n@pytest.mark.skip\ndef test_skipped(): pass\n"
     assert graded(runs, tmp_path, SOLUTION, tests=tests) == (True, "")
     reference = runs.reference(tmp_path, SOLUTION, tests)
     assert reference.required == ("test_solution.py::test_one", "test_solution.py::test_two")
 
 
-def test_a_reference_is_run_once_and_kept(runs: Tests, tmp_path: Path) -> None:
+def test_a_reference_is_run_once_and_kept(runs: PytestRuns, tmp_path: Path) -> None:
     found = runs.reference(tmp_path, SOLUTION, TESTS)
     (file,) = tmp_path.iterdir()
     assert found == Reference(found.required, False, True, {"classes": {}, "names": ["f"]})
@@ -153,13 +153,13 @@ def test_a_reference_is_run_once_and_kept(runs: Tests, tmp_path: Path) -> None:
     assert runs.reference(tmp_path, SOLUTION, f"{TESTS}\n").required == found.required
 
 
-def test_names_that_tests_lack_come_from_the_reference_only(runs: Tests, folder: Path) -> None:
+def test_names_that_tests_lack_come_from_the_reference_only(runs: PytestRuns, folder: Path) -> None:
     tests = "def test_one():\n    assert abs(f(1) - 2) < 1e-9\n"
     assert graded(runs, folder, SOLUTION, tests=tests) == (True, "")
     assert graded(runs, folder, "def abs(x): return 0\ndef f(x): return 7", tests=tests) == (False, "wrong_answer")
 
 
-#: Tests that need more of a solution than plain results: a reference, its tests, a solution that is wrong.
+#: PytestRuns that need more of a solution than plain results: a reference, its tests, a solution that is wrong.
 CROSSING = {
     "changes its argument": (
         "def f(x): x.sort()",
@@ -199,14 +199,14 @@ CROSSING = {
 
 
 @pytest.mark.parametrize("case", CROSSING)
-def test_what_tests_need_of_a_solution_crosses(runs: Tests, folder: Path, case: str) -> None:
+def test_what_tests_need_of_a_solution_crosses(runs: PytestRuns, folder: Path, case: str) -> None:
     solution, tests, wrong = CROSSING[case]
     assert runs.reference(folder, solution, tests).is_apart
     assert graded(runs, folder, solution, solution, tests) == (True, "")
     assert graded(runs, folder, wrong, solution, tests)[0] is False
 
 
-def test_what_cannot_cross_is_tested_in_one_process(runs: Tests, folder: Path) -> None:
+def test_what_cannot_cross_is_tested_in_one_process(runs: PytestRuns, folder: Path) -> None:
     solution = "def f(g): return g(1)"
     tests = "from solution import f\ndef test_a():\n    assert f(lambda x: x + 1) == 2\n"
     assert not runs.reference(folder, solution, tests).is_apart
@@ -245,18 +245,18 @@ def test_answers_are_judged_in_order_and_a_reference_that_fails_is_the_graders_e
     assert grader.extract("No.\n```python\ndef f(x): pass\n```\n", asked("good")) == "def f(x): pass\n"
 
 
-def test_a_reference_that_runs_out_of_time_is_the_graders_error(runs: Tests, tmp_path: Path) -> None:
+def test_a_reference_that_runs_out_of_time_is_the_graders_error(runs: PytestRuns, tmp_path: Path) -> None:
     with pytest.raises(GraderError, match="ran out of its"):
         runs.reference(tmp_path, "def f(x):\n while True: pass", TESTS)
     assert not list(tmp_path.iterdir())
 
 
 def test_real_references_pass_and_published_trials_get_their_published_verdicts(tmp_path: Path) -> None:
-    """Every fifth row; a trial is a solution with tests of its own, which is how it was published."""
+    """Every tenth row; a trial is a solution with tests of its own, which is how it was published."""
     folder = beside("kodcode")
-    rows = [row for file in sorted(folder.glob("*.json")) for row in json.loads(file.read_text(encoding="utf-8"))][::5]
+    rows = [row for file in sorted(folder.glob("*.json")) for row in json.loads(file.read_text(encoding="utf-8"))][::10]
     with isolated(True, CodeKodCode.preload) as sandbox, ThreadPoolExecutor(2) as pool:
-        runs = Tests(sandbox, 10.0)
+        runs = PytestRuns(sandbox, 10.0)
 
         def agrees(row: dict[str, Any], solution: str, tests: str, published: str) -> bool:
             reference = runs.reference(tmp_path, row["response"], row["test_code"])
@@ -273,4 +273,4 @@ def test_real_references_pass_and_published_trials_get_their_published_verdicts(
         ]
         wrong = [number for number, one in enumerate(asked) if not one.result()]
     assert [rows[number]["instruction"][:20] for number in wrong] == ["def area_of_circle(r"] * len(wrong)
-    assert len(asked) > 20
+    assert len(asked) > 10

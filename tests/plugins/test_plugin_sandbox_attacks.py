@@ -388,3 +388,18 @@ def test_nothing_is_left_in_memory_of_one_job_for_the_next(sandbox: Sandbox) -> 
     assert call(
         sandbox, "import builtins, sys\ndef f(x): return hasattr(builtins, 'left') or 'left' in sys.modules", 1
     ).passes(False)
+
+
+def test_folders_deeper_than_any_recursion_are_removed_and_a_locked_slot_is_opened(sandbox: Sandbox) -> None:
+    dig = (
+        f"{PRELUDE}\ndef f(x):\n"
+        " try:\n"
+        "  os.chmod('.', 0o700)\n"
+        "  for _ in range(3000): os.mkdir('d'); os.chdir('d')\n"
+        " except OSError: pass\n"
+    )
+    call(sandbox, dig, 1)
+    call(sandbox, f"{PRELUDE}\ndef f(x): return tried(os.chmod, '.', 0)", 1)
+    look = f"{PRELUDE}\ndef f(x):\n try: return os.listdir('.')\n except OSError: return []"
+    assert call(sandbox, look, 1).values == [[]]
+    assert call(sandbox, "def f(x): return x + 1", 1).passes(2)

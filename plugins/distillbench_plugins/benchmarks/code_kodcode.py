@@ -130,12 +130,12 @@ class CodeKodCode(CodeBenchmark):
 
     def runner(self, sandbox: Sandbox, context: Context) -> Callable[[Problem, str], Attempt]:
         """Runs one solution's tests; the reference of each problem is run once and kept in the context's folder."""
-        tests = Tests(sandbox, self.options.time_limit)
+        tests = PytestRuns(sandbox, self.options.time_limit)
         folder = context.work / "kodcode-references"
         folder.mkdir(parents=True, exist_ok=True)
         return partial(self._attempt, tests, folder)
 
-    def _attempt(self, tests: Tests, folder: Path, problem: Problem, code: str) -> Attempt:
+    def _attempt(self, tests: PytestRuns, folder: Path, problem: Problem, code: str) -> Attempt:
         row = self.row(problem)
         reference = tests.reference(folder, row["solution"], row["tests"])
         if not reference.required:
@@ -168,7 +168,7 @@ def _detail(came_to: str) -> str:
     return {"MemoryError": "memory_limit"}.get(came_to, "runtime_error")
 
 
-class Tests:
+class PytestRuns:
     """Runs tests on solutions, in children of one sandbox.
 
     Args:
