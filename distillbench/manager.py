@@ -47,6 +47,7 @@ BUILTIN_MODULES = (
     "distillbench_plugins.benchmarks.math_boxed",
     "distillbench_plugins.benchmarks.lm_eval_metric",
     "distillbench_plugins.benchmarks.judge",
+    "distillbench_plugins.benchmarks.code_kodcode",
     "distillbench_plugins.engines.transformers",
     "distillbench_plugins.launchers.local",
     "distillbench_tasks",
