@@ -13,8 +13,8 @@ What the differences are, by hand:
 
 - 2878, 3226, 3454, 3607, 3616 (right, ours wrong): the hidden test that fails was taken from the log of another
   solution, which had changed its arguments before they were logged ([[]] with the result [3, 2, 5, 4]).
-- abc315_b, abc349_a, abc359_b, abc365_b (wrong, ours right in process mode): they read `open(0)`, which the harness does
-  not emulate.
+- abc315_b, abc349_a, abc359_b, abc365_b (wrong, ours right in process mode): they read `open(0)`, which the harness
+  does not emulate.
 - abc368_f, abc382_c (wrong, ours right in process mode), and nine whose failing test is not there: they print in a
   thread that they do not wait for. The interpreter waits at its end; the harness reads their output before. In official
   mode their verdict depends on how soon the thread ends.
