@@ -42,7 +42,7 @@ def code_blocks(text: str) -> list[str]:
 
 
 def find_code(answer: str, entry_point: str = "") -> str | None:
-    """The code of an answer: the last complete fenced block that defines the entry point, otherwise the last complete block.
+    """The code of an answer: the last complete block that defines the entry point, otherwise the last complete block.
 
     Args:
         answer: The answer part of a completion.
@@ -53,9 +53,8 @@ def find_code(answer: str, entry_point: str = "") -> str | None:
     """
     blocks = [block for block in code_blocks(answer) if block.strip()]
     if entry_point:
-        defines = re.compile(
-            rf"^\s*(?:async\s+def|def|class)\s+{re.escape(entry_point)}\b|^{re.escape(entry_point)}\s*=", re.M
-        )
+        name = re.escape(entry_point)
+        defines = re.compile(rf"^\s*(?:async\s+def|def|class)\s+{name}\b|^{name}\s*=", re.MULTILINE)
         blocks = [block for block in blocks if defines.search(block)] or blocks
     return blocks[-1] if blocks else None
 

@@ -6,7 +6,7 @@ import socket
 import struct
 
 _HEADER = struct.Struct("!I")
-_CHUNK = 1 << 18
+_CHUNK = 1 << 16
 
 
 class ChannelError(Exception):
@@ -25,33 +25,15 @@ class Channel:
         self._stream = stream
         self._most_bytes = most_bytes
         self._received = bytearray()
-        self._waiting: list[bytes] = []
 
     def send(self, message: bytes) -> None:
-        """Sends one message, with those that `hold` kept before it.
+        """Sends one message.
 
         Raises:
             ChannelError: The other side is gone or does not read.
         """
-        self.hold(message)
-        self.flush()
-
-    def hold(self, message: bytes) -> int:
-        """Keeps a message until the next `flush`; returns how many messages are kept."""
-        self._waiting.append(_HEADER.pack(len(message)))
-        self._waiting.append(message)
-        return len(self._waiting) // 2
-
-    def flush(self) -> None:
-        """Sends what was kept.
-
-        Raises:
-            ChannelError: The other side is gone or does not read.
-        """
-        data = b"".join(self._waiting)
-        self._waiting.clear()
         try:
-            self._stream.sendall(data)
+            self._stream.sendall(_HEADER.pack(len(message)) + message)
         except OSError as error:
             raise ChannelError(f"cannot be written to: {error}") from error
 
@@ -74,9 +56,9 @@ class Channel:
         self._stream.close()
 
     def _take(self, size: int, seconds: float | None) -> bytes:
-        self._stream.settimeout(seconds)
         while len(self._received) < size:
             try:
+                self._stream.settimeout(seconds)
                 chunk = self._stream.recv(_CHUNK)
             except TimeoutError as error:
                 raise ChannelError(f"nothing came for {seconds} s") from error

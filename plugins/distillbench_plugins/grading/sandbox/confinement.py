@@ -22,7 +22,7 @@ _INSTRUCTION_BYTES = 8
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _NO_NEW_PRIVS, _SET_SECCOMP, _FILTER_MODE, _DEATH_SIGNAL, _SIGKILL = 38, 22, 2, 1, 9
 
-#: Refused with EPERM: new processes and programs, other processes, the network, namespaces, mounts, keys, kernel interfaces.
+#: Refused with EPERM: new processes and programs, other processes, the network, namespaces, mounts, kernel interfaces.
 _REFUSED = (
     *("fork", "vfork", "execve", "execveat", "kill", "tkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo"),
     *("pidfd_open", "pidfd_getfd", "pidfd_send_signal", "ptrace", "process_vm_readv", "process_vm_writev", "kcmp"),
@@ -36,6 +36,15 @@ _REFUSED = (
     *("iopl", "ioperm", "acct", "quotactl", "syslog", "sethostname", "setdomainname", "settimeofday", "clock_settime"),
     *("clock_adjtime", "adjtimex", "nfsservctl", "vhangup", "personality", "lookup_dcookie", "fanotify_init"),
 )
+
+#: Refused for a process other than the caller's own: which argument names it.
+_OF_ANOTHER = {
+    **dict.fromkeys(("prlimit64", "sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr"), 0),
+    **dict.fromkeys(("setpriority", "ioprio_set"), 1),
+    "setpgid": 0,
+}
+#: F_SETOWN, F_SETSIG, F_SETOWN_EX, and the same as FIOSETOWN, SIOCSPGRP: they have the kernel send a signal to anyone.
+_OWNER_COMMANDS, _OWNER_REQUESTS = (8, 10, 15), (0x8901, 0x8902)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +66,7 @@ class Limits:
 
 def set_limits(limits: Limits) -> None:
     """Sets resource limits that cannot be raised again."""
-    for name, value in (
+    for name, wanted in (
         (resource.RLIMIT_AS, limits.memory_bytes),
         (resource.RLIMIT_STACK, limits.memory_bytes),
         (resource.RLIMIT_FSIZE, limits.file_bytes),
@@ -65,8 +74,8 @@ def set_limits(limits: Limits) -> None:
         (resource.RLIMIT_CORE, 0),
     ):
         hard = resource.getrlimit(name)[1]
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(name, (value, value))
+        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(name, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_seconds, limits.cpu_seconds + 1))
 
 
@@ -96,6 +105,13 @@ class SystemCalls:
         rules.add_rule(
             pyseccomp.ERRNO(errno.ENOSYS), "clone3"
         )  # the C library then uses clone, whose flags can be seen
+        for name, argument in _OF_ANOTHER.items():  # 0 is the process itself
+            if _is_known(pyseccomp, name):
+                rules.add_rule(refused, name, pyseccomp.Arg(argument, pyseccomp.NE, 0))
+        for command in _OWNER_COMMANDS:
+            rules.add_rule(refused, "fcntl", pyseccomp.Arg(1, pyseccomp.EQ, command))
+        for command in _OWNER_REQUESTS:
+            rules.add_rule(refused, "ioctl", pyseccomp.Arg(1, pyseccomp.EQ, command))
         rules.add_rule(refused, "tgkill", pyseccomp.Arg(0, pyseccomp.NE, _OWN_PID))
         with os.fdopen(os.memfd_create("rules"), "w+b") as stream:  # the server has nowhere to write a file
             rules.export_bpf(stream)

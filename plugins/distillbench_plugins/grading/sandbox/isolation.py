@@ -25,10 +25,10 @@ UNSAFE_VARIABLE = "DISTILLBENCH_UNSAFE_CODE_EXECUTION"
 #: Where the server's own modules and its children's folders are, inside bubblewrap.
 _BOX, _SCRATCH = "/box", "/scratch"
 _SCRATCH_BYTES = 256 << 20
-_START_SECONDS = 60.0
+_START_SECONDS, _STOP_SECONDS = 60.0, 5.0
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 _SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc/ld.so.cache", "/etc/alternatives")
-_CODE = "import sys; sys.path.insert(0, sys.argv[1]); from sandbox.server import main; main({control}, {scratch!r}, {readable!r}, {preload!r})"
+_CODE = "import sys; sys.path.insert(0, sys.argv[1]); from sandbox.server import main; sys.path.pop(0); main({})"
 
 
 class SandboxError(DistillbenchError):
@@ -76,9 +76,12 @@ def start_server(preload: Sequence[str]) -> Running:
 
 def stop_server(running: Running) -> None:
     """Ends a server and everything in it."""
-    running.control.close()
-    running.process.kill()
-    running.process.wait()
+    running.control.close()  # it ends by itself then, and its processor time is known
+    try:
+        running.process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        running.process.kill()
+        running.process.wait()
 
 
 def _start(
@@ -87,15 +90,14 @@ def _start(
     """Starts a server behind a command; None where that does not work on this machine."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
-        code = _CODE.format(
-            control=theirs.fileno(), scratch=scratch, readable=_readable(f"{box}/sandbox"), preload=list(preload)
-        )
+        arguments = (theirs.fileno(), scratch, _readable(f"{box}/sandbox"), list(preload))
+        code = _CODE.format(", ".join(map(repr, arguments)))
         process = subprocess.Popen(
             [*around, sys.executable, "-I", "-c", code, box],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=None,
             env=_ENVIRONMENT,
             cwd="/",
         )
@@ -158,8 +160,8 @@ def _bubblewrap(program: str) -> list[str]:
 def _nothing_isolates(layers: Sequence[str]) -> str:
     return (
         "model code is hostile, and nothing on this machine isolates it\n"
-        f"    wanted: bubblewrap (the program bwrap, allowed to make user namespaces), or seccomp and Landlock together\n"
+        "    wanted: bubblewrap (the program bwrap, allowed to make user namespaces), or seccomp and Landlock\n"
         f"    got:    {', '.join(layers)}\n"
-        "    hint:   install bubblewrap (Debian, Ubuntu: apt install bubblewrap), or a kernel from 5.13 with Landlock and libseccomp;\n"
-        "            inside a throw-away machine, --unsafe-code-execution runs it all the same"
+        "    hint:   install bubblewrap (on Debian: apt install bubblewrap), or libseccomp on Linux 5.13 or newer;\n"
+        "            on a machine to throw away, `distillbench run --unsafe-code-execution` runs it all the same"
     )

@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Self
@@ -85,10 +85,8 @@ class Child:
         Raises:
             SandboxError: The server is gone.
         """
-        try:
+        with suppress(OSError):  # it has ended already; how, has been sent
             self._status.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass  # it has ended already; how, has been sent
         ending = self.wait(_KILL_SECONDS)
         if ending is None:
             raise SandboxError("the sandbox's server does not answer")

@@ -1,8 +1,9 @@
 """The warm server: it has imported what model code needs, and forks one confined child for each job.
 
-It runs inside the isolation that `isolation` chose, knows no expected output, and never runs model code itself. A job is one
-message on the control socket, with file descriptors: the job's channel, its status socket, and the files that its runner wants. The
-child's end is told on the status socket; when the other side shuts that down for writing, the child is killed.
+It runs inside the isolation that `isolation` chose, knows no expected output, and never runs model code itself. A job
+is one message on the control socket, with file descriptors: the job's channel, its status socket, and the files that
+its runner wants. How the child ended is told on the status socket; when the other side shuts that down, the child is
+killed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import importlib
 import json
 import os
 import selectors
-import shutil
 import signal
 import socket
 import sys
@@ -83,6 +83,7 @@ class Server:
         self.own_modules = ["__main__", *(name for name in sys.modules if name.split(".")[0] == _PACKAGE)]
         self.main = ModuleType("__main__")
         self.system_calls = _if_there(confinement.SystemCalls)
+        self.running: set[int] = set()
         self.free_slots: list[_Slot] = []
         self.n_slots = 0
         self.free_slots.append(self._new_slot())
@@ -128,17 +129,19 @@ class Server:
         for descriptor in (channel, *files):
             os.close(descriptor)
         child = _Child(pid, os.pidfd_open(pid), socket.socket(fileno=status), slot, begun)
+        self.running.add(pid)
         self.selector.register(child.pidfd, selectors.EVENT_READ, child)
         self.selector.register(child.status, selectors.EVENT_READ, child)
         return True
 
     def _attend(self, descriptor: int, child: _Child) -> None:
         """Kills a child that the other side has given up, and reaps it; or reaps one that has ended."""
-        if child.pidfd not in self.selector.get_map():
+        if child.pid not in self.running:
             return  # both of its descriptors were ready at once
         if descriptor != child.pidfd:
             signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
         _, wait_status, usage = os.wait4(child.pid, 0)
+        self.running.remove(child.pid)
         self.selector.unregister(child.pidfd)
         self.selector.unregister(child.status)
         os.close(child.pidfd)
@@ -200,21 +203,37 @@ def _keep_only(descriptors: list[int]) -> list[int]:
 def _hide(modules: list[str], main: ModuleType) -> None:
     """Takes what belongs to the server out of model code's sight.
 
-    Nothing is destroyed (`_HIDDEN` holds on to it): every object that is freed costs a copy of the memory page that it shares with
-    the server.
+    Nothing is destroyed (`_HIDDEN` holds on to it): every object that is freed costs a copy of the memory page that it
+    shares with the server.
     """
     _HIDDEN.extend(sys.modules.pop(name) for name in modules)
     sys.modules["__main__"] = main
 
 
 def _empty(folder: str) -> None:
-    """Removes what a child left."""
-    with os.scandir(folder) as entries:
+    """Removes what a child left, whatever it did to it: folders may be locked, and deeper than any recursion goes."""
+    os.chmod(folder, 0o700)  # noqa: PTH101
+    n_moved = 0
+    while entries := list(os.scandir(folder)):
         for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path, ignore_errors=True)
-            else:
+            if not entry.is_dir(follow_symlinks=False):
                 os.unlink(entry.path)  # noqa: PTH108
+                continue
+            os.chmod(entry.path, 0o700)  # noqa: PTH101
+            for inner in list(os.scandir(entry.path)):
+                if inner.is_dir(follow_symlinks=False):
+                    os.chmod(inner.path, 0o700)  # noqa: PTH101
+                n_moved += 1
+                os.rename(inner.path, _free_name(folder, n_moved))  # noqa: PTH104
+            os.rmdir(entry.path)  # noqa: PTH106
+
+
+def _free_name(folder: str, number: int) -> str:
+    """A name in a folder that nothing has."""
+    name = f"{folder}/{number}"
+    while os.path.lexists(name):
+        name += "_"
+    return name
 
 
 def main(control: int, scratch: str | None, readable: list[str], preload: list[str]) -> None:

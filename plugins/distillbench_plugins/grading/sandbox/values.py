@@ -1,8 +1,8 @@
 """Plain Python values as bytes and back. Reading never runs anything: hostile bytes give a value or a `ValueError`.
 
-Equal values of equal types give equal bytes, sets and dicts in another order excepted. What is no plain value is written as
-the nearest one: a Counter as a dict, a numpy integer as an integer, an iterator as what it yields. Only the outermost value
-then also keeps the name of its type (`Foreign`).
+Equal values of equal types give equal bytes, sets and dicts in another order excepted. What is no plain value is
+written as the nearest one: a Counter as a dict, a numpy integer as an integer, an iterator as what it yields. Only
+the outermost value then also keeps the name of its type (`Foreign`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from operator import index
 from typing import Any, cast
 
 import msgpack
@@ -19,6 +20,18 @@ import msgpack
 _TUPLE, _SET, _FROZENSET, _COMPLEX, _INTEGER, _FOREIGN, _DECIMAL, _FRACTION, _RANGE = range(9)
 _PLAIN = frozenset({bool, int, float, str, bytes, list, dict, tuple, set, frozenset, complex, type(None), Decimal})
 _PLAIN |= {Fraction, range}
+_DEEPEST = 64
+#: How values of the types that msgpack has not are written: the extension's code, and bytes or a list of plain values.
+_EXTENSIONS: Mapping[type, tuple[int, Callable[[Any], bytes | list[Any]]]] = {
+    tuple: (_TUPLE, list),
+    set: (_SET, list),
+    frozenset: (_FROZENSET, list),
+    int: (_INTEGER, lambda value: value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)),
+    complex: (_COMPLEX, lambda value: [value.real, value.imag]),
+    Decimal: (_DECIMAL, lambda value: str(value).encode()),
+    Fraction: (_FRACTION, lambda value: [value.numerator, value.denominator]),
+    range: (_RANGE, lambda value: [value.start, value.stop, value.step]),
+}
 #: An instance of a subclass as an instance of the builtin, without calling a method that the subclass may have changed.
 _TO_BASE: Mapping[type, Callable[[Any], Any]] = {
     int: int.__int__,
@@ -66,16 +79,22 @@ def pack(value: Any) -> bytes:
     return _packed(value)
 
 
-def unpack(data: bytes) -> Any:
+def unpack(data: bytes, depth: int = 0) -> Any:
     """The value that bytes hold.
+
+    Args:
+        data: What `pack` made, or anything else.
+        depth: In how many extensions they stand; too many would overflow the interpreter's own stack.
 
     Raises:
         ValueError: They hold none.
     """
+    if depth > _DEEPEST:
+        raise ValueError(f"not a value: more than {_DEEPEST} tuples or sets in one another")
     try:
         return msgpack.unpackb(
             data,
-            ext_hook=_read_extension,
+            ext_hook=lambda code, inner: _read_extension(code, inner, depth + 1),
             strict_map_key=False,
             unicode_errors="surrogatepass",
         )
@@ -88,28 +107,17 @@ def _packed(value: Any) -> bytes:
         data = msgpack.packb(
             value, default=_write_extension, strict_types=True, unicode_errors="surrogatepass", buf_size=256
         )
-    except (TypeError, OverflowError, RecursionError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"cannot be written: {error}") from error
     return cast(bytes, data)
 
 
 def _write_extension(value: Any) -> Any:
     """What msgpack writes for a value that it has no type for."""
-    kind = type(value)
-    if kind is tuple:
-        return msgpack.ExtType(_TUPLE, _packed(list(value)))
-    if kind is set or kind is frozenset:
-        return msgpack.ExtType(_SET if kind is set else _FROZENSET, _packed(list(value)))
-    if kind is int:
-        return msgpack.ExtType(_INTEGER, value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True))
-    if kind is complex:
-        return msgpack.ExtType(_COMPLEX, _packed([value.real, value.imag]))
-    if kind is Decimal:
-        return msgpack.ExtType(_DECIMAL, str(value).encode())
-    if kind is Fraction:
-        return msgpack.ExtType(_FRACTION, _packed([value.numerator, value.denominator]))
-    if kind is range:
-        return msgpack.ExtType(_RANGE, _packed([value.start, value.stop, value.step]))
+    if (known := _EXTENSIONS.get(type(value))) is not None:
+        code, parts = known
+        written = parts(value)
+        return msgpack.ExtType(code, written if isinstance(written, bytes) else _packed(written))
     plain = _plain(value)
     return msgpack.ExtType(_FOREIGN, _packed([plain.type_name, None])) if isinstance(plain, Opaque) else plain
 
@@ -130,30 +138,28 @@ def _plain(value: Any) -> Any:
     return Opaque(type(value).__name__)
 
 
-def _read_extension(code: int, data: bytes) -> Any:
+def _read_extension(code: int, data: bytes, depth: int) -> Any:
     if code == _INTEGER:
         return int.from_bytes(data, "little", signed=True)
     if code == _DECIMAL:
         return Decimal(data.decode())
-    found = unpack(data)
-    if not isinstance(found, list):
-        raise ValueError(f"extension {code} holds {type(found).__name__}")
-    if code == _TUPLE:
-        return tuple(found)
-    if code == _SET:
-        return set(found)
-    if code == _FROZENSET:
-        return frozenset(found)
-    if code == _FOREIGN and len(found) == 2 and isinstance(found[0], str):
+    found = unpack(data, depth)
+    if code in _FROM_LIST and isinstance(found, list):
+        return _FROM_LIST[code](found)
+    if code == _FOREIGN and isinstance(found, list) and len(found) == 2 and isinstance(found[0], str):
         return Opaque(found[0]) if found[1] is None else Foreign(found[0], found[1])
-    if all(isinstance(one, int | float) for one in found):
-        if code == _COMPLEX and len(found) == 2:
-            return complex(*found)
-        if code == _FRACTION and len(found) == 2 and all(isinstance(one, int) for one in found):
-            return Fraction(*found)
-        if code == _RANGE and len(found) == 3 and all(isinstance(one, int) for one in found):
-            return range(*found)
     raise ValueError(f"no extension {code} of this form")
+
+
+#: Values made of a list of others; what the list holds wrongly is a TypeError or a ValueError of the type itself.
+_FROM_LIST: Mapping[int, Callable[[list[Any]], Any]] = {
+    _TUPLE: tuple,
+    _SET: set,
+    _FROZENSET: frozenset,
+    _COMPLEX: lambda parts: complex(*map(float, parts)),
+    _FRACTION: lambda parts: Fraction(*map(index, parts)),
+    _RANGE: lambda parts: range(*parts),
+}
 
 
 def holds_nan(value: Any) -> bool:
@@ -164,4 +170,4 @@ def holds_nan(value: Any) -> bool:
         return any(holds_nan(one) for item in value.items() for one in item)
     if isinstance(value, list | tuple | set | frozenset):
         return any(map(holds_nan, value))
-    return value != value  # noqa: PLR0124 - of complex numbers, decimals and opaque values, the ones that equal nothing
+    return isinstance(value, Opaque) or bool(value != value)  # noqa: PLR0124 - complex numbers and decimals may
