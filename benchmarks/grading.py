@@ -8,8 +8,9 @@
 - load: the humaneval solutions three times under two processes that do nothing but count; verdicts must not change.
 - math, lcb: see grading_math.py and grading_lcb.py.
 
-Seconds by the clock and of the processor, all processes included. Both sides know the reference solutions' results before
-they are timed. Data lies in `../shared/data`. evalplus runs model code without isolation; these solutions are ours.
+Seconds by the clock and of the processor, all processes included. Both sides have computed what the reference solutions
+return before they are timed. Data lies in `../shared/data`. evalplus runs code without
+isolation; these solutions are ours.
 """
 
 from __future__ import annotations
@@ -29,14 +30,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
-FILES = {
-    "humaneval": ("HUMANEVAL_OVERRIDE_PATH", DATA / "humaneval_plus" / "HumanEvalPlus.jsonl.gz"),
-    "mbpp": ("MBPP_OVERRIDE_PATH", DATA / "mbpp_plus" / "MbppPlus.jsonl.gz"),
-}
-for variable, path in FILES.values():
-    os.environ[variable] = str(path)  # evalplus reads them when it is imported
-
 import psutil
 from datasets import Dataset
 
@@ -44,6 +37,11 @@ from distillbench.protocols import Context
 from distillbench.records import Judgement, Problem, Resources
 from distillbench_plugins.benchmarks.code_evalplus import EvalPlus, EvalPlusOptions
 
+DATA = Path(__file__).parents[2] / "shared" / "data"
+FILES = {
+    "humaneval": ("HUMANEVAL_OVERRIDE_PATH", DATA / "humaneval_plus" / "HumanEvalPlus.jsonl.gz"),
+    "mbpp": ("MBPP_OVERRIDE_PATH", DATA / "mbpp_plus" / "MbppPlus.jsonl.gz"),
+}
 CORES = 2
 Solution = tuple[str, str]  # problem id, code
 Verdict = tuple[bool, bool]  # base passed; base and plus passed
@@ -118,8 +116,6 @@ def mixed() -> list[Solution]:
     found = []
     for number, row in enumerate(rows("humaneval")):
         name, right, f = row["task_id"], reference(row), row["entry_point"]
-        hidden = right.replace(f"def {f}(", f"def _right_{f}(").replace(f"{f}(", f"{f}(")
-        call = f"{hidden}\n\ndef {f}(*given):\n    "
         found.append((name, right))
         found.append((name, f"{right}\n# a comment more\n"))
         found.append((name, f"def {f}(*given):\n    return None\n"))
@@ -130,7 +126,7 @@ def mixed() -> list[Solution]:
             found.append((name, f"def {f}(*given):\n    while True:\n        pass\n"))
             found.append((name, f"def {f}(*given):\n    return [{number}] * 10**10\n"))
         if number % 24 == 0:
-            found.append((name, f"{call}raise SystemExit(0)\n"))
+            found.append((name, f"def {f}(*given):\n    raise SystemExit({number})\n"))
     return found
 
 
@@ -153,6 +149,7 @@ def theirs(dataset: str, solutions: Sequence[Solution]) -> tuple[list[Verdict], 
     """Evalplus' verdicts, and what they took."""
     from evalplus.evaluate import evaluate
 
+    warm(dataset)
     with tempfile.TemporaryDirectory() as folder:
         samples = Path(folder) / "samples.jsonl"
         samples.write_text("".join(json.dumps({"task_id": name, "solution": code}) + "\n" for name, code in solutions))
@@ -168,6 +165,19 @@ def theirs(dataset: str, solutions: Sequence[Solution]) -> tuple[list[Verdict], 
         base = result["base_status"] == "pass"
         found.append((base, base and result["plus_status"] == "pass"))
     return found, cost
+
+
+@cache
+def warm(dataset: str) -> None:
+    """Has evalplus compute what the reference solutions return."""
+    from evalplus import data
+    from evalplus.evaluate import MBPP_OUTPUT_NOT_NONE_TASKS, get_groundtruth
+
+    with silence():
+        if dataset == "humaneval":
+            get_groundtruth(data.get_human_eval_plus(), data.get_human_eval_plus_hash(), [])
+        else:
+            get_groundtruth(data.get_mbpp_plus(), data.get_mbpp_plus_hash(), MBPP_OUTPUT_NOT_NONE_TASKS)
 
 
 @contextmanager
@@ -224,14 +234,12 @@ def against_evalplus(dataset: str, solutions: Sequence[Solution], is_all_referen
     print(f"  ours       {least}   {dict(Counter(one.detail or 'right' for one in first))}")
     print(f"  evalplus   {their_cost}")
     print(f"  ratio      {their_cost.wall / least.wall:7.1f} x wall {their_cost.cpu / least.cpu:7.1f} x CPU")
-    print(
-        f"  reference solutions: ours {on_references}, floor {lowest:.1f} s CPU, ratio {on_references.cpu / lowest:.2f}"
-    )
+    print(f"  reference solutions: ours {on_references}")
+    print(f"  floor of these: {lowest:.1f} s CPU; ours is {on_references.cpu / lowest:.2f} times as much")
     for (name, code), mine, again_mine, their in zip(solutions, first, second, said, strict=True):
         if verdict(mine) != their or verdict(mine) != verdict(again_mine):
-            print(
-                f"  differs: {name}: ours {verdict(mine)}, {verdict(again_mine)} ({mine.detail}), evalplus {their}: {code[-60:]!r}"
-            )
+            print(f"  differs: {name}: ours {verdict(mine)}, {verdict(again_mine)} ({mine.detail}), evalplus {their}")
+            print(f"    {code[-80:]!r}")
 
 
 def published() -> None:
@@ -309,6 +317,14 @@ def main() -> None:
     """Runs the parts that are named, or all."""
     wanted = sys.argv[1:] or list(PARTS)
     sys.argv = sys.argv[:1]
+    with tempfile.TemporaryDirectory() as cache_folder:
+        os.environ["XDG_CACHE_HOME"] = cache_folder  # evalplus writes there, and reads all of these when it is imported
+        os.environ |= {variable: str(path) for variable, path in FILES.values()}
+        run(wanted)
+
+
+def run(wanted: Sequence[str]) -> None:
+    """Runs some parts."""
     for name in wanted:
         print(f"load average {os.getloadavg()[0]:.1f}")
         PARTS[name]()

@@ -23,9 +23,6 @@ Adapter = Callable[[Row], Doc | None]
 #: Which documents of the source the task asks, by number and in order.
 Chooser = Callable[[Any], Sequence[int]]
 
-#: Every set of documents that this process has loaded: `distillbench_tasks.scoring` finds them for graders there.
-LOADED: list[Any] = []
-
 #: Rows that are written at a time; the tests of one LiveCodeBench problem may take 60 MB.
 _WRITE_ROWS = 16
 
@@ -52,7 +49,6 @@ def load(metadata: Mapping[str, Any], adapt: Adapter, choose: Chooser | None = N
     chosen = found if choose is None else found.select(list(choose(found)))
     if not len(chosen):
         raise TaskError(f"{place}: none of the {len(found)} problems is left; look at the task's `window` or its like")
-    LOADED.append(chosen)
     return {"test": chosen}
 
 

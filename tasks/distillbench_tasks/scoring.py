@@ -21,7 +21,6 @@ from distillbench.outcomes import CORRECT, GRADER_ERROR, decide_all
 from distillbench.protocols import Benchmark, Context, Grading
 from distillbench.records import Completion, Problem
 from distillbench_plugins.renderers.reasoning import split_reasoning
-from distillbench_tasks.data import LOADED
 
 ProcessResults = Callable[[Mapping[str, Any], Sequence[str]], dict[str, float]]
 #: The grader of each process and what its gradings hold, closed when the process ends.
@@ -42,7 +41,7 @@ def graded_by(
     """
 
     def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
-        benchmark, grading = _grading(grader, canonical_json(options or {}), tuple(doc))
+        benchmark, grading = _grading(grader, canonical_json(options or {}))
         problem = Problem(str(doc.get("id", "")), grader, (), str(doc[gold]) if gold else "", {"doc": dict(doc)})
         verdict = next(decide_all([(_completion(results[0]), problem)], benchmark, grading))
         if verdict.outcome == GRADER_ERROR:  # stock lm_eval has no outcome for it: NaN shows in its mean, ends no run
@@ -59,29 +58,11 @@ def _completion(text: str) -> Completion:
     return Completion(text, (), "stop", "", reasoning, answer, state)
 
 
-class _LoadedDocs:
-    """Stands for lm-eval's task, which lm-eval does not give to `process_results`.
-
-    It has the documents of every task with the same columns that this process has loaded.
-    """
-
-    def __init__(self, columns: Sequence[str]) -> None:
-        self._columns = set(columns)
-
-    def test_docs(self) -> Any:
-        """The documents, as one data set."""
-        from datasets import concatenate_datasets
-
-        return concatenate_datasets([docs for docs in LOADED if set(docs.column_names) == self._columns])
-
-
 @cache
-def _grading(grader: str, options_json: str, columns: tuple[str, ...]) -> tuple[Benchmark, Grading]:
-    """A grader, opened once for the process and the kind of documents."""
+def _grading(grader: str, options_json: str) -> tuple[Benchmark, Grading]:
+    """A grader, opened once for the process."""
     component = Catalog(make_manager()).kind("benchmark")[grader]
     layer = {name: Given(value, f"scoring.{name}") for name, value in json.loads(options_json).items()}
     benchmark: Any = component(resolve_options(component.Options, [layer], "scoring", f"grader {grader!r}").options)
-    if benchmark.needs_task:
-        benchmark = benchmark.with_task(_LoadedDocs(columns))
     folder = Path(_open.enter_context(TemporaryDirectory(prefix="distillbench-grading-")))
     return benchmark, _open.enter_context(benchmark.open(Context(work=folder)))

@@ -185,6 +185,7 @@ def test_a_reference_that_fails_is_the_graders_error(work: Path) -> None:
 
 #: Their tests take seconds.
 SLOW = {f"HumanEval/{n}" for n in (0, 15, 25, 31, 32, 36, 59, 83, 94, 100, 130, 139)}
+SLOW |= {f"Mbpp/{n}" for n in (83, 103, 123, 138, 255, 271, 389, 392, 462, 574, 592, 599, 603, 765, 779)}
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,8 @@ class Codeforces(CodeBenchmark):
 
     def facts(self) -> Mapping[str, Any]:
         """The share of problems without a checker, and of those among them whose words allow several outputs."""
+        if self._task is None:
+            return {}
         docs = self._task.test_docs()
         checkers, many = docs["checker"], docs["many_answers"]
         without = [is_many for checker, is_many in zip(checkers, many, strict=True) if not checker]

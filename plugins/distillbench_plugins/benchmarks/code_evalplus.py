@@ -20,7 +20,6 @@ from distillbench.records import Judgement, Problem
 from distillbench_plugins.grading.code import Attempt, CodeBenchmark, was_disturbed
 from distillbench_plugins.grading.evalplus import (
     LONGEST,
-    WHOLE,
     Dataset,
     Expected,
     Reference,
@@ -87,12 +86,14 @@ class _Prepared:
     """A problem that is ready to be run on.
 
     Attributes:
-        message: What the runner is sent after the nonce, by the longest result that is told whole.
+        message: What the runner is sent after the nonce.
+        whole_message: The same, to have long results told whole.
         expected: What is right.
         cpu_seconds: What all tests may take.
     """
 
-    message: Callable[[int], bytes]
+    message: bytes
+    whole_message: Callable[[], bytes]
     expected: Expected
     cpu_seconds: int
 
@@ -111,11 +112,15 @@ class _Runner:
         with self._preparing:
             prepared = self._prepared(problem.metadata["doc"]["id"], _Hidden(problem))
         try:
-            return self._run(prepared, code, LONGEST)
+            return self._run(prepared, code, prepared.message)
         except TooLongError:
-            return self._run(prepared, code, WHOLE)
+            pass
+        try:
+            return self._run(prepared, code, prepared.whole_message())
+        except TooLongError:  # more than `WHOLE` bytes
+            return _judged(0, prepared.expected, "wrong_answer")
 
-    def _run(self, prepared: _Prepared, code: str, longest: int) -> Attempt:
+    def _run(self, prepared: _Prepared, code: str, message: bytes) -> Attempt:
         limits = Limits(cpu_seconds=prepared.cpu_seconds, memory_bytes=self.memory_bytes)
         expected = prepared.expected
         with self.sandbox.start("functions", limits) as child:
@@ -124,7 +129,7 @@ class _Runner:
                 return _judged(0, expected, nonce)
             passed = 0
             try:
-                child.channel.send(nonce + prepared.message(longest))
+                child.channel.send(nonce + message)
                 for said in _messages(child, nonce, prepared.cpu_seconds):
                     for why in expected.check(passed, said):
                         if why:
@@ -137,24 +142,27 @@ class _Runner:
             return _ended(passed, expected, child.kill())
 
     def _prepare(self, name: str, problem: _Hidden) -> _Prepared:
+        """Reads what is kept of a problem; the first time, runs its reference solution."""
         tests = Tests(self.benchmark.options.dataset, self.benchmark.row(problem.value))
-        references = self._references(name, tests)
+        kept = self.work / f"{tests.digest}.reference"
+        whole = kept.with_suffix(".whole")
+        if not kept.exists():
+            results, references = self._run_reference(name, tests)
+            message = tests.message([time_limits(one) for one in references], longest=LONGEST)
+            _write(whole, pack(results))
+            _write(kept, pack([message, *([list(part) for part in astuple(one)] for one in references)]))
+        message, *parts = unpack(kept.read_bytes())
+        references = [Reference(*map(tuple, part)) for part in parts]
         limits = [time_limits(one) for one in references]
-        cpu_seconds = math.ceil(sum(map(total_seconds, limits)) + 2 * _LOAD_SECONDS)
+        read_whole = lru_cache(1)(lambda: unpack(whole.read_bytes()))
         return _Prepared(
-            lru_cache(2)(lambda longest: tests.message(limits, longest=longest)),
-            Expected(tests, references, self.benchmark.options.evalplus_exact),
-            cpu_seconds,
+            message,
+            lambda: tests.message(limits),
+            Expected(tests, references, self.benchmark.options.evalplus_exact, read_whole),
+            math.ceil(sum(map(total_seconds, limits)) + 2 * _LOAD_SECONDS),
         )
 
-    def _references(self, name: str, tests: Tests) -> list[Reference]:
-        """What the reference solution returns: computed once, then read."""
-        path = self.work / f"{tests.digest}.reference"
-        if not path.exists():
-            _write(path, pack([[list(part) for part in astuple(one)] for one in self._run_reference(name, tests)]))
-        return [Reference(*map(tuple, parts)) for parts in unpack(path.read_bytes())]
-
-    def _run_reference(self, name: str, tests: Tests) -> list[Reference]:
+    def _run_reference(self, name: str, tests: Tests) -> tuple[list[bytes], list[Reference]]:
         limits = Limits(cpu_seconds=_REFERENCE_SECONDS, memory_bytes=16 << 30)
         with self.sandbox.start("functions", limits) as child:
             nonce = _load(child, tests.reference_code, tests.entry_point)
@@ -165,14 +173,18 @@ class _Runner:
             said: list[bytes] = []
             n_tests = sum(map(len, tests.inputs))
             messages = _messages(child, nonce, _REFERENCE_SECONDS)
-            while len(said) < n_tests:
-                said += _split(next(messages))
+            try:
+                while len(said) < n_tests:
+                    said += _split(next(messages))
+            except ChannelError as error:
+                raise GraderError(f"the reference solution of {name} ends at its test {len(said)}: {error}") from error
         wrong = [number for number, one in enumerate(said) if one[SECONDS.size : SECONDS.size + 1] == RAISED]
         if wrong:
             raise GraderError(f"the reference solution of {name} fails on its test {wrong[0]}")
         results, seconds = [one[SECONDS.size :] for one in said], [SECONDS.unpack_from(one)[0] for one in said]
         n_base = len(tests.inputs[0])
-        return [reference(results[part], seconds[part]) for part in (slice(n_base), slice(n_base, None))]
+        parts = (slice(n_base), slice(n_base, None))
+        return results, [reference(results[part], seconds[part]) for part in parts]
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,7 @@ class CodeBenchmark(Benchmark):
     needs_task = True
     preload: ClassVar[tuple[str, ...]] = ()
     id_column: ClassVar[str] = "id"
-    _task: Any
+    _task: Any = None
 
     def resources(self) -> Resources:
         """All cores: solutions run side by side, each in a process of its own."""
@@ -129,9 +129,14 @@ class CodeBenchmark(Benchmark):
     def row(self, problem: Problem) -> Mapping[str, Any]:
         """A problem's whole document, with the columns that only the grader reads.
 
+        They are looked up in the task, because they are not stored with samples; without a task (in the stock lm_eval
+        command) the problem has them itself.
+
         Raises:
             GraderError: The task has no such document.
         """
+        if self._task is None:
+            return dict(problem.metadata["doc"])
         wanted = problem.metadata["doc"].get(self.id_column)
         if wanted not in self._rows:
             raise GraderError(f"the task has no document whose {self.id_column!r} is {wanted!r}")

@@ -7,8 +7,9 @@ import json
 import math
 import sys
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from distillbench_plugins.grading.sandbox.runners.functions import DIGEST, LENGTH, RAISED, VALUE, digest_of
@@ -26,7 +27,7 @@ _MOST_TIMES_LONGER, _MOST_BYTES_LONGER = 16, 1 << 16
 #: A longer result is told as its digest, so that megabytes are neither sent nor held.
 LONGEST, WHOLE = 1 << 12, 1 << 24
 #: Bumped when what is kept of a reference changes.
-_FORMAT = 3
+_FORMAT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,31 +35,28 @@ class Reference:
     """What the reference solution returns on one section (the base or the plus tests).
 
     Attributes:
-        results: What is told of what it returned (see `runners.functions`), in the order of the tests. A result of more
-            than `WHOLE` bytes is known by its digest alone: an equal one that is written otherwise counts as wrong.
+        told: What is told of what it returned (see `runners.functions`), in the order of the tests; of a result of more
+            than `LONGEST` bytes its digest.
         seconds: The processor time of each test.
         has_nan: For each result, whether it holds a NaN: then equal bytes are no equal values.
         is_floats: For each result, whether it is a float, or a list or tuple of nothing else.
     """
 
-    results: tuple[bytes, ...]
+    told: tuple[bytes, ...]
     seconds: tuple[float, ...]
     has_nan: tuple[bool, ...]
     is_floats: tuple[bool, ...]
 
 
 def reference(results: Sequence[bytes], seconds: Sequence[float]) -> Reference:
-    """Looks once at what the reference solution returned."""
-    has_nan, is_floats = [], []
-    for result in results:
-        value = _plain(unpack(result[1:])) if result[:1] == VALUE else None
-        has_nan.append(holds_nan(value))
-        is_floats.append(_is_floats(value))
-    return Reference(tuple(results), tuple(seconds), tuple(has_nan), tuple(is_floats))
+    """Looks once at what the reference solution returned, told whole."""
+    values = [_plain(unpack(result[1:])) if result[:1] == VALUE else None for result in results]
+    told = [digest_of(one[1:]) if one[:1] == VALUE and len(one) > LONGEST + 1 else one for one in results]
+    return Reference(tuple(told), tuple(seconds), tuple(map(holds_nan, values)), tuple(map(_is_floats, values)))
 
 
 class Tests:
-    """The base and plus tests of one problem.
+    """The base and plus tests of one problem. Inputs are read only when they are asked for.
 
     Args:
         dataset: Which of the two sets.
@@ -70,24 +68,29 @@ class Tests:
         self.entry_point: str = row["entry_point"]
         self.atol = float(row["atol"])
         self.reference_code: str = row["prompt"] + row["canonical_solution"]
-        self.inputs = tuple(_inputs(dataset, row["id"], row[f"{section}_input"]) for section in ("base", "plus"))
+        self._name, self._texts = str(row["id"]), (str(row["base_input"]), str(row["plus_input"]))
+
+    @cached_property
+    def inputs(self) -> tuple[list[Any], ...]:
+        """The arguments of each test, of the base and of the plus tests."""
+        return tuple(_inputs(self.dataset, self._name, text) for text in self._texts)
 
     @property
     def output(self) -> str:
         """What becomes of a result before it is told; see `runners.functions.OUTPUTS`."""
+        if self.dataset == "humaneval":
+            return "value"
         from evalplus.eval import _special_oracle as oracle
 
-        if self.dataset == "mbpp" and self.entry_point in oracle.MBPP_OUTPUT_SET_EQ_TASKS:
+        if self.entry_point in oracle.MBPP_OUTPUT_SET_EQ_TASKS:
             return "set"
-        return (
-            "not_none" if self.dataset == "mbpp" and self.entry_point in oracle.MBPP_OUTPUT_NOT_NONE_TASKS else "value"
-        )
+        return "not_none" if self.entry_point in oracle.MBPP_OUTPUT_NOT_NONE_TASKS else "value"
 
     @property
     def digest(self) -> str:
         """Of all that decides the reference's results."""
-        facts = [_FORMAT, sys.version, self.dataset, self.entry_point, self.reference_code, self.output]
-        return hashlib.sha256(json.dumps(facts).encode() + pack(list(self.inputs))).hexdigest()
+        facts = [_FORMAT, sys.version, self.dataset, self._name, self.entry_point, self.reference_code, *self._texts]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def message(self, seconds: Sequence[Sequence[float]], timed: bool = False, longest: int = WHOLE) -> bytes:
         """What the runner is sent after the nonce; see `runners.functions.run_functions`."""
@@ -129,33 +132,31 @@ class Expected:
         tests: The problem.
         references: Of the base and of the plus tests.
         exact: Whether to keep evalplus' known bugs.
+        whole: Gives what the reference returned on each test, told whole. A result of more than `WHOLE` bytes is known
+            by its digest even there: an equal one that is written otherwise counts as wrong.
     """
 
-    def __init__(self, tests: Tests, references: Sequence[Reference], exact: bool) -> None:
+    def __init__(
+        self, tests: Tests, references: Sequence[Reference], exact: bool, whole: Callable[[], Sequence[bytes]]
+    ) -> None:
         self.tests = tests
         self.exact = exact
-        self._results = [result for one in references for result in one.results]
+        self.n_base, self.n_tests = len(references[0].told), sum(len(one.told) for one in references)
+        self._whole = whole
         self._atols = [atol for one in references for atol in _tolerances(tests.atol, one.is_floats)]
-        self._inputs = [inputs for section in tests.inputs for inputs in section]
-        self.n_base, self.n_tests = len(references[0].results), len(self._results)
-        has_nan = (one for reference in references for one in reference.has_nan)
-        messages = [self._message(result, nan) for result, nan in zip(self._results, has_nan, strict=True)]
+        messages = [
+            self._message(told, nan) for one in references for told, nan in zip(one.told, one.has_nan, strict=True)
+        ]
         self.stream = b"".join(messages)
         self._starts = [0]
         for message in messages:
             self._starts.append(self._starts[-1] + len(message))
 
-    def _message(self, result: bytes, has_nan: bool) -> bytes:
+    def _message(self, told: bytes, has_nan: bool) -> bytes:
         """What the runner says when a solution returns the same."""
         if has_nan or (self.exact and self.tests.entry_point == "find_zero"):
-            said = _NEVER_EQUAL + result[1:]
-        else:
-            said = result if len(result) <= LONGEST + 1 else self._digest(result)
-        return LENGTH.pack(len(said)) + said
-
-    @staticmethod
-    def _digest(result: bytes) -> bytes:
-        return result if result[:1] == DIGEST else digest_of(result[1:])
+            told = _NEVER_EQUAL + told[1:]
+        return LENGTH.pack(len(told)) + told
 
     def check(self, number: int, said: bytes) -> Iterator[str]:
         """Compares what was said of some tests.
@@ -168,7 +169,8 @@ class Expected:
             For each of them the empty string when it is right, otherwise why not.
 
         Raises:
-            TooLongError: A digest differs, which says nothing yet: equal values may differ in their bytes.
+            TooLongError: What was told as its digest differs in that, which says nothing: equal values may be written
+                differently.
         """
         begin = self._starts[number]
         if self.stream.startswith(said, begin):
@@ -183,27 +185,30 @@ class Expected:
             number += 1
 
     def _why_not(self, number: int, said: bytes) -> str:
-        expected = self._results[number]
-        if said[:1] == DIGEST and expected[:1] == VALUE:
+        if said[:1] == DIGEST:
             raise TooLongError
         if said[:1] == RAISED:
             return "memory_limit" if said[1:] == b"MemoryError" else "runtime_error"
-        if len(said) > _MOST_TIMES_LONGER * len(expected) + _MOST_BYTES_LONGER:
+        expected = self._whole()[number]
+        if expected[:1] == DIGEST or len(said) > _MOST_TIMES_LONGER * len(expected) + _MOST_BYTES_LONGER:
             return "wrong_answer"
-        if DIGEST in (said[:1], expected[:1]):
-            return "" if said == expected else "wrong_answer"
         try:
             right = self._is_right(number, unpack(said[1:]), unpack(expected[1:]))
         except (ArithmeticError, AttributeError, TypeError, ValueError, RecursionError):  # values that do not compare
             right = False
         return "" if right else "wrong_answer"
 
+    def _inputs_of(self, number: int) -> list[Any]:
+        section, place = (0, number) if number < self.n_base else (1, number - self.n_base)
+        inputs: list[Any] = self.tests.inputs[section][place]
+        return inputs
+
     def _is_right(self, number: int, out: Any, expected: Any) -> bool:
         same_type = _type_name(out) == _type_name(expected)
         out, expected = _plain(out), _plain(expected)
         is_humaneval_32 = self.tests.dataset == "humaneval" and self.tests.entry_point == "find_zero"
         if is_humaneval_32:
-            return not self.exact and abs(_polynomial(self._inputs[number][0], out)) <= self.tests.atol
+            return not self.exact and abs(_polynomial(self._inputs_of(number)[0], out)) <= self.tests.atol
         if bool(out == expected) or (self.tests.dataset == "mbpp" and self._oracle_says_right(number, out)):
             return True
         atol = self._atols[number]
@@ -219,7 +224,7 @@ class Expected:
         """The rules for problems with more than one right answer. Source: `evalplus.eval.unsafe_execute`, 0.3.1."""
         from evalplus.eval import _special_oracle as oracle
 
-        name, inputs = self.tests.entry_point, self._inputs[number]
+        name, inputs = self.tests.entry_point, self._inputs_of(number)
         if name == "are_equivalent":
             return True
         if name == "sum_div":

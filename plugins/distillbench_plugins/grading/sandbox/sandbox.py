@@ -17,7 +17,6 @@ from distillbench_plugins.grading.sandbox.channel import Channel
 from distillbench_plugins.grading.sandbox.confinement import Limits
 from distillbench_plugins.grading.sandbox.isolation import Running, SandboxError, start_server, stop_server
 from distillbench_plugins.grading.sandbox.runners.clock import OUT_OF_TIME
-from distillbench_plugins.grading.sandbox.server import UNCONFINED
 
 #: The longest message that is accepted from a child.
 _MOST_BYTES = 256 << 20
@@ -58,7 +57,7 @@ class Child:
     def __init__(self, channel: Channel, status: socket.socket) -> None:
         self.channel = channel
         self._status = status
-        self._ending: Ending | None = None
+        self._killed = False
 
     def wait(self, seconds: float) -> Ending | None:
         """How it ended; None when it is still running after so many seconds.
@@ -75,7 +74,7 @@ class Child:
             raise SandboxError("the sandbox's server has ended")
         found = json.loads(said)
         exit_code = os.waitstatus_to_exitcode(found.pop("wait_status"))
-        if exit_code == UNCONFINED:
+        if not found.pop("confined") and not self._killed:
             raise SandboxError("a process could not be confined, so nothing was run in it")
         return Ending(exit_code, **found)
 
@@ -85,6 +84,7 @@ class Child:
         Raises:
             SandboxError: The server is gone.
         """
+        self._killed = True
         with suppress(OSError):  # it has ended already; how, has been sent
             self._status.shutdown(socket.SHUT_WR)
         ending = self.wait(_KILL_SECONDS)

@@ -13,6 +13,7 @@ import fcntl
 import gc
 import importlib
 import json
+import mmap
 import os
 import selectors
 import signal
@@ -35,8 +36,6 @@ _HIDDEN: list[ModuleType] = []
 #: Messages on the control socket are shorter than this.
 MOST_CONTROL_BYTES = 1 << 12
 MOST_FILES = 8
-#: Exit code of a child that could not be confined; it has run nothing.
-UNCONFINED = 113
 #: Exit code of a child whose runner raised.
 _RUNNER_FAILED = 114
 #: The longest message that a child accepts.
@@ -49,10 +48,17 @@ _HIGH = 64
 
 @dataclass(frozen=True, slots=True)
 class _Slot:
-    """What one child at a time uses: a folder to write in, and the rules that allow it that folder and no other's."""
+    """What one child at a time uses.
+
+    Attributes:
+        folder: To write in.
+        files: The rules that allow it that folder and no other's.
+        confined: A shared byte that the child sets once it is confined, and unmaps before it runs model code.
+    """
 
     folder: str | None
     files: confinement.Files | None
+    confined: mmap.mmap
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +118,7 @@ class Server:
         if folder is not None:
             Path(folder).mkdir()
         self.n_slots += 1
-        return _Slot(folder, _if_there(lambda: confinement.Files(self.readable, folder)))
+        return _Slot(folder, _if_there(lambda: confinement.Files(self.readable, folder)), mmap.mmap(-1, 1))
 
     def _start(self) -> bool:
         """Starts the job that came; False when no more will come."""
@@ -122,6 +128,7 @@ class Server:
         channel, status, *files = descriptors
         job = json.loads(message)
         slot = self.free_slots.pop() if self.free_slots else self._new_slot()
+        slot.confined[0] = 0
         begun = time.monotonic()
         pid = os.fork()
         if pid == 0:
@@ -150,6 +157,7 @@ class Server:
         self.free_slots.append(child.slot)
         said = {
             "wait_status": wait_status,
+            "confined": bool(child.slot.confined[0]),
             "cpu_seconds": usage.ru_utime + usage.ru_stime,
             "wall_seconds": time.monotonic() - child.begun,
             "memory_bytes": usage.ru_maxrss * 1024,
@@ -171,8 +179,10 @@ class Server:
             if self.system_calls is not None:
                 self.system_calls.load()
         except BaseException:  # whatever went wrong, nothing may run in a process that is not confined
-            os._exit(UNCONFINED)
+            os._exit(1)
         try:
+            slot.confined[0] = 1
+            slot.confined.close()
             gc.enable()
             channel = Channel(socket.socket(fileno=_CHANNEL), _MOST_BYTES)
             runner = runners.RUNNERS[job["runner"]]
