@@ -38,6 +38,14 @@ def sandbox() -> Iterator[Sandbox]:
         yield started
 
 
+@pytest.fixture
+def checking(sandbox: Sandbox) -> Sandbox:
+    """A sandbox in which checkers run."""
+    if "bubblewrap" not in sandbox.layers:
+        pytest.skip("NOT TESTED: checkers need bubblewrap, which is not here")
+    return sandbox
+
+
 def judged(sandbox: Sandbox, code: str, checker: str = "", time_factor: float = 1.0, **changed: Any) -> Judgement:
     tests = [{"input": "2\r\n", "output": "4\r\n"}, {"input": "0\n", "output": "0\n"}]
     row = {"tests": json.dumps(tests), "time_limit": 1.0, "memory_limit": 256.0, "checker": checker} | changed
@@ -117,37 +125,37 @@ def test_white_space_does_not_matter(words: list[str], spaces: list[str]) -> Non
 SUM: dict[str, Any] = {"tests": json.dumps([{"input": "5\n", "output": "1 4\n"}])}
 
 
-def test_a_checker_decides(sandbox: Sandbox) -> None:
-    assert judged(sandbox, "print(2, 3)", ANY_SUM, **SUM).correct
-    assert judged(sandbox, "print(2, 3)", **SUM).detail == "wrong_answer"
-    assert judged(sandbox, "print(2, 4)", ANY_SUM, **SUM).detail == "wrong_answer"
+def test_a_checker_decides(checking: Sandbox) -> None:
+    assert judged(checking, "print(2, 3)", ANY_SUM, **SUM).correct
+    assert judged(checking, "print(2, 3)", **SUM).detail == "wrong_answer"
+    assert judged(checking, "print(2, 4)", ANY_SUM, **SUM).detail == "wrong_answer"
 
 
-def test_a_checker_that_fails_on_an_output_only_refuses_it(sandbox: Sandbox) -> None:
-    assert judged(sandbox, "print('two', 3)", ANY_SUM, **SUM).detail == "wrong_answer"
+def test_a_checker_that_fails_on_an_output_only_refuses_it(checking: Sandbox) -> None:
+    assert judged(checking, "print('two', 3)", ANY_SUM, **SUM).detail == "wrong_answer"
 
 
 @pytest.mark.parametrize("source", ["raise ValueError", "import sys\nprint(1)\nsys.exit(2)", "print("])
-def test_a_checker_that_fails_on_the_correct_output_is_the_grader_s_error(sandbox: Sandbox, source: str) -> None:
+def test_a_checker_that_fails_on_the_correct_output_is_the_grader_s_error(checking: Sandbox, source: str) -> None:
     with pytest.raises(GraderError, match="checker fails"):
-        judged(sandbox, "print(2, 3)", source, **SUM)
+        judged(checking, "print(2, 3)", source, **SUM)
 
 
-def test_a_checker_that_says_anything_else_refuses(sandbox: Sandbox) -> None:
-    assert not Checker(sandbox, "print(0.5)").accepts("", "", "")
-    assert Checker(sandbox, "print(' 1 ')").accepts("", "", "")
+def test_a_checker_that_says_anything_else_refuses(checking: Sandbox) -> None:
+    assert not Checker(checking, "print(0.5)").accepts("", "", "")
+    assert Checker(checking, "print(' 1 ')").accepts("", "", "")
 
 
-def test_a_checker_is_given_the_exact_texts(sandbox: Sandbox) -> None:
+def test_a_checker_is_given_the_exact_texts(checking: Sandbox) -> None:
     texts = ("a\r\nb", "", "\u00e9 \U0001f600\n\n")
     source = "import sys\nfrom pathlib import Path\nprint(int([Path(p).read_bytes() for p in sys.argv[1:]] == {}))"
     wanted = [text.encode() for text in texts]
-    assert Checker(sandbox, source.format(wanted)).accepts(*texts)
+    assert Checker(checking, source.format(wanted)).accepts(*texts)
 
 
-def test_a_program_cannot_leave_files_for_the_checker(sandbox: Sandbox) -> None:
+def test_a_program_cannot_leave_files_for_the_checker(checking: Sandbox) -> None:
     code = "open('correct_output.txt', 'w').write('2 4')\nopen('input.txt', 'w').write('6')\nprint(2, 4)"
-    assert judged(sandbox, code, ANY_SUM, **SUM).detail == "wrong_answer"
+    assert judged(checking, code, ANY_SUM, **SUM).detail == "wrong_answer"
 
 
 @pytest.mark.parametrize("tests", ["no json", "[]", '[{"input": "1"}]', "[1]", "{}"])
