@@ -1,6 +1,6 @@
 """Graders of code against evalplus: `python benchmarks/grading.py [humaneval|mbpp|published|load|math|lcb ...]`.
 
-- humaneval: 164 reference solutions and 560 others made of them (wrong, crashing, looping, memory-eating), through
+- humaneval: 164 reference solutions and 571 others made of them (wrong, crashing, looping, memory-eating), through
   `evalplus.evaluate --parallel 2` and through `code_evalplus` with two processes. Verdicts of base, and of base and
   plus, are compared one by one. The floor is the reference solutions' tests in one warm process without isolation.
 - mbpp: the 378 reference solutions of MBPP+, the same way.
@@ -112,17 +112,17 @@ def reference(row: dict[str, Any]) -> str:
 
 
 def mixed() -> list[Solution]:
-    """Reference solutions of HumanEval+, and others made of them: 724 in all, no two alike."""
+    """Reference solutions of HumanEval+, and others made of them: 735 in all, no two alike."""
     found = []
     for number, row in enumerate(rows("humaneval")):
         name, right, f = row["task_id"], reference(row), row["entry_point"]
         found.append((name, right))
-        found.append((name, f"{right}\n# a comment more\n"))
+        found.append((name, f"def {f}(*given):\n    return given\n"))
         found.append((name, f"def {f}(*given):\n    return None\n"))
         found.append((name, f"def {f}(*given):\n    raise ValueError({number})\n"))
-        if number < 48:
+        if number < 60:
             found.append((name, f"def {f}(*given:\n    return {number}\n"))
-        if number % 20 == 0:
+        if number % 30 == 0:
             found.append((name, f"def {f}(*given):\n    while True:\n        pass\n"))
             found.append((name, f"def {f}(*given):\n    return [{number}] * 10**10\n"))
         if number % 24 == 0:
