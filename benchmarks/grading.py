@@ -1,8 +1,9 @@
 """Graders of code against evalplus: `python benchmarks/grading.py [humaneval|mbpp|published|load|math|lcb ...]`.
 
 - humaneval: 164 reference solutions and 571 others made of them (wrong, crashing, looping, memory-eating), through
-  `evalplus.evaluate --parallel 2` and through `code_evalplus` with two processes. Verdicts of base, and of base and
-  plus, are compared one by one. The floor is the reference solutions' tests in one warm process without isolation.
+  `evalplus.evaluate` (as it comes: on two cores it uses one; and with `--parallel 2`) and through `code_evalplus` with
+  two processes. Verdicts of base, and of base and plus, are compared one by one. The floor is the reference
+  solutions' tests in one warm process without isolation.
 - mbpp: the 378 reference solutions of MBPP+, the same way.
 - published: real solutions of both sets, against the verdicts that evalplus' authors published with them.
 - load: the humaneval solutions three times under two processes that do nothing but count; verdicts must not change.
@@ -145,8 +146,8 @@ def ours(dataset: str, solutions: Sequence[Solution], work: Path, exact: bool) -
     return found, cost
 
 
-def theirs(dataset: str, solutions: Sequence[Solution]) -> tuple[list[Verdict], Cost]:
-    """Evalplus' verdicts, and what they took."""
+def theirs(dataset: str, solutions: Sequence[Solution], parallel: int | None) -> tuple[list[Verdict], Cost]:
+    """The verdicts of evalplus, and what they took; by itself it uses half of the cores."""
     from evalplus.evaluate import evaluate
 
     warm(dataset)
@@ -155,7 +156,7 @@ def theirs(dataset: str, solutions: Sequence[Solution]) -> tuple[list[Verdict], 
         samples.write_text("".join(json.dumps({"task_id": name, "solution": code}) + "\n" for name, code in solutions))
         meter = Meter()
         with silence():
-            evaluate(dataset, samples=str(samples), parallel=CORES)
+            evaluate(dataset, samples=str(samples), parallel=parallel)
         cost = meter.cost()
         said = json.loads(samples.with_name("samples_eval_results.json").read_text())["eval"]
     left = {name: iter(results) for name, results in said.items()}
@@ -223,7 +224,8 @@ def against_evalplus(dataset: str, solutions: Sequence[Solution], is_all_referen
         work = Path(folder)
         ours(dataset, [(row["task_id"], reference(row)) for row in rows(dataset)], work, True)
         first, cost = ours(dataset, solutions, work, True)
-        said, their_cost = theirs(dataset, solutions)
+        said, their_cost = theirs(dataset, solutions, None)
+        on_both = theirs(dataset, solutions, CORES)[1]
         second, again = ours(dataset, solutions, work, True)
         references = [(row["task_id"], reference(row)) for row in rows(dataset)]
         least = Cost(min(cost.wall, again.wall), min(cost.cpu, again.cpu))
@@ -231,9 +233,10 @@ def against_evalplus(dataset: str, solutions: Sequence[Solution], is_all_referen
     floors = [floor(dataset) for _ in range(2)]
     lowest = min(one.cpu for one in floors)
     print(f"{dataset}: {len(solutions)} solutions")
-    print(f"  ours       {least}   {dict(Counter(one.detail or 'right' for one in first))}")
-    print(f"  evalplus   {their_cost}")
-    print(f"  ratio      {their_cost.wall / least.wall:7.1f} x wall {their_cost.cpu / least.cpu:7.1f} x CPU")
+    print(f"  {'ours':<20} {least}   {dict(Counter(one.detail or 'right' for one in first))}")
+    for title, other in (("evalplus as it comes", their_cost), (f"evalplus --parallel {CORES}", on_both)):
+        ratios = f"{other.wall / least.wall:5.1f} x wall {other.cpu / least.cpu:5.1f} x CPU"
+        print(f"  {title:<20} {other}  {ratios}")
     print(f"  reference solutions: ours {on_references}")
     print(f"  floor of these: {lowest:.1f} s CPU; ours is {on_references.cpu / lowest:.2f} times as much")
     for (name, code), mine, again_mine, their in zip(solutions, first, second, said, strict=True):

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import click
 
-from distillbench.cli.preflight import cells_by_check, preflight_of, subject, what_was_looked_at
+from distillbench.cli.preflight import cells_by_check, preflight_of, refused_by_graders, subject, what_was_looked_at
 from distillbench.cli.session import JSON, MATRIX, Loaded, Session, print_json
-from distillbench.errors import DistillbenchError, GraderError, TaskError
+from distillbench.errors import DistillbenchError
 from distillbench.hookspecs import hookimpl
-from distillbench.protocols import Benchmark
 from distillbench.tasks.loader import LmEvalTasks
 
 
@@ -68,19 +67,10 @@ def _tasks(loaded: Loaded, tasks: LmEvalTasks) -> Iterator[_Line]:
 
 
 def _graders(loaded: Loaded, tasks: LmEvalTasks) -> Iterator[_Line]:
-    """Asks the grader of every evaluation whether it could grade; only what it refuses is told."""
+    """What the graders refuse."""
     evaluations = [evaluation for cell in loaded.cells for evaluation in cell.evaluations]
-    asked = {(evaluation.grader.identity, evaluation.ref): evaluation for evaluation in reversed(evaluations)}
-    for evaluation in reversed(asked.values()):
-        grader: Benchmark = loaded.session.catalog.build(evaluation.grader)
-        try:
-            if grader.needs_task:
-                grader = grader.with_task(tasks.load(evaluation.ref))
-            grader.check()
-        except GraderError as error:
-            yield _Line("refused", f"evaluation {evaluation.name}", f" {error}", evaluation=evaluation.name)
-        except TaskError:
-            continue  # told with the tasks
+    for name, why in refused_by_graders(loaded, evaluations, tasks):
+        yield _Line("refused", f"evaluation {name}", f" {why}", evaluation=name)
 
 
 def _fits(loaded: Loaded) -> Iterator[_Line]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
-from distillbench.errors import DistillbenchError
+from distillbench.errors import DistillbenchError, GraderError, TaskError
 
 if TYPE_CHECKING:
     from distillbench.cli.session import Loaded
     from distillbench.plan.stages import Check, Plan
+    from distillbench.protocols import Benchmark
+    from distillbench.records import Evaluation
     from distillbench.run.preflight import Looked, Preflight
+    from distillbench.tasks.loader import LmEvalTasks
 
 _SOURCES: Mapping[str, str] = {
     "kept": "kept traces",
@@ -57,16 +60,39 @@ def what_was_looked_at(check: Check, looked: Looked) -> str:
     return f"{'nothing' if looked.source == 'unbuilt' else prompts}; rows are looked at once {missing}, before training"
 
 
+def refused_by_graders(
+    loaded: Loaded, evaluations: Sequence[Evaluation], tasks: LmEvalTasks
+) -> Iterator[tuple[str, str]]:
+    """Asks the grader of every evaluation whether it could grade.
+
+    Yields:
+        The name of an evaluation that its grader refuses, and why.
+    """
+    asked = {(evaluation.grader.identity, evaluation.ref): evaluation for evaluation in reversed(evaluations)}
+    for evaluation in reversed(asked.values()):
+        grader: Benchmark = loaded.session.catalog.build(evaluation.grader)
+        try:
+            if grader.needs_task:
+                grader = grader.with_task(tasks.load(evaluation.ref))
+            grader.check()
+        except GraderError as error:
+            yield evaluation.name, str(error)
+        except TaskError:
+            continue  # told with the tasks
+
+
 def refuse_or_warn(loaded: Loaded, plan: Plan) -> None:
     """Looks at everything before a run, tells warnings and what was accepted, and refuses the rest.
 
     Raises:
-        PreflightError: With every finding that the matrix does not accept.
+        PreflightError: With every finding that the matrix does not accept, and what a grader refuses.
     """
     from distillbench.run.preflight import PreflightError, described, merged
 
     look = preflight_of(loaded)
-    refused, told = [], []
+    to_grade = [stage.extras["evaluation"] for stage in plan.pending() if stage.kind == "grade"]
+    refused = [f"evaluation {name}\n    {why}" for name, why in refused_by_graders(loaded, to_grade, look.bench.tasks)]
+    told: list[str] = []
     for check, cells in cells_by_check(look, plan).items():
         title = f"{subject(check)} (cell {', '.join(cells[:3])}{', ...' if len(cells) > 3 else ''})"
         try:

@@ -133,6 +133,13 @@ def test_check_asks_for_a_judge(cli: Any, tmp_path: Path) -> None:
     assert "grader_options: {model: NAME" in ran.out
 
 
+def test_a_run_without_a_judge_is_refused_before_anything_is_sampled(cli: Any, tmp_path: Path) -> None:
+    ran = cli("run", matrix(tmp_path))
+    assert ran.code == 2
+    assert "nothing has run" in ran.err and "evaluation open_weird\n    no judge model is named" in ran.err
+    assert not (tmp_path / "store" / "stages").exists()
+
+
 @pytest.mark.slow
 def test_a_run_is_judged_and_reported(server: Server, run_cli: Any, tmp_path: Path) -> None:
     server.behave = lambda sent, number: message(marks(number % 5 + 3))

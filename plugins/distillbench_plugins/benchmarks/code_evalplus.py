@@ -105,12 +105,11 @@ class _Runner:
         self.work = work
         self.memory_bytes = int(benchmark.options.memory_gb * 2**30)
         self._preparing = threading.Lock()
-        self._prepared = lru_cache(_HELD)(self._prepare)
+        self._held: dict[str, _Prepared] = {}
 
     def attempt(self, problem: Problem, code: str) -> Attempt:
         """Runs one solution."""
-        with self._preparing:
-            prepared = self._prepared(problem.metadata["doc"]["id"], _Hidden(problem))
+        prepared = self._prepared(problem)
         try:
             return self._run(prepared, code, prepared.message)
         except TooLongError:
@@ -141,9 +140,19 @@ class _Runner:
                 pass  # the child has ended or says nothing; how it ended tells why
             return _ended(passed, expected, child.kill())
 
-    def _prepare(self, name: str, problem: _Hidden) -> _Prepared:
+    def _prepared(self, problem: Problem) -> _Prepared:
+        """A problem that is ready; the last few are held in memory."""
+        name = str(problem.metadata["doc"]["id"])
+        with self._preparing:
+            if name not in self._held:
+                if len(self._held) == _HELD:
+                    del self._held[next(iter(self._held))]
+                self._held[name] = self._prepare(name, self.benchmark.row(problem))
+            return self._held[name]
+
+    def _prepare(self, name: str, row: Mapping[str, Any]) -> _Prepared:
         """Reads what is kept of a problem; the first time, runs its reference solution."""
-        tests = Tests(self.benchmark.options.dataset, self.benchmark.row(problem.value))
+        tests = Tests(self.benchmark.options.dataset, row)
         kept = self.work / f"{tests.digest}.reference"
         whole = kept.with_suffix(".whole")
         if not kept.exists():
@@ -185,19 +194,6 @@ class _Runner:
         n_base = len(tests.inputs[0])
         parts = (slice(n_base), slice(n_base, None))
         return results, [reference(results[part], seconds[part]) for part in parts]
-
-
-@dataclass(frozen=True, slots=True)
-class _Hidden:
-    """A value that makes no difference to what it is a part of."""
-
-    value: Any
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Hidden)
-
-    def __hash__(self) -> int:
-        return 0
 
 
 def _load(child: Child, code: str, entry_point: str) -> bytes | str:

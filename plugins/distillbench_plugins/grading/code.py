@@ -23,8 +23,9 @@ from distillbench_plugins.grading.sandbox.sandbox import Ending, Sandbox
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})([^\n]*)$", re.MULTILINE)
 #: A process that took this much longer than its processor time did not have a core to itself.
 _DISTURBED = 1.25
-#: Answers that are judged ahead of the one that is waited for, for each process that runs.
-_AHEAD = 8
+#: Answers that are judged ahead of the one that is waited for, for each process that runs: enough to keep the others
+#: busy while one takes many seconds.
+_AHEAD = 256
 
 
 def code_blocks(text: str) -> list[str]:

@@ -102,9 +102,8 @@ class SystemCalls:
             if _is_known(pyseccomp, name):
                 rules.add_rule(refused, name)
         rules.add_rule(refused, "clone", pyseccomp.Arg(0, pyseccomp.MASKED_EQ, _CLONE_THREAD, 0))
-        rules.add_rule(
-            pyseccomp.ERRNO(errno.ENOSYS), "clone3"
-        )  # the C library then uses clone, whose flags can be seen
+        # The C library then uses clone, whose flags a filter can see.
+        rules.add_rule(pyseccomp.ERRNO(errno.ENOSYS), "clone3")
         for name, argument in _OF_ANOTHER.items():  # 0 is the process itself
             if _is_known(pyseccomp, name):
                 rules.add_rule(refused, name, pyseccomp.Arg(argument, pyseccomp.NE, 0))

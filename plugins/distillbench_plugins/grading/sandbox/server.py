@@ -13,7 +13,6 @@ import fcntl
 import gc
 import importlib
 import json
-import mmap
 import os
 import selectors
 import signal
@@ -48,25 +47,28 @@ _HIGH = 64
 
 @dataclass(frozen=True, slots=True)
 class _Slot:
-    """What one child at a time uses.
-
-    Attributes:
-        folder: To write in.
-        files: The rules that allow it that folder and no other's.
-        confined: A shared byte that the child sets once it is confined, and unmaps before it runs model code.
-    """
+    """What one child at a time uses: a folder to write in, and the rules that allow it that folder and no other's."""
 
     folder: str | None
     files: confinement.Files | None
-    confined: mmap.mmap
 
 
 @dataclass(frozen=True, slots=True)
 class _Child:
-    """A running child."""
+    """A running child.
+
+    Attributes:
+        pid: Its number.
+        pidfd: Its descriptor.
+        confined: A pipe in which a byte lies once it is confined. The child closes its end before it runs model code.
+        status: Where its end is told.
+        slot: What it uses.
+        begun: When it was started.
+    """
 
     pid: int
     pidfd: int
+    confined: int
     status: socket.socket
     slot: _Slot
     begun: float
@@ -118,7 +120,7 @@ class Server:
         if folder is not None:
             Path(folder).mkdir()
         self.n_slots += 1
-        return _Slot(folder, _if_there(lambda: confinement.Files(self.readable, folder)), mmap.mmap(-1, 1))
+        return _Slot(folder, _if_there(lambda: confinement.Files(self.readable, folder)))
 
     def _start(self) -> bool:
         """Starts the job that came; False when no more will come."""
@@ -128,14 +130,14 @@ class Server:
         channel, status, *files = descriptors
         job = json.loads(message)
         slot = self.free_slots.pop() if self.free_slots else self._new_slot()
-        slot.confined[0] = 0
+        confined, tell_confined = os.pipe()
         begun = time.monotonic()
         pid = os.fork()
         if pid == 0:
-            self._become_child(job, [channel, *files], slot)
-        for descriptor in (channel, *files):
+            self._become_child(job, [channel, *files, tell_confined], slot)
+        for descriptor in (channel, *files, tell_confined):
             os.close(descriptor)
-        child = _Child(pid, os.pidfd_open(pid), socket.socket(fileno=status), slot, begun)
+        child = _Child(pid, os.pidfd_open(pid), confined, socket.socket(fileno=status), slot, begun)
         self.running.add(pid)
         self.selector.register(child.pidfd, selectors.EVENT_READ, child)
         self.selector.register(child.status, selectors.EVENT_READ, child)
@@ -157,11 +159,12 @@ class Server:
         self.free_slots.append(child.slot)
         said = {
             "wait_status": wait_status,
-            "confined": bool(child.slot.confined[0]),
+            "confined": os.read(child.confined, 1) != b"",
             "cpu_seconds": usage.ru_utime + usage.ru_stime,
             "wall_seconds": time.monotonic() - child.begun,
             "memory_bytes": usage.ru_maxrss * 1024,
         }
+        os.close(child.confined)
         with child.status, contextlib.suppress(OSError):  # when nobody is waiting for it any more
             child.status.sendall(json.dumps(said).encode())
 
@@ -172,17 +175,17 @@ class Server:
                 confinement.end_with_server()
             if slot.files is not None:
                 slot.files.restrict()
-            files = _keep_only(descriptors)
+            *files, tell_confined = _keep_only(descriptors)
             if slot.folder is not None:
                 os.chdir(slot.folder)
             confinement.set_limits(confinement.Limits(**job["limits"]))
             if self.system_calls is not None:
                 self.system_calls.load()
+            os.write(tell_confined, b"y")
+            os.close(tell_confined)
         except BaseException:  # whatever went wrong, nothing may run in a process that is not confined
             os._exit(1)
         try:
-            slot.confined[0] = 1
-            slot.confined.close()
             gc.enable()
             channel = Channel(socket.socket(fileno=_CHANNEL), _MOST_BYTES)
             runner = runners.RUNNERS[job["runner"]]
