@@ -126,6 +126,8 @@ def test_verdicts(humaneval: Grading, name: str, code: str, base: int, plus: int
     "code",
     [
         "import os\nos._exit(0)",
+        "import os\nos._exit(1)",
+        "import os\nos._exit(113)",
         "import sys\nsys.exit(0)",
         "import os\ndef double(x): os._exit(0)",
         "class Same(int):\n def __eq__(self, other): return True\n __hash__ = None\ndef double(x): return Same(7)",
