@@ -22,8 +22,8 @@ from distillbench_plugins.grading.sandbox.values import pack, unpack
 
 #: A token in the user's environment, as a cloud's or a hub's key would be.
 TOKEN = "s3cr3t-token-of-the-user"
-SECONDS = 0.5
-LIMITS = Limits(cpu_seconds=1, memory_bytes=1 << 30)
+SECONDS = 1.0
+LIMITS = Limits(cpu_seconds=2, memory_bytes=1 << 30)
 WALL_SECONDS = 4.0
 
 
@@ -54,22 +54,23 @@ def isolated(bubblewrap: bool, preload: Sequence[str] = ()) -> Iterator[Sandbox]
         yield sandbox
 
 
-def call(sandbox: Sandbox, code: str, *inputs: Any, limits: Limits = LIMITS) -> Returned:
+def call(sandbox: Sandbox, code: str, *inputs: Any, limits: Limits = LIMITS, seconds: float = SECONDS) -> Returned:
     """Calls `f` of some code once for each input."""
+    wall_seconds = max(WALL_SECONDS, 2 * seconds)
     with sandbox.start("functions", limits) as child:
         child.channel.send(pack({"code": code, "entry_point": "f", "load_seconds": SECONDS}))
         values: list[Any] = []
         loaded = False
         try:
-            loaded = child.channel.receive(WALL_SECONDS) == LOADED
+            loaded = child.channel.receive(wall_seconds) == LOADED
             if loaded:
                 nonce = secrets.token_bytes(NONCE_BYTES)
-                section = {"inputs": [[one] for one in inputs], "seconds": [SECONDS] * len(inputs)}
+                section = {"inputs": [[one] for one in inputs], "seconds": [seconds] * len(inputs)}
                 child.channel.send(
                     nonce + pack({"output": "value", "timed": False, "longest": 1 << 28, "sections": [section]})
                 )
                 while len(values) < len(inputs):
-                    message = child.channel.receive(WALL_SECONDS)
+                    message = child.channel.receive(wall_seconds)
                     if not message.startswith(nonce):
                         break
                     values += _split(message[NONCE_BYTES:])

@@ -6,12 +6,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 from plugin_helpers import ROOT
-from sandbox_harness import TOKEN, call, isolated, processes_below, run_program, snapshot
+from sandbox_harness import LIMITS, TOKEN, call, isolated, processes_below, run_program, snapshot
 
 from distillbench_plugins.grading.sandbox.sandbox import Sandbox
 
@@ -310,7 +311,8 @@ def test_scratch_is_bounded_and_emptied(sandbox: Sandbox) -> None:
         " except OSError: pass\n"
         " return total"
     )
-    assert call(sandbox, fill, 1).values[0] <= 256 << 20
+    patient = replace(LIMITS, cpu_seconds=60)  # a quarter of a gigabyte takes seconds on a slow machine
+    assert call(sandbox, fill, 1, limits=patient, seconds=30.0).values[0] <= 256 << 20
     look = f"{PRELUDE}\ndef f(x):\n try: return os.listdir('.')\n except OSError: return []"
     assert all(call(sandbox, look, 1).values == [[]] for _ in range(4))
 
