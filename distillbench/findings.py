@@ -101,6 +101,11 @@ KINDS: Mapping[str, Kind] = {
         "no kept trace shows the answer format that the benchmark's grader looks for",
         "expect `no_answer`: the student is not taught the format",
     ),
+    "greedy_with_temperature": Kind(
+        "warning",
+        "a task's YAML says `do_sample: false` and a temperature, on which engines disagree; it is sampled greedily",
+        "set `temperature` in the evaluation: 0 to mean greedy, or the task's own to sample",
+    ),
 }
 
 

@@ -1,7 +1,7 @@
 """Resolves evaluations: an lm-eval task with everything that decides what is sampled and how it is graded.
 
-An option comes from, weakest first: distillbench's default, the task's YAML, the matrix's `defaults`, the entry, an
-axis, the command line.
+An option comes from, weakest first: distillbench's default, the task's YAML, the matrix's `defaults`, what the
+student's entry says of sampling, the evaluation's entry, an axis, the command line.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, MinLen
 
 from distillbench.errors import Mistake, TaskError, nearest
 from distillbench.fingerprint import canonical_json
@@ -22,6 +22,11 @@ from distillbench.records import Choice, Evaluation, Prefill, Sampling, Subset, 
 from distillbench.tasks.identity import TaskIndex, TaskSpec
 
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p")
+#: What a student's entry may say under `sampling`.
+SAMPLING_OPTIONS = (*_SAMPLING, "max_tokens", "stop", "seed", "repeats")
+_MOST_SEED = 2**32 - 1
+#: Transformers' word for what a temperature above 0 says.
+_DO_SAMPLE = "do_sample"
 #: lm-eval's names for the token budget.
 _BUDGET = ("max_gen_toks", "max_new_tokens")
 _FAST_LIMIT = 100
@@ -38,12 +43,14 @@ class EvaluationOptions:
         top_k: Number of candidates; 0 keeps everything.
         min_p: Least probability relative to the best candidate's; 0 keeps everything.
         max_tokens: Token budget of one completion.
+        stop: Strings that end a completion wherever they come, inside reasoning too.
+        seed: Of sampling. Each sample's own seed is made from it, the task, the problem and the repeat.
         repeats: Completions per problem.
         prefill: What stands in the assistant's turn before the model writes: `auto` what stands there in training,
             `none` nothing, `think` an open reasoning tag.
         limit: Number of problems; null for all.
         subset: Which problems a limit keeps.
-        until: Strings that end the answer part.
+        until: Strings that end the answer part when it is graded.
         grader: The benchmark component that grades.
         grader_options: Its options; they go over those in the task's YAML.
         metadata: What to change in the task's `metadata`, as `lm_eval --metadata` does.
@@ -55,6 +62,8 @@ class EvaluationOptions:
     top_k: Annotated[int, Ge(0)] = 0
     min_p: Annotated[float, Ge(0), Le(1)] = 0.0
     max_tokens: Annotated[int, Ge(1)] = 512
+    stop: tuple[Annotated[str, MinLen(1)], ...] = ()
+    seed: Annotated[int, Ge(0), Le(_MOST_SEED)] = 0
     repeats: Annotated[int, Ge(1)] = 1
     prefill: Prefill = "auto"
     limit: Annotated[int, Ge(1)] | None = None
@@ -108,18 +117,25 @@ class Evaluations:
         self.tasks = tasks
         self.forced = forced
         self.mistakes = choices.mistakes
-        self._suites: dict[Picks, Suite | None] = {}
+        self._suites: dict[tuple[Picks, str | None], Suite | None] = {}
         self._found: dict[TaskRef, TaskSpec | str] = {}
 
     def of(self, combination: Combination) -> Suite | None:
         """The evaluations of a combination; None when a mistake is in the way."""
-        picks = self.axes.picks(combination, "evaluation")
-        if picks not in self._suites:
-            found = [self._evaluation(entry, combination) for entry in self.entries.values()]
+        student = self._sampled_student(combination)
+        key = (self.axes.picks(combination, "evaluation"), student.label if student else None)
+        if key not in self._suites:
+            of_student = student.sampling if student else {}
+            found = [self._evaluation(entry, combination, of_student) for entry in self.entries.values()]
             whole = tuple(evaluation for evaluation in found if evaluation)
             suite = Suite(whole, canonical_json([_identity(evaluation) for evaluation in whole]))
-            self._suites[picks] = suite if len(whole) == len(found) else None
-        return self._suites[picks]
+            self._suites[key] = suite if len(whole) == len(found) else None
+        return self._suites[key]
+
+    def _sampled_student(self, combination: Combination) -> Entry | None:
+        """The entry of the combination's student, where it says how to sample."""
+        entry = self.choices.sections.entries["student"].get(combination.values.get("student", ""))
+        return entry if entry and entry.sampling else None
 
     def check(self) -> None:
         """Notes what is wrong whatever the combination."""
@@ -129,8 +145,12 @@ class Evaluations:
         if not self._suites:  # mistakes elsewhere left no combination
             self.of(Combination({}, {}))
         known = fields_of(EvaluationOptions)
+        for entry in sections.entries["student"].values():
+            self._check_sampling(entry)
         for name, given in sections.defaults["evaluation"].items():
-            if name not in known:
+            if name == _DO_SAMPLE and not self.entries:
+                self.mistakes.append(_do_sample_mistake(given, None))
+            elif name not in known and name != _DO_SAMPLE:  # which each evaluation tells of
                 hint = nearest(name, known)
                 self.mistakes.append(Mistake(given.place, "an option of an evaluation", repr(name), hint))
         for key, target in self.axes.targets.items():
@@ -139,16 +159,37 @@ class Evaluations:
                 wanted, hint = "the name of an evaluation", nearest(target.name, self.entries)
                 self.mistakes.append(Mistake(where, wanted, repr(target.name), hint))
 
-    def _evaluation(self, entry: Entry, combination: Combination) -> Evaluation | None:
-        known = fields_of(EvaluationOptions)
+    def _check_sampling(self, student: Entry) -> None:
+        """Notes what is wrong in a student's `sampling`, whether a cell uses that student or not."""
+        owner = f"the sampling of student {student.label!r}"
+        for name, given in student.sampling.items():
+            if name not in (*SAMPLING_OPTIONS, _DO_SAMPLE):
+                hint = nearest(name, SAMPLING_OPTIONS)
+                self.mistakes.append(Mistake(given.place, f"an option of {owner}", repr(name), hint))
+        layers = [{"benchmark": Given("any", "default")}, _without_do_sample(_known_sampling(student.sampling))]
+        self.mistakes.extend(resolve_options(EvaluationOptions, layers, student.where, owner).mistakes)
+        self._refuse_do_sample([student.sampling])
+
+    def _refuse_do_sample(self, written: Layers) -> None:
+        """Notes every `do_sample` in the matrix: engines disagree on what it means beside a temperature."""
+        temperature = _last(written, "temperature")
+        self.mistakes.extend(
+            _do_sample_mistake(layer[_DO_SAMPLE], temperature) for layer in written if _DO_SAMPLE in layer
+        )
+
+    def _evaluation(self, entry: Entry, combination: Combination, of_student: Mapping[str, Given]) -> Evaluation | None:
+        known = {*fields_of(EvaluationOptions), _DO_SAMPLE}
         defaults = self.choices.sections.defaults["evaluation"]
         picks = self.axes.picks(combination, "evaluation", entry.label)
-        written: list[Mapping[str, Given]] = [
+        as_written: list[Mapping[str, Given]] = [
             {name: given for name, given in defaults.items() if name in known},
+            _without_do_sample(_known_sampling(of_student)),  # `check` tells of that one
             entry.options,
             self.axes.layer(combination, picks),
             self.forced,
         ]
+        self._refuse_do_sample(as_written)
+        written = [_without_do_sample(layer) for layer in as_written]
         benchmark = _last(written, "benchmark") or Given(entry.label, "default", entry.where)
         metadata = _last(written, "metadata") or Given({}, "default")
         spec = self._task(benchmark, metadata)
@@ -156,7 +197,7 @@ class Evaluations:
         layers = [{"benchmark": benchmark}, _task_layer(spec) if spec else {}, *written]
         resolved = resolve_options(EvaluationOptions, layers, entry.where, f"evaluation {entry.label!r}")
         self.mistakes.extend(resolved.mistakes)
-        if spec is None or settings is None or resolved.mistakes:
+        if spec is None or settings is None or resolved.mistakes or any(_DO_SAMPLE in layer for layer in as_written):
             return None
         grader = self._grader(resolved.options, settings, spec, layers)
         return _record(entry.label, spec, settings, resolved, grader) if grader else None
@@ -239,7 +280,15 @@ def _record(name: str, spec: TaskSpec, settings: TaskSettings, resolved: Resolve
         name=name,
         task=spec.name,
         task_path=spec.path,
-        sampling=Sampling(options.temperature, options.top_p, options.top_k, options.min_p, options.max_tokens),
+        sampling=Sampling(
+            temperature=options.temperature,
+            top_p=options.top_p,
+            top_k=options.top_k,
+            min_p=options.min_p,
+            max_tokens=options.max_tokens,
+            stop=options.stop,
+            seed=options.seed,
+        ),
         prefill=options.prefill,
         repeats=options.repeats,
         limit=options.limit,
@@ -251,7 +300,43 @@ def _record(name: str, spec: TaskSpec, settings: TaskSettings, resolved: Resolve
         grader=grader,
         origins=resolved.origins,
         metadata=canonical_json(options.metadata),
+        findings=_findings(spec, resolved),
     )
+
+
+def _findings(spec: TaskSpec, resolved: Resolved) -> tuple[tuple[str, str], ...]:
+    """What a preflight is to tell of how the task's YAML was read."""
+    asked = spec.generation_kwargs
+    temperature = asked.get("temperature")
+    if asked.get(_DO_SAMPLE) is not False or not temperature or resolved.origins["temperature"] != _origin(spec):
+        return ()
+    text = f"{spec.path}: generation_kwargs has `do_sample: false` and `temperature: {temperature}`; sampled greedily"
+    return (("greedy_with_temperature", text),)
+
+
+def _origin(spec: TaskSpec) -> str:
+    return f"task {spec.path.name}"
+
+
+def _known_sampling(sampling: Mapping[str, Given]) -> dict[str, Given]:
+    return {name: given for name, given in sampling.items() if name in (*SAMPLING_OPTIONS, _DO_SAMPLE)}
+
+
+def _without_do_sample(layer: Mapping[str, Given]) -> dict[str, Given]:
+    return {name: given for name, given in layer.items() if name != _DO_SAMPLE}
+
+
+def _do_sample_mistake(given: Given, temperature: Given | None) -> Mistake:
+    """`do_sample` in a matrix: greedy or not is for the temperature to say, in one place."""
+    wanted = "`temperature`, which alone says whether to sample"
+    got = f"{_DO_SAMPLE}: {str(given.value).lower() if isinstance(given.value, bool) else repr(given.value)}"
+    warm = temperature.value if temperature and temperature.value else None
+    if given.value is not False:
+        return Mistake(given.place, wanted, got, "leave it out; `temperature: 0` is greedy, any above 0 samples")
+    if warm is None or temperature is None:
+        return Mistake(given.place, wanted, got, "leave it out; `temperature: 0` is greedy")
+    got += f" with temperature {warm} ({temperature.place})"
+    return Mistake(given.place, wanted, got, f"`temperature: 0` is greedy; leave do_sample out to sample at {warm}")
 
 
 def forced_options(limit: int | None, fast: bool) -> dict[str, Given]:
@@ -267,19 +352,19 @@ def forced_options(limit: int | None, fast: bool) -> dict[str, Given]:
 def _task_layer(spec: TaskSpec) -> dict[str, Given]:
     """What a task's YAML says of sampling, in an evaluation's own words."""
     asked = {key: value for key, value in spec.generation_kwargs.items() if value is not None}
-    named = {name: name for name in _SAMPLING} | dict.fromkeys(_BUDGET, "max_tokens")
-    origin, place = f"task {spec.path.name}", f"{spec.path}: generation_kwargs"
+    named = {name: name for name in (*_SAMPLING, "seed")} | dict.fromkeys(_BUDGET, "max_tokens")
+    origin, place = _origin(spec), f"{spec.path}: generation_kwargs"
     layer = {}
     for key, value in asked.items():
-        if key == "until":
-            layer["until"] = Given([value] if isinstance(value, str) else value, origin, f"{place}.{key}")
+        if key in ("until", "stop"):
+            layer[key] = Given([value] if isinstance(value, str) else value, origin, f"{place}.{key}")
         elif key in named:
             layer[named[key]] = Given(value, origin, f"{place}.{key}")
-        elif (key, value) != ("num_beams", 1) and key != "do_sample":  # any other is a mistake: it would be ignored
+        elif (key, value) != ("num_beams", 1) and key != _DO_SAMPLE:  # any other is a mistake: it would be ignored
             layer[key] = Given(value, f"{place}.{key}")
-    if asked.get("do_sample") is False:  # engines disagree on what a temperature means then: it is greedy
+    if asked.get(_DO_SAMPLE) is False:  # engines disagree on what a temperature means then: it is greedy
         layer["temperature"] = Given(0, origin, f"{place}.do_sample")
-    elif asked.get("do_sample") is True and "temperature" not in asked:
+    elif asked.get(_DO_SAMPLE) is True and "temperature" not in asked:
         layer["temperature"] = Given(1, origin, f"{place}.do_sample")
     for name, value in (("repeats", spec.config.get("repeats")), ("grader", spec.settings.get("grader"))):
         if value is not None:

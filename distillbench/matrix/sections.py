@@ -63,6 +63,7 @@ class Entry:
         options: What it gives.
         where: Its place.
         use_where: The place of the component's name.
+        sampling: What a student's entry says of how it is sampled.
     """
 
     label: str
@@ -70,6 +71,7 @@ class Entry:
     options: Mapping[str, Given]
     where: str
     use_where: str
+    sampling: Mapping[str, Given] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,23 @@ class _Reader:
             if not is_safe_name(label):
                 self.wrong((section, label), _NAME_WANTED, repr(label))
         has_use = kind != "evaluation"
-        return {label: self.entry((section, label), label, body, has_use) for label, body in content.items()}
+        entries = {label: self.entry((section, label), label, body, has_use) for label, body in content.items()}
+        return (
+            {label: self.sampled(section, entry) for label, entry in entries.items()} if kind == "student" else entries
+        )
+
+    def sampled(self, section: str, entry: Entry) -> Entry:
+        """A student's entry with what it says of sampling apart from its component's options."""
+        given = entry.options.get("sampling")
+        if given is None:
+            return entry
+        options = {name: option for name, option in entry.options.items() if name != "sampling"}
+        if not isinstance(given.value, dict):
+            hint = "such as {temperature: 0.6, top_p: 0.95}"
+            self.wrong((section, entry.label, "sampling"), "a mapping of sampling options", repr(given.value), hint)
+            return replace(entry, options=options)
+        sampling = {name: self.given(section, entry.label, "sampling", name) for name in given.value}
+        return replace(entry, options=options, sampling=sampling)
 
     def entry(self, keys: tuple[str, ...], label: str, body: Any, has_use: bool) -> Entry:
         """One entry; an evaluation has no `use`, its benchmark is an option."""

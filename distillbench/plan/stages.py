@@ -9,10 +9,10 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from distillbench.fingerprint import canonical_json, key_of
-from distillbench.records import Cell, Choice, Evaluation, PreflightRules, Resources
+from distillbench.records import Cell, Choice, Evaluation, PreflightRules, Resources, Sampling
 
 #: Part of every key; bumped when the meaning of stages or of their files changes.
-KEY_FORMAT = 1
+KEY_FORMAT = 2
 #: In the order in which data flows.
 KINDS = ("student", "traces", "verify", "curate", "train", "sample", "grade")
 
@@ -158,14 +158,20 @@ def _short(identity: str) -> str:
     return hashlib.sha256(identity.encode()).hexdigest()[:32]
 
 
+def effective_sampling(sampling: Sampling) -> Sampling:
+    """What of it decides a completion: at temperature 0 no candidate is left out, and no seed is used."""
+    if sampling.temperature > 0:
+        return sampling
+    return Sampling(max_tokens=sampling.max_tokens, stop=sampling.stop)
+
+
 @lru_cache(maxsize=65536)
 def sampling_params(evaluation: Evaluation) -> str:
     """Canonical JSON of everything in an evaluation that decides what is sampled."""
-    sampling = evaluation.sampling
     return canonical_json(
         {
             "task": evaluation.sample_identity,
-            "sampling": sampling,
+            "sampling": effective_sampling(evaluation.sampling),
             "prefill": evaluation.prefill,
             "repeats": evaluation.repeats,
             "limit": evaluation.limit,

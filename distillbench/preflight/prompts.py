@@ -35,9 +35,12 @@ class PromptMaker:
 
 
 def check_prompts(renderer: Renderer, maker: PromptMaker, asked: Sequence[Asked]) -> list[Finding]:
-    """Prompts that cannot be rendered, and those with a BOS too many or too few."""
+    """Prompts that cannot be rendered, those with a BOS too many or too few, and options that contradict each other."""
     bos = Bos.of(renderer.tokenizer)
-    return [finding for one in asked for finding in _check_evaluation(one, maker, bos)]
+    found = [finding for one in asked for finding in _check_evaluation(one, maker, bos)]
+    return found + [
+        Finding(name, text, evaluation=one.evaluation.name) for one in asked for name, text in one.evaluation.findings
+    ]
 
 
 def _check_evaluation(asked: Asked, maker: PromptMaker, bos: Bos | None) -> list[Finding]:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from distillbench.plan.stages import Plan, Stage
+from distillbench.plan.stages import Plan, Stage, effective_sampling
 from distillbench.records import Cell, Evaluation
 from distillbench.report.results import CellResult, CheckpointResult, GradedSample, NllPoint, Results
 from distillbench.run.environment import describe
@@ -95,7 +95,7 @@ class _Collector:
                 seed=cell.seed,
                 subset=_subset(evaluation),
                 samples=self._samples(grade),
-                settings=asdict(evaluation.sampling)
+                settings=asdict(effective_sampling(evaluation.sampling))
                 | {
                     "prefill": evaluation.prefill,
                     "repeats": evaluation.repeats,

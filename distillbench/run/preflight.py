@@ -25,7 +25,7 @@ from distillbench.run.tables import KEPT, TRACES, read_rows, trace_of
 from distillbench.traces import why_unusable
 
 #: Bumped when the checks find other things in the same rows.
-VERSION = 1
+VERSION = 2
 #: Rows that `check` looks at, evenly spaced, and rows of a preview. Before training all rows are looked at.
 _ROWS, _PREVIEW = 512, 128
 #: Problems of each benchmark whose prompts are rendered.
@@ -178,7 +178,7 @@ class Preflight:
                 "trainer": self._trainer_facts(check),
                 "max_cut": check.rules.max_cut,
                 "evaluations": [
-                    [one.name, sampling_params(one), one.grade_identity, one.grader.identity]
+                    [one.name, sampling_params(one), one.grade_identity, one.grader.identity, one.findings]
                     for one in check.evaluations
                 ],
                 "packages": {name: package_version(name) for name in _PACKAGES},

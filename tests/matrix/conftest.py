@@ -266,6 +266,7 @@ task: dice
 repeats: 4
 generation_kwargs: {do_sample: true, temperature: 0.6, top_p: 0.95, top_k: 20, min_p: 0.05, until: [STOP, END]}
 """,
+    "stops.yaml": "task: stops\ngeneration_kwargs: {stop: END, seed: 3, until: [A]}\n",
     "beams.yaml": "task: beams\ngeneration_kwargs: {num_beams: 4}\n",
     "hot.yaml": "task: hot\ngeneration_kwargs: {temperature: very}\n",
     "typo.yaml": "task: typo\nmetadata: {distillbench: {gradr: math_boxed}}\n",

@@ -58,6 +58,10 @@ class EndsWithLineBreak(Chat):
         return [*super().response(trace), *self.text("\n")]
 
 
+def contradictory() -> Any:
+    return replace(evaluation(), findings=(("greedy_with_temperature", "coins.yaml: both"),))
+
+
 class NoLoss(Chat):
     """Masks everything."""
 
@@ -189,6 +193,10 @@ CASES: Mapping[str, list[tuple[Callable[[], list[Finding]], Callable[[], list[Fi
     ],
     "answer_format": [
         (lambda: find(bound(), traces(3, answer="five")), lambda: find(bound(), [*traces(3, answer="five"), trace()])),
+    ],
+    "greedy_with_temperature": [
+        (lambda: find(bound(), traces(3), asks(contradictory())), lambda: find(bound(), traces(3), asks())),
+        (lambda: check(bound(), asks(contradictory()), None), lambda: check(bound(), asks(), None)),
     ],
 }
 

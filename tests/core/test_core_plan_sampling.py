@@ -1,0 +1,88 @@
+"""What decides a completion is in the key of its stage, and nothing else is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from core_bench import Toys
+from core_factories import keys
+
+from distillbench.plan.stages import Plan, effective_sampling
+from distillbench.records import Sampling
+
+WARM = {"temperature": 0.7}
+
+
+def plan_with(bench: Toys, evaluation: dict[str, Any], **changes: Any) -> Plan:
+    return bench.plan({"evaluations": {"toy": evaluation}} | changes)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"temperature": 0.8},
+        {"top_p": 0.9},
+        {"top_k": 20},
+        {"min_p": 0.1},
+        {"seed": 1},
+        {"max_tokens": 9},
+        {"stop": ["END"]},
+        {"repeats": 2},
+    ],
+    ids=str,
+)
+def test_whatever_decides_a_sampled_completion_is_in_the_key(bench: Toys, option: dict[str, Any]) -> None:
+    one, other = plan_with(bench, WARM), plan_with(bench, WARM | option)
+    assert not {*keys(one, "sample")} & {*keys(other, "sample")}
+    assert keys(one, "train") == keys(other, "train")
+
+
+@pytest.mark.parametrize("option", [{"top_p": 0.9}, {"top_k": 20}, {"min_p": 0.1}, {"seed": 1}], ids=str)
+def test_what_decides_nothing_at_temperature_0_is_not(bench: Toys, option: dict[str, Any]) -> None:
+    one, other = plan_with(bench, {"temperature": 0}), plan_with(bench, {"temperature": 0} | option)
+    assert {*one.stages} == {*other.stages}
+    drawn = [stage.extras["evaluation"].sampling for stage in other.stages.values() if stage.kind == "sample"]
+    assert {*drawn} == {effective_sampling(Sampling(max_tokens=drawn[0].max_tokens))}  # so that results are the same
+
+
+@pytest.mark.parametrize("option", [{"max_tokens": 9}, {"stop": ["END"]}, {"repeats": 2}], ids=str)
+def test_what_decides_a_greedy_completion_is_in_the_key(bench: Toys, option: dict[str, Any]) -> None:
+    one, other = plan_with(bench, {"temperature": 0}), plan_with(bench, {"temperature": 0} | option)
+    assert not {*keys(one, "sample")} & {*keys(other, "sample")}
+
+
+def test_a_students_sampling_samples_again_and_trains_nothing_again(bench: Toys) -> None:
+    one = bench.plan()
+    other = bench.plan({"students": {"small": {"sampling": {"temperature": 0.6}}}})
+    assert keys(one, "train") == keys(other, "train")
+    assert not {*keys(one, "sample")} & {*keys(other, "sample")}
+
+
+@pytest.mark.parametrize(
+    "added",
+    [
+        {"evaluations": {"more": {"benchmark": "toy", "max_tokens": 7}}},
+        {"evaluations": {"stops": {"benchmark": "toy", "stop": ["END"]}}},
+        {"teachers": {"other": {"use": "toy-teacher", "n": 3}}},
+        {"students": {"large": {"use": "toy-student", "seed": 2, "sampling": WARM}}},
+        {"matrix": {"seed": [0, 1]}},
+    ],
+    ids=str,
+)
+def test_what_is_added_changes_no_other_sample(bench: Toys, added: dict[str, Any]) -> None:
+    one, other = plan_with(bench, WARM), plan_with(bench, WARM, **_beside(added))
+    assert {*keys(one, "sample")} < {*keys(other, "sample")}
+    assert {*one.stages} <= {*other.stages}
+
+
+def _beside(added: dict[str, Any]) -> dict[str, Any]:
+    if "evaluations" in added:
+        return {"evaluations": {"toy": WARM} | added["evaluations"]}
+    return added
+
+
+def test_a_stop_string_ends_the_answer_that_is_graded(bench: Toys) -> None:
+    plan = plan_with(bench, {"stop": ["END"], "until": ["\n\n"]})
+    grades = [stage for stage in plan.stages.values() if stage.kind == "grade"]
+    assert {stage.params["until"] for stage in grades} == {("\n\n", "END")}
