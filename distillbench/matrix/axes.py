@@ -4,14 +4,15 @@ Axes that the file leaves out take part as follows. `teacher`, `student` and `tr
 their section, except where the file has `include` entries and no axis at all: then, as on GitHub, the entries are
 the combinations. `filters` (one chain of all named filters), `engine` (`transformers`) and `seed` (0) are no axes:
 they are filled in where nothing says otherwise. A combination that an `include` entry makes by itself is filled in
-from the axes that have one value; where an axis has several, the entry must say which.
+from the axes that have one value; where an axis has several, the entry must say which. One whose trainer needs no
+traces gets no teacher, no filters and no seed.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +34,7 @@ COMPONENT_AXES: Mapping[str, str] = {
 _CORE = (*COMPONENT_AXES, "seed")
 _TRAINING = ("teacher", "trainer", "filters", "seed")
 _IMPLIED = ("teacher", "student", "trainer")
+_OF_TRACES = ("teacher", "filters", "seed")
 _OPTION_OF_ANY = ("teacher", "student", "renderer", "trainer", "engine", "evaluation")
 _OPTION_OF_ONE = {"filters": "filter", "evaluations": "evaluation"}
 _MOST_SEED = 2**32 - 1  # numpy's limit
@@ -61,6 +63,7 @@ class Axes:
         targets: What each dotted key sets.
         trains: False for a matrix of baselines only.
         places: Where each value of each axis stands.
+        traceless: The names of trainers that need no traces.
     """
 
     document: Document
@@ -71,6 +74,7 @@ class Axes:
     targets: dict[str, Target] = field(default_factory=dict)
     trains: bool = True
     places: dict[str, list[Keys]] = field(default_factory=dict)
+    traceless: Collection[str] = ()
 
     def keys(self, key: str, source: Source) -> Keys:
         """The place of a combination's value, as keys."""
@@ -120,9 +124,16 @@ class Axes:
                 yield entry[axis], ("matrix", "include", index, axis)
 
 
-def read_axes(document: Document, sections: Sections, mistakes: list[Mistake]) -> Axes:
-    """Reads `matrix:`; what is wrong with it goes to `mistakes`."""
-    axes = Axes(document)
+def read_axes(document: Document, sections: Sections, mistakes: list[Mistake], traceless: Collection[str] = ()) -> Axes:
+    """Reads `matrix:`.
+
+    Args:
+        document: The file.
+        sections: What it names.
+        mistakes: Gets what is wrong.
+        traceless: The names of trainers that need no traces.
+    """
+    axes = Axes(document, traceless=traceless)
     content = document.data.get("matrix")
     if not isinstance(content, dict | None):
         mistakes.append(Mistake(document.where("matrix"), "a mapping of axes", repr(content)))
@@ -167,16 +178,24 @@ def combine(axes: Axes, mistakes: list[Mistake], is_clean: bool) -> list[Combina
 
 def _fill(combination: Combination, axes: Axes) -> str | None:
     """Fills in the axes that it lacks; gives the one that cannot be."""
+    trainers = [combination.values["trainer"]] if "trainer" in combination.values else _candidates(axes, "trainer")
+    is_traceless = len(trainers) == 1 and trainers[0] in axes.traceless
     for axis in _CORE:
         if axis in combination.values or (axis in _TRAINING and not axes.trains):
             continue
-        candidates = axes.values.get(axis) or axes.fallback.get(axis) or []
+        if is_traceless and axis in _OF_TRACES:
+            continue
+        candidates = _candidates(axes, axis)
         if len(candidates) == 1:
             combination.values[axis] = candidates[0]
             combination.sources[axis] = ("axis", 0)
         elif axis != "renderer" or candidates:  # without any, the student says which renderer it gets
             return axis
     return None
+
+
+def _candidates(axes: Axes, axis: str) -> list[Any]:
+    return axes.values.get(axis) or axes.fallback.get(axis) or []
 
 
 def _incomplete(axes: Axes, combination: Combination, axis: str) -> Mistake:
@@ -301,6 +320,8 @@ class _Reader:
         axes.trains = named or not prefixes.isdisjoint(_TRAINING)
         implied: dict[str, list[Any]] = {}
         for axis in _IMPLIED if axes.trains else ("student",):
+            if axis == "teacher" and not self.some_need_traces():
+                continue
             if axis not in (axes.document.data.get("matrix") or {}):
                 implied[axis] = list(entries[axis])
                 axes.places[axis] = [(SECTIONS[axis], label) for label in entries[axis]]
@@ -320,11 +341,23 @@ class _Reader:
                 axes.fallback[axis] = [value]
                 axes.places[axis] = [("filters" if axis == "filters" else "matrix",)]
 
+    def some_need_traces(self) -> bool:
+        """Whether some trainer that takes part needs traces, or none is named."""
+        axes = self.axes
+        named = [entry.get("trainer") for entry in axes.include]
+        by_default = axes.values.get("trainer") or list(self.sections.entries["trainer"])
+        used = [name for name in named if name is not None]
+        if axes.values or None in named or not named:
+            used += by_default
+        return not used or any(name not in axes.traceless for name in used)
+
     def check_some(self, axis: str, labels: Sequence[str]) -> None:
         if labels or axis in self.sections.broken or any(axis in entry for entry in self.axes.include):
             return
         where = self.axes.document.where(SECTIONS[axis])
-        self.mistakes.append(Mistake(where, f"at least one {axis}, named here or in `matrix.{axis}`", "none"))
+        traceless = [name for name in self.sections.entries["trainer"] if name in self.axes.traceless]
+        hint = f"of the trainers only {', '.join(traceless)} needs no traces" if axis == "teacher" and traceless else ""
+        self.mistakes.append(Mistake(where, f"at least one {axis}, named here or in `matrix.{axis}`", "none", hint))
 
     def wrong(self, keys: Keys, wanted: str, got: str, hint: str = "") -> None:
         self.mistakes.append(Mistake(self.axes.document.where(*keys), wanted, got, hint))

@@ -16,7 +16,8 @@ from distillbench.matrix.choices import Choices
 from distillbench.matrix.evaluations import Evaluations, Suite, forced_options
 from distillbench.matrix.expand import Combination
 from distillbench.matrix.read import Document, read_document
-from distillbench.matrix.sections import Header, read_sections
+from distillbench.matrix.sections import Header, Sections, read_sections
+from distillbench.protocols import Trainer
 from distillbench.records import Cell, Choice, PreflightRules
 from distillbench.tasks.identity import TaskIndex
 
@@ -62,7 +63,7 @@ def load_matrix(path: Path, catalog: Catalog, *, limit: int | None = None, fast:
     document = read_document(path, mistakes)
     sections = read_sections(document, mistakes)
     before = len(mistakes)
-    axes = read_axes(document, sections, mistakes)
+    axes = read_axes(document, sections, mistakes, _traceless(sections, catalog))
     combinations = combine(axes, mistakes, is_clean=len(mistakes) == before)
     choices = Choices(catalog, sections, axes, mistakes)
     tasks = _task_index(sections.header, catalog)
@@ -89,6 +90,15 @@ def _task_index(header: Header | None, catalog: Catalog) -> TaskIndex | None:
     if header is None or not all(path.is_dir() for path in (*header.task_paths, header.data_root or Path())):
         return None
     return TaskIndex([*header.task_paths, *catalog.task_roots], header.data_root)
+
+
+def _traceless(sections: Sections, catalog: Catalog) -> frozenset[str]:
+    """The names of trainers that need no traces: entries, and registered ones that no entry hides."""
+    known = catalog.kind("trainer")
+    registered = {name for name, cls in known.items() if issubclass(cls, Trainer) and not cls.needs_traces}
+    entries = sections.entries["trainer"]
+    named = {label for label, entry in entries.items() if entry.component in registered}
+    return frozenset(named | (registered - entries.keys()))
 
 
 class _Builder:
@@ -138,16 +148,32 @@ class _Builder:
             teacher=teacher,
             filters=filters,
             trainer=trainer,
-            seed=combination.values["seed"] if self.axes.trains else 0,
+            seed=combination.values["seed"] if teacher else 0,
             axes=axes,
             rules=self.rules,
         )
 
-    def _recipe(self, combination: Combination) -> tuple[Choice, tuple[Choice, ...], Choice] | None:
+    def _recipe(self, combination: Combination) -> tuple[Choice | None, tuple[Choice, ...], Choice] | None:
+        if combination.values["trainer"] in self.axes.traceless:
+            is_alone = self._is_without_traces(combination)
+            trainer = self.choices.of("trainer", combination)
+            return (None, (), trainer) if is_alone and trainer else None
         teacher = self.choices.of("teacher", combination)
         filters = self.choices.filters(combination)
         trainer = self.choices.of("trainer", combination)
         return (teacher, filters, trainer) if teacher and filters is not None and trainer else None
+
+    def _is_without_traces(self, combination: Combination) -> bool:
+        """Whether a combination whose trainer needs no traces has none; notes it when it has."""
+        given = [axis for axis in ("teacher", "filters") if axis in combination.values]
+        if given:
+            name = combination.values["trainer"]
+            where = self.axes.where("trainer", combination.sources["trainer"])
+            wanted = f"neither teacher nor filters beside trainer {name!r}, which needs no traces"
+            got = f"combinations of it with {' and '.join(f'`{axis}`' for axis in given)}"
+            hint = f"take it out of `trainer`, and write `include: [{{trainer: {name}}}]`"
+            self.mistakes.append(Mistake(where, wanted, got, hint))
+        return not given
 
     def _check_given_names(self, combinations: Sequence[Combination]) -> None:
         for index, entry in enumerate(self.axes.include):
@@ -185,13 +211,26 @@ class _Builder:
 
 
 def _names(found: Sequence[tuple[Combination, Cell, str]]) -> list[str]:
-    """The name of each cell: the user's, or what tells it apart, or its teacher's."""
+    """The name of each cell: the user's, or what tells it apart, or its teacher's.
+
+    Cells without a teacher are told apart from one another, so that one more of them renames no trained cell.
+    """
     with_renderer = any("renderer" in cell.axes for _, cell, _ in found)
-    rows = [{**cell.axes, "renderer": cell.renderer.label} if with_renderer else cell.axes for _, cell, _ in found]
-    return [
-        combination.values.get("name") or names.join(parts or [cell.teacher.label if cell.teacher else ""])
-        for (combination, cell, _), parts in zip(found, names.distinguish(rows), strict=True)
-    ]
+    named: dict[int, str] = {}
+    for is_trained in (True, False):
+        numbers = [number for number, (_, cell, _) in enumerate(found) if (cell.teacher is not None) == is_trained]
+        cells = [found[number][1] for number in numbers]
+        rows = [{**cell.axes, "renderer": cell.renderer.label} if with_renderer else cell.axes for cell in cells]
+        for number, cell, parts in zip(numbers, cells, names.distinguish(rows), strict=True):
+            named[number] = found[number][0].values.get("name") or names.join(_parts(cell, parts))
+    return [named[number] for number in range(len(found))]
+
+
+def _parts(cell: Cell, parts: list[str]) -> list[str]:
+    """The parts of a cell's name, given those that tell it apart."""
+    if cell.teacher is None and cell.trainer is not None:
+        return parts if cell.trainer.label in parts else [cell.trainer.label, *parts]
+    return parts or [cell.teacher.label if cell.teacher else ""]
 
 
 def _baselines(cells: Sequence[tuple[Cell, str]]) -> list[Cell]:

@@ -1,0 +1,271 @@
+"""The `existing` trainer: which folders are checkpoints and of which step, links, the key, and who pairs with whom."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from distillbench.catalog import Catalog
+from distillbench.errors import MatrixError
+from distillbench.manager import make_manager
+from distillbench.matrix.resolve import Matrix, load_matrix
+from distillbench.plan.build import build_plan
+from distillbench.plan.stages import Plan
+from distillbench.protocols import Context, TrainingJob
+from distillbench_plugins.renderers.plain import PlainOptions, PlainRenderer
+from distillbench_plugins.students.hf import HfOptions, HfStudent
+from distillbench_plugins.trainers.existing import ExistingOptions, ExistingTrainer
+
+MATRIX: dict[str, Any] = {
+    "students": {"small": {"use": "tiny-qwen3"}},
+    "trainers": {"mine": {"use": "existing", "path": "run"}},
+    "evaluations": {"coins": {}},
+}
+
+
+def adapter(folder: Path, content: str = "weights", step: int | None = None) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "adapter_config.json").write_text("{}")
+    (folder / "adapter_model.safetensors").write_text(content)
+    (folder / "optimizer.pt").write_text("large")
+    if step is not None:
+        (folder / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+    return folder
+
+
+def full(folder: Path, content: str = "weights") -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "model-00001-of-00002.safetensors").write_text(content)
+    (folder / "model-00002-of-00002.safetensors").write_text(content)
+    (folder / "model.safetensors.index.json").write_text("{}")
+    return folder
+
+
+def trainer(path: Path, steps: tuple[int, ...] | None = None) -> ExistingTrainer:
+    return ExistingTrainer(ExistingOptions(path, steps))
+
+
+def steps_of(path: Path) -> tuple[int, ...]:
+    return trainer(path).checkpoint_steps(None)
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Catalog:
+    return Catalog(make_manager())
+
+
+@pytest.fixture
+def load(tmp_path: Path, catalog: Catalog) -> Callable[..., Matrix]:
+    """Reads a matrix of some sections; `run` beside it holds two adapters."""
+
+    def read(**sections: Any) -> Matrix:
+        path = tmp_path / "m.yaml"
+        path.write_text(yaml.safe_dump(MATRIX | sections))
+        return load_matrix(path, catalog)
+
+    adapter(tmp_path / "run" / "checkpoint-20", "twenty")
+    adapter(tmp_path / "run" / "checkpoint-100", "hundred")
+    return read
+
+
+def plan_of(matrix: Matrix, catalog: Catalog) -> Plan:
+    return build_plan(matrix.name, matrix.cells, catalog, matrix.tasks, lambda key: None)
+
+
+# ---------------------------------------------------------------- folders and steps
+
+
+def test_subfolders_are_steps_in_their_natural_order(tmp_path: Path) -> None:
+    for name in ("checkpoint-100", "checkpoint-20", "step-3"):
+        adapter(tmp_path / name)
+    (tmp_path / "logs").mkdir()
+    (tmp_path / ".step-7").mkdir()
+    assert steps_of(tmp_path) == (3, 20, 100)
+    assert trainer(tmp_path, (100, 3)).checkpoint_steps(None) == (3, 100)
+
+
+def test_a_trainer_state_outweighs_the_name(tmp_path: Path) -> None:
+    adapter(tmp_path / "lora-r16-best", step=40)
+    adapter(tmp_path / "lora-r16-last", step=60)
+    assert steps_of(tmp_path) == (40, 60)
+
+
+@pytest.mark.parametrize(
+    ("name", "step"), [("final", 0), ("qwen3-lora-r16", 0), ("checkpoint-250", 250), ("step_7", 7), ("ckpt12", 12)]
+)
+def test_one_checkpoint_by_itself(tmp_path: Path, name: str, step: int) -> None:
+    assert steps_of(adapter(tmp_path / name)) == (step,)
+    assert steps_of(full(tmp_path / "full" / name)) == (step,)
+
+
+def test_weights_beside_checkpoints_are_the_last_one_again(tmp_path: Path) -> None:
+    run = adapter(tmp_path / "run")
+    adapter(run / "checkpoint-8")
+    assert steps_of(run) == (8,)
+
+
+def two_of_a_step(run: Path) -> None:
+    adapter(run / "step-5")
+    adapter(run / "other-5")
+
+
+def one_without_a_step(run: Path) -> None:
+    adapter(run / "step-5")
+    adapter(run / "last")
+
+
+def another_format(run: Path) -> None:
+    (adapter(run) / "adapter_model.safetensors").rename(run / "adapter_model.bin")
+
+
+def a_state_without_a_step(run: Path) -> None:
+    (adapter(run / "step-5") / "trainer_state.json").write_text("{}")
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (two_of_a_step, ["other-5", "step-5", "both of step 5"]),
+        (one_without_a_step, ["last says no step", "rename it (step-100)"]),
+        (another_format, ["holds no checkpoint", "adapter_model.bin is another format"]),
+        (a_state_without_a_step, ["names no `global_step`"]),
+        (lambda run: (run / "logs").mkdir(parents=True), ["holds no checkpoint", "*.safetensors"]),
+        (lambda run: run.write_text("a file"), ["wanted a folder, got the file"]),
+    ],
+)
+def test_a_folder_that_is_not_clear_is_refused(tmp_path: Path, make: Callable[[Path], Any], said: list[str]) -> None:
+    make(tmp_path / "run")
+    with pytest.raises(ValueError, match="path: ") as caught:
+        ExistingOptions(tmp_path / "run")
+    assert all(words in str(caught.value) for words in said)
+
+
+def test_a_step_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    adapter(tmp_path / "step-5")
+    with pytest.raises(ValueError, match=r"has checkpoints at steps \[5\], none at \[6\]"):
+        ExistingOptions(tmp_path, (5, 6))
+
+
+# ---------------------------------------------------------------- links
+
+
+def test_training_leaves_links_and_takes_nothing_of_the_users(tmp_path: Path) -> None:
+    mine, output = tmp_path / "mine", tmp_path / "output"
+    adapter(mine / "step-2", "two")
+    full(mine / "step-10", "ten")
+    output.mkdir()
+    before = {path: path.read_bytes() for path in mine.rglob("*") if path.is_file()}
+    job = TrainingJob(HfStudent(HfOptions("m")), None, PlainRenderer(PlainOptions()), [], output)
+    for _ in range(2):  # a kill may have left links
+        found = trainer(mine).train(job, Context(work=output))
+    assert [(one.path, one.kind, one.step) for one in found] == [
+        (output / "step-2", "adapter", 2),
+        (output / "step-10", "full", 10),
+    ]
+    assert not (output / "step-2").is_symlink() and (output / "step-2" / "adapter_model.safetensors").is_symlink()
+    assert (output / "step-2" / "adapter_model.safetensors").read_text() == "two"
+    assert not (output / "step-2" / "optimizer.pt").exists()
+    assert {path: path.read_bytes() for path in mine.rglob("*") if path.is_file()} == before
+
+
+# ---------------------------------------------------------------- the key
+
+
+def test_content_and_steps_are_the_key_and_places_are_not(load: Callable[..., Matrix], tmp_path: Path) -> None:
+    def identity(path: str) -> str:
+        cell = load(trainers={"mine": {"use": "existing", "path": path}}).cells[0]
+        assert cell.trainer is not None
+        return cell.trainer.identity
+
+    first = identity("run")
+    (tmp_path / "run" / "checkpoint-20" / "optimizer.pt").write_text("changed")
+    (tmp_path / "run" / "checkpoint-20" / "trainer_state.json").write_text('{"global_step": 20, "loss": 1}')
+    (tmp_path / "run").rename(tmp_path / "moved")
+    assert identity("moved") == first
+    (tmp_path / "moved" / "checkpoint-20" / "adapter_model.safetensors").write_text("changed")
+    changed = identity("moved")
+    (tmp_path / "moved" / "checkpoint-20" / "trainer_state.json").unlink()
+    (tmp_path / "moved" / "checkpoint-20").rename(tmp_path / "moved" / "checkpoint-30")
+    assert len({first, changed, identity("moved")}) == 3
+
+
+# ---------------------------------------------------------------- in a matrix
+
+
+def test_a_cell_has_no_teacher_and_its_baseline_is_added(load: Callable[..., Matrix], catalog: Catalog) -> None:
+    matrix = load()
+    cell, base = matrix.cells
+    assert (cell.name, cell.teacher, cell.filters, cell.is_baseline) == ("mine", None, (), False)
+    assert base.is_baseline and base.setup == cell.setup
+    plan = plan_of(matrix, catalog)
+    kinds = [plan.stages[key].kind for key in plan.cell_stages["mine"]]
+    assert kinds == ["student", "train", "sample", "grade", "sample", "grade"] and not plan.open_cells
+    assert [one.step for one in plan.graded["mine"]] == [20, 100]
+    train, *samples = (one for one in plan.stages.values() if one.kind in ("train", "sample"))
+    assert {one.session for one in samples} == {train.session}  # one process, one loaded student
+    assert plan.checks["mine"] == plan.checks[base.name]
+
+
+def test_beside_cells_that_are_trained(load: Callable[..., Matrix], catalog: Catalog) -> None:
+    matrix = load(
+        teachers={"one": {"use": "synthetic"}, "two": {"use": "synthetic", "n": 5}},
+        filters={"right": {"use": "correct_only"}},
+        trainers=MATRIX["trainers"] | {"fit": {"use": "sft", "max_steps": 2}},
+        matrix={"trainer": "fit", "seed": [0, 1], "include": [{"trainer": "mine"}]},
+    )
+    found = {cell.name: cell for cell in matrix.cells}
+    assert list(found) == ["one,seed=0", "one,seed=1", "two,seed=0", "two,seed=1", "mine", "base-small"]
+    assert found["mine"].teacher is None and found["mine"].filters == () and found["two,seed=1"].seed == 1
+    plan = plan_of(matrix, catalog)
+    assert {plan.stages[key].kind for key in plan.cell_stages["mine"]} == {"student", "train", "sample", "grade"}
+
+
+def test_teachers_that_nothing_uses_make_no_cell(load: Callable[..., Matrix]) -> None:
+    matrix = load(teachers={"one": {"use": "synthetic"}})
+    assert [cell.name for cell in matrix.cells] == ["mine", "base-small"]
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        (
+            {"teachers": {"one": {"use": "synthetic"}}, "matrix": {"teacher": "one"}},
+            ["neither teacher nor filters beside trainer 'mine'", "with `teacher`", "include: [{trainer: mine}]"],
+        ),
+        ({"matrix": {"filters": [["correct_only"]]}}, ["beside trainer 'mine'", "with `filters`"]),
+        (
+            {"trainers": MATRIX["trainers"] | {"fit": {"use": "sft"}}},
+            ["at least one teacher", "only mine needs no traces"],
+        ),
+        ({"matrix": {"seed": [0, 1]}}, ["duplicate cells"]),
+        ({"trainers": {"mine": {"use": "existing", "path": "gone"}}}, ["trainers.mine.path", "gone: No such file"]),
+        ({"trainers": {"mine": {"use": "existing", "path": "m.yaml"}}}, ["trainers.mine", "wanted a folder"]),
+    ],
+)
+def test_what_does_not_go_together_is_refused(
+    load: Callable[..., Matrix], sections: dict[str, Any], said: list[str]
+) -> None:
+    with pytest.raises(MatrixError) as caught:
+        load(**sections)
+    assert all(words in str(caught.value) for words in said), str(caught.value)
+
+
+def test_the_store_never_frees_what_is_linked(tmp_path: Path, load: Callable[..., Matrix], catalog: Catalog) -> None:
+    from distillbench.run.store import Outcome, Store, tree_bytes
+
+    stage = next(one for one in plan_of(load(), catalog).stages.values() if one.kind == "train")
+    store = Store(tmp_path / "store")
+    job = TrainingJob(HfStudent(HfOptions("m")), None, PlainRenderer(PlainOptions()), [], store.work(stage))
+    trainer(tmp_path / "run").train(job, Context(work=store.scratch(stage)))
+    store.finish(stage, Outcome(("step-20/adapter_model.safetensors",), {}), 1.0, {})
+    linked = store.folder(stage) / "step-20" / "adapter_model.safetensors"
+    assert linked.readlink() == tmp_path / "run" / "checkpoint-20" / "adapter_model.safetensors"
+    assert store.free(stage, ["step-20"]) == 0 and linked.read_text() == "twenty"
+    (tmp_path / "run" / "checkpoint-20" / "adapter_model.safetensors").write_text("x" * 100_000)
+    assert tree_bytes(store.folder(stage) / "step-20") < 1000
