@@ -21,6 +21,7 @@ from distillbench.protocols import Benchmark, Context
 from distillbench.records import Judgement, Problem
 from distillbench_plugins.grading.judge_client import Endpoint, JudgeClient, Replies, Unavailable
 from distillbench_plugins.grading.judge_rubric import BEST, Reply, Rubric, read_rubric
+from distillbench_plugins.openai_api import check_base_url
 
 #: So many answers in a row to which the judge did not reply at all end the stage: it is down.
 _MOST_UNANSWERED = 10
@@ -59,11 +60,7 @@ class JudgeOptions:
 
     def __post_init__(self) -> None:
         """Refuses an address that is none, or that may hold a secret."""
-        parts = urlsplit(self.base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("base_url must be like https://HOST/v1")
-        if parts.username or parts.password or parts.query:
-            raise ValueError("base_url must hold no user, password or query: it is stored with the results")
+        check_base_url(self.base_url)
 
 
 class Judge(Benchmark):

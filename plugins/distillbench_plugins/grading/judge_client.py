@@ -13,6 +13,7 @@ from typing import Any
 from distillbench.errors import GraderError, StageError
 from distillbench.fingerprint import key_of
 from distillbench_plugins.grading.judge_rubric import MalformedReply, Reply
+from distillbench_plugins.openai_api import on_one_line
 
 #: How often a judge is asked anew whose reply is not what it was asked for.
 ATTEMPTS = 3
@@ -117,9 +118,7 @@ class JudgeClient:
     def _told(self, error: Exception) -> str:
         """What went wrong, on a line, and never with the key in it, which servers repeat."""
         cause = f" ({error.__cause__})" if error.__cause__ and str(error.__cause__) else ""
-        text = " ".join(f"{type(error).__name__}: {error}{cause}".split())
-        hidden = text.replace(self.endpoint.api_key, "[API key]") if self.endpoint.api_key else text
-        return hidden if len(hidden) <= _MOST_SHOWN else f"{hidden[:_MOST_SHOWN]}..."
+        return on_one_line(f"{type(error).__name__}: {error}{cause}", self.endpoint.api_key)
 
 
 class Replies:

@@ -1,0 +1,71 @@
+"""Work that waits for a network, driven from plain code: an event loop in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import Coroutine, Iterable, Iterator
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+
+
+class LoopThread:
+    """An event loop that runs in a thread until it is closed.
+
+    The thread is a daemon: a program that ends without closing it is not held up.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="api-engine", daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Waits for the result of one piece of work."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def as_finished(self, works: Iterable[Coroutine[Any, Any, Result]], limit: int) -> Iterator[Result]:
+        """Yields results as they come, with up to `limit` pieces of work under way.
+
+        A piece is taken from `works` only when there is room for it. When the generator is closed, or when anything
+        is raised, what is under way is cancelled, and has ended before this returns.
+        """
+        finished: SimpleQueue[Future[Result]] = SimpleQueue()
+        under_way = 0
+        try:
+            for work in works:
+                asyncio.run_coroutine_threadsafe(work, self._loop).add_done_callback(finished.put)
+                under_way += 1
+                while under_way == limit or not finished.empty():
+                    result = finished.get().result()
+                    under_way -= 1
+                    yield result
+            while under_way:
+                result = finished.get().result()
+                under_way -= 1
+                yield result
+        finally:
+            self.cancel()
+
+    def cancel(self) -> None:
+        """Cancels everything that is under way, and waits until it has ended."""
+        if self._thread.is_alive() and not sys.is_finalizing():  # a thread that the interpreter froze answers nobody
+            self.run(_cancel_others())
+
+    def close(self) -> None:
+        """Ends the loop and its thread; to be called once."""
+        self.cancel()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+async def _cancel_others() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)

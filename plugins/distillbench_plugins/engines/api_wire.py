@@ -1,0 +1,275 @@
+"""What is sent to an OpenAI-compatible server, and what is made of its answers. Nothing is guessed.
+
+An answer that is not what was asked for raises `Passing`, which asks again, or `Failed`, where it would come again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import pydantic
+
+from distillbench.errors import StageError
+from distillbench.records import Generation, Request
+from distillbench_plugins.engines.api_client import Failed, Passing
+
+#: What a server would otherwise take from the model's own generation_config.
+_NEUTRAL = {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
+#: vLLM's extensions: only our end tokens end a turn, and the tokens come back.
+_OUR_TOKENS = {"ignore_eos": True, "skip_special_tokens": False, "return_token_ids": True}
+#: Finish reasons that are the server's decision on this request; asking again would bring them again.
+_DECIDED = ("content_filter", "tool_calls", "function_call")
+_MOST_SHOWN = 200
+
+
+class _Usage(pydantic.BaseModel):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class _TopLogprobs(pydantic.BaseModel):
+    top_logprobs: list[dict[str, float]]
+
+
+class _Logprob(pydantic.BaseModel):
+    logprob: float
+
+
+class _Continued(pydantic.BaseModel):
+    text: str
+    finish_reason: str | None = None
+    stop_reason: int | str | None = None
+    token_ids: list[int] | None = None
+    prompt_token_ids: list[int] | None = None
+    logprobs: _TopLogprobs | None = None
+    prompt_logprobs: list[dict[int, _Logprob] | None] | None = None
+
+
+class _Completions(pydantic.BaseModel):
+    choices: list[_Continued] = pydantic.Field(min_length=1, max_length=1)
+    usage: _Usage | None = None
+
+
+class _Message(pydantic.BaseModel):
+    content: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    refusal: str | None = None
+
+
+class _Answered(pydantic.BaseModel):
+    message: _Message
+    finish_reason: str | None = None
+    stop_reason: int | str | None = None
+
+
+class _Chat(pydantic.BaseModel):
+    choices: list[_Answered] = pydantic.Field(min_length=1, max_length=1)
+    usage: _Usage | None = None
+
+
+def sampled_fields(request: Request, max_tokens_field: str, is_vllm: bool) -> dict[str, Any]:
+    """The sampling parameters as a server takes them; 0 is sent as 0.
+
+    `top_k` and `min_p` are not of OpenAI's API: a server that may not know them is only sent them when they are asked
+    for. vLLM is always told, because it would take what is left out from the model's generation_config.
+    """
+    sampling = request.sampling
+    fields: dict[str, Any] = {
+        max_tokens_field: sampling.max_tokens,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "seed": request.seed,
+    }
+    if sampling.stop:
+        fields["stop"] = list(sampling.stop)
+    if is_vllm or sampling.top_k:
+        fields["top_k"] = sampling.top_k or -1
+    if is_vllm or sampling.min_p:
+        fields["min_p"] = sampling.min_p
+    return {**fields, **_NEUTRAL} if is_vllm else fields
+
+
+def completion_fields(request: Request) -> dict[str, Any]:
+    """A completion of the prompt's own tokens, but for the model and the prompt."""
+    return {
+        **sampled_fields(request, "max_tokens", is_vllm=True),
+        "stop_token_ids": list(request.stop_token_ids),
+        **_OUR_TOKENS,
+    }
+
+
+def first_token_fields() -> dict[str, Any]:
+    """One greedy token with the likeliest candidates, named by their ids."""
+    greedy = {"max_tokens": 1, "temperature": 0.0, "top_p": 1.0, "top_k": -1, "min_p": 0.0}
+    return {**greedy, **_NEUTRAL, **_OUR_TOKENS, "logprobs": 20, "return_tokens_as_token_ids": True}
+
+
+def scored_fields() -> dict[str, Any]:
+    """The log-probabilities of the prompt's own tokens; a server generates one token at least."""
+    return {"max_tokens": 1, "temperature": 0.0, **_NEUTRAL, **_OUR_TOKENS, "prompt_logprobs": 1}
+
+
+def read_completion(content: bytes, request: Request, decode: Callable[[Sequence[int]], str]) -> Generation:
+    """A completion with its tokens.
+
+    Raises:
+        StageError: The server tells no tokens, or continued others than it was given.
+    """
+    choice = _continued(content, request.prompt.input_ids.tolist())
+    reason, ids = _finish_reason(choice.finish_reason), choice.token_ids
+    if not ids:
+        raise Passing("the server sent a completion without any token")
+    is_ended = ids[-1] in request.stop_token_ids
+    if reason == "stop" and not is_ended and not isinstance(choice.stop_reason, str):
+        raise Failed(f"the server ended the turn at token {ids[-1]}, which is none of {list(request.stop_token_ids)}")
+    if isinstance(choice.stop_reason, str):  # the server's text ends before it
+        text = choice.text + choice.stop_reason
+    else:
+        text = decode(ids[:-1] if reason == "stop" else ids)
+    return Generation(
+        request.sample_id,
+        tuple(ids),
+        text,
+        reason,  # type: ignore[arg-type]
+        n_tokens=len(ids),
+        n_prompt_tokens=len(request.prompt.input_ids),
+    )
+
+
+def check_tokens(content: bytes, prompt: Sequence[int]) -> None:
+    """Makes sure that a server continued the tokens that it was given, and tells those that it made.
+
+    Raises:
+        StageError: It does not.
+    """
+    _continued(content, prompt)
+
+
+def _continued(content: bytes, prompt: Sequence[int]) -> _Continued:
+    body = _parsed(_Completions, content)
+    [choice] = body.choices
+    if choice.token_ids is None:
+        raise StageError(
+            "the server sends text but no token ids, so that nothing can be said of what the model wrote\n"
+            "    wanted: a server that knows `return_token_ids`, such as `vllm serve` (0.10.2 or later)\n"
+            "    hint:   `mode: chat` asks any server for text alone, with its own chat template"
+        )
+    told = choice.prompt_token_ids
+    n_told = len(told) if told is not None else body.usage.prompt_tokens if body.usage else None
+    if n_told != len(prompt) or (told is not None and told != list(prompt)):
+        raise StageError(
+            f"the server continued {n_told} tokens where it was given {len(prompt)}: it puts something of its own "
+            f"before the prompt, or cuts it\n"
+            f"    hint: `mode: tokens` needs a server that takes token ids as they are, such as `vllm serve`"
+        )
+    return choice
+
+
+def read_first_token(content: bytes) -> dict[int, float]:
+    """Log-probabilities of the likeliest first tokens, in nats by token id.
+
+    Raises:
+        StageError: The server does not tell them.
+    """
+    [choice] = _parsed(_Completions, content).choices
+    top = choice.logprobs.top_logprobs[0] if choice.logprobs and choice.logprobs.top_logprobs else {}
+    named = {name.removeprefix("token_id:"): value for name, value in top.items()}
+    if not named or not all(name.isdecimal() for name in named):
+        raise StageError(
+            "the server does not tell the log-probabilities of first tokens by token id, so that no checkpoint can be "
+            "proven to change the model\n"
+            "    hint: `vllm serve` does (`logprobs` with `return_tokens_as_token_ids`)"
+        )
+    return {int(name): value for name, value in named.items()}
+
+
+def read_score(content: bytes, continuation: Sequence[int]) -> tuple[float, bool]:
+    """The log-likelihood of a prompt's last tokens in nats, and whether each of them is the likeliest.
+
+    Raises:
+        StageError: The server does not tell it.
+    """
+    [choice] = _parsed(_Completions, content).choices
+    told = choice.prompt_logprobs
+    if told is None:
+        raise StageError(
+            "the server does not tell the log-probabilities of a prompt, which log-likelihood tasks need\n"
+            "    hint: `vllm serve` does (`prompt_logprobs`); or sample with a local engine"
+        )
+    rows = told[len(told) - len(continuation) :]
+    total, is_greedy = 0.0, True
+    for token, row in zip(continuation, rows, strict=True):
+        if row is None or token not in row:
+            raise Passing("the server left tokens of the prompt out of `prompt_logprobs`")
+        total += row[token].logprob
+        is_greedy = is_greedy and row[token].logprob >= max(one.logprob for one in row.values())
+    return total, is_greedy
+
+
+def read_chat(content: bytes, request: Request) -> Generation:
+    r"""A chat completion; reasoning that came apart stands before the answer, within the think tags.
+
+    Reasoning that the budget cut stays open.
+    """
+    body = _parsed(_Chat, content)
+    [choice] = body.choices
+    reason = _finish_reason(choice.finish_reason)
+    message, written = choice.message, body.usage.completion_tokens if body.usage else None
+    if message.refusal:
+        raise Failed(f"the server refused to answer: {message.refusal}")
+    reasoning, answer = message.reasoning_content or message.reasoning or "", message.content or ""
+    if isinstance(choice.stop_reason, str):  # vLLM names the string that it stopped at, and leaves it out
+        answer += choice.stop_reason
+    if not reasoning and not answer:
+        _check_empty(message.content, reason, written)
+    is_cut = reason == "length" and not answer
+    closing = "" if is_cut else "\n</think>\n\n"
+    return Generation(
+        request.sample_id,
+        text=f"<think>\n{reasoning}{closing}{answer}" if reasoning else answer,
+        finish_reason=reason,  # type: ignore[arg-type]
+        n_tokens=written,
+        n_prompt_tokens=body.usage.prompt_tokens if body.usage else None,
+    )
+
+
+def _check_empty(content: str | None, reason: str, written: int | None) -> None:
+    """Refuses an empty answer unless the server says that tokens were spent on it: reasoning that it hides, say."""
+    if content is None and reason == "stop":
+        raise Passing("the server sent a message without content (finish reason 'stop')")
+    if not written:
+        raise Passing(f"the server sent an empty message (finish reason {reason!r}) and counts no tokens for it")
+
+
+def _finish_reason(told: str | None) -> str:
+    if told in ("stop", "length"):
+        return told
+    if told in _DECIDED:
+        raise Failed(f"the server ended the answer with finish reason {told!r}")
+    raise Passing(f"the server ended the answer with finish reason {told!r}")
+
+
+Body = TypeVar("Body", bound=pydantic.BaseModel)
+
+
+def _parsed(model: type[Body], content: bytes) -> Body:
+    try:
+        return model.model_validate_json(content, strict=True)
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        shown = _error_in(content) or f"{content[:_MOST_SHOWN]!r}"
+        raise Passing(f"the server sent no completion ({where}: {first['msg']}): {shown}") from error
+
+
+def _error_in(content: bytes) -> str | None:
+    """The error that some servers send with status 200."""
+    try:
+        found = json.loads(content)
+    except ValueError:
+        return None
+    error = found.get("error") if isinstance(found, Mapping) else None
+    return json.dumps(error)[:_MOST_SHOWN] if error else None

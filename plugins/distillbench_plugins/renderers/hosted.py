@@ -1,0 +1,91 @@
+"""The `hosted` renderer: for models behind a chat API, which makes the prompt's tokens itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from distillbench.errors import RowError, StageError
+from distillbench.hookspecs import hookimpl
+from distillbench.protocols import Renderer
+from distillbench.records import Completion, FinishReason, Message, Prefill, Prompt, Rendered, Trace
+from distillbench_plugins.renderers.base import begun_turn
+from distillbench_plugins.renderers.reasoning import PARSER_VERSION, TAGS, split_reasoning
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class HostedRenderer(Renderer):
+    """For models behind a chat API: the server makes the prompt's tokens, and the think tags split what it sends.
+
+    Reasoning that a server sends apart from the answer comes here within the tags again (see the `api` engine).
+    """
+
+    name = "hosted"
+    parser_version = PARSER_VERSION
+    needs_tokenizer = False
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """There is none.
+
+        Raises:
+            StageError: Always.
+        """
+        raise StageError(
+            f"renderer {self.name!r} has no tokenizer: the server makes the tokens of its prompts\n"
+            f"    hint: tokens can be shown for a student that has a tokenizer, such as `hf`"
+        )
+
+    def show(self, prompt: Prompt) -> str:
+        """Nothing: how the server writes the messages is not known."""
+        return ""
+
+    def reasoning_tags(self) -> tuple[str, str]:
+        """What opens and what closes reasoning."""
+        return TAGS
+
+    def stop_token_ids(self) -> tuple[int, ...]:
+        """None: the server knows what ends a turn."""
+        return ()
+
+    def render(self, trace: Trace) -> Rendered:
+        """There are no training rows.
+
+        Raises:
+            RowError: Always.
+        """
+        raise RowError(
+            f"{trace.source}: renderer {self.name!r} makes no training rows, because it has no tokenizer\n"
+            f"    hint: name the renderer of the student's family"
+        )
+
+    def prompt(self, messages: Sequence[Message], prefill: Prefill = "auto") -> Prompt:
+        """A prompt without tokens: the engine sends the messages.
+
+        Raises:
+            StageError: Something would have to stand in the assistant's turn, which chat APIs do not continue.
+        """
+        import numpy as np
+
+        begun = begun_turn(messages)[1]
+        if prefill == "think" or begun:
+            wanted = "`prefill: think`" if prefill == "think" else f"the task's `gen_prefix` ({begun[:40]!r})"
+            raise StageError(
+                f"renderer {self.name!r}: {wanted} begins the assistant's turn, and a chat API answers with a turn of "
+                f"its own instead of continuing one\n"
+                f"    hint: leave it out, or evaluate a student with a tokenizer by `engine: {{api: {{mode: tokens}}}}`"
+            )
+        return Prompt(np.array([], dtype=np.int32), "")
+
+    def parse(self, token_ids: Sequence[int], text: str, finish_reason: FinishReason, prefill: str) -> Completion:
+        """Splits a completion at the think tags."""
+        reasoning, answer, state = split_reasoning(prefill + text, finish_reason, TAGS)
+        return Completion(text, tuple(token_ids), finish_reason, prefill, reasoning, answer, state)
+
+
+@hookimpl
+def distillbench_renderers() -> Iterable[type[Renderer]]:
+    """The renderer of models behind an API."""
+    return [HostedRenderer]
