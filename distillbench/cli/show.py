@@ -76,6 +76,7 @@ def _choices(cell: Cell) -> Iterator[tuple[str, Choice]]:
 
 def _settings(evaluation: Evaluation) -> dict[str, Any]:
     return asdict(evaluation.sampling) | {
+        "budgets": list(evaluation.budgets),
         "prefill": evaluation.prefill,
         "repeats": evaluation.repeats,
         "limit": evaluation.limit,

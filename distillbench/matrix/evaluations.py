@@ -45,6 +45,7 @@ class EvaluationOptions:
         max_tokens: Token budget of one completion.
         stop: Strings that end a completion wherever they come, inside reasoning too.
         seed: Of sampling. Each sample's own seed is made from it, the task, the problem and the repeat.
+        budgets: Smaller token budgets, ascending: the same completions are cut there and graded again.
         repeats: Completions per problem.
         prefill: What stands in the assistant's turn before the model writes: `auto` what stands there in training,
             `none` nothing, `think` an open reasoning tag.
@@ -62,6 +63,7 @@ class EvaluationOptions:
     top_k: Annotated[int, Ge(0)] = 0
     min_p: Annotated[float, Ge(0), Le(1)] = 0.0
     max_tokens: Annotated[int, Ge(1)] = 512
+    budgets: tuple[Annotated[int, Ge(1)], ...] = ()
     stop: tuple[Annotated[str, MinLen(1)], ...] = ()
     seed: Annotated[int, Ge(0), Le(_MOST_SEED)] = 0
     repeats: Annotated[int, Ge(1)] = 1
@@ -199,6 +201,9 @@ class Evaluations:
         self.mistakes.extend(resolved.mistakes)
         if spec is None or settings is None or resolved.mistakes or any(_DO_SAMPLE in layer for layer in as_written):
             return None
+        if mistake := _budget_mistake(resolved.options, spec, layers):
+            self.mistakes.append(mistake)
+            return None
         grader = self._grader(resolved.options, settings, spec, layers)
         return _record(entry.label, spec, settings, resolved, grader) if grader else None
 
@@ -301,6 +306,7 @@ def _record(name: str, spec: TaskSpec, settings: TaskSettings, resolved: Resolve
         origins=resolved.origins,
         metadata=canonical_json(options.metadata),
         findings=_findings(spec, resolved),
+        budgets=options.budgets,
     )
 
 
@@ -324,6 +330,24 @@ def _known_sampling(sampling: Mapping[str, Given]) -> dict[str, Given]:
 
 def _without_do_sample(layer: Mapping[str, Given]) -> dict[str, Given]:
     return {name: given for name, given in layer.items() if name != _DO_SAMPLE}
+
+
+def _budget_mistake(options: EvaluationOptions, spec: TaskSpec, layers: Layers) -> Mistake | None:
+    """What is wrong with the budgets at which completions are cut."""
+    given, most = _last(layers, "budgets"), _last(layers, "max_tokens")
+    if given is None or not options.budgets:
+        return None
+    got = repr(list(options.budgets))
+    if spec.output_type != "generate_until":
+        return Mistake(given.place, "no `budgets` where nothing is generated", f"{got} with {spec.output_type!r}")
+    if list(options.budgets) != sorted(set(options.budgets)):
+        hint = f"write {sorted(set(options.budgets))}"
+        return Mistake(given.place, "each budget once, the smallest first", got, hint)
+    if options.budgets[-1] >= options.max_tokens:
+        where = f" ({most.place})" if most else " (the default)"
+        hint = "max_tokens is the budget of the generation itself and is always reported; name smaller ones"
+        return Mistake(given.place, f"budgets below max_tokens {options.max_tokens}{where}", got, hint)
+    return None
 
 
 def _do_sample_mistake(given: Given, temperature: Given | None) -> Mistake:
@@ -387,5 +411,6 @@ def _identity(evaluation: Evaluation) -> list[Any]:
         evaluation.limit,
         evaluation.subset,
         evaluation.until,
+        evaluation.budgets,
         evaluation.grader.identity,
     ]

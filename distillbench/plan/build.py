@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from distillbench.catalog import Catalog
-from distillbench.errors import Mistake, PluginError, TaskError, nearest
+from distillbench.errors import Mistake, PluginError, StageError, TaskError, nearest
 from distillbench.matrix.choices import identity_of
 from distillbench.options import Given, resolve_options
-from distillbench.plan.stages import Check, Graded, Plan, Stage, sampling_params, stage_key
+from distillbench.plan.stages import Check, Graded, Plan, Stage, effective_sampling, sampling_params, stage_key
 from distillbench.protocols import Benchmark, Filter, Renderer, Student, Teacher, Trainer
 from distillbench.records import Cell, Choice, Evaluation, Resources
 from distillbench.tasks.identity import TaskIndex, TaskSpec
@@ -52,9 +52,11 @@ class _Builder:
         self.graded[cell.name] = []
         student = self._student(cell)
         keys = [student.key] if student else []
-        if cell.is_baseline:
+        if cell.trainer is None:
             self.checks[cell.name] = _check(cell, _student_need(student))
             return keys + self._evaluate(cell, student, None, 0)
+        if not self._component(cell.trainer, Trainer).needs_traces:
+            return keys + self._add_without_traces(cell, student)
         curate_keys = self._curate(cell, student)
         train = self._train(cell, student, curate_keys[-1])
         needs = _student_need(student) | {"traces": curate_keys[0], "curate": curate_keys[-1]}
@@ -65,6 +67,20 @@ class _Builder:
         if steps is None:
             self.open_cells.append(cell.name)
         for step in steps or ():
+            keys += self._evaluate(cell, student, train, step)
+        return keys
+
+    def _add_without_traces(self, cell: Cell, student: Stage | None) -> list[str]:
+        """Checkpoints that need no traces: nothing is rendered, so that prompts are all there is to check.
+
+        Their stage costs nothing, and runs in the process that samples from them.
+        """
+        self.checks[cell.name] = replace(_check(cell, _student_need(student)), trainer=None)
+        roles = {"student": cell.student, "renderer": cell.renderer, "trainer": cell.trainer}
+        session, resources = self._session(cell, student), self._component(cell.student, Student).resources()
+        train = self._stage("train", cell.name, roles, {}, _student_need(student), session=session, resources=resources)
+        keys = [train.key]
+        for step in self._component(cell.trainer, Trainer).checkpoint_steps(None) or ():
             keys += self._evaluate(cell, student, train, step)
         return keys
 
@@ -142,37 +158,64 @@ class _Builder:
         keys = []
         for evaluation in cell.evaluations:
             sample = self._sample(cell, evaluation, student, train, step)
-            grade = self._grade(cell, evaluation, student, sample)
-            self.graded[cell.name].append(Graded(evaluation, step, sample.key, grade.key))
-            keys += [sample.key, grade.key]
+            keys.append(sample.key)
+            if evaluation.budgets:
+                self._refuse_budgets_without_tokens(cell, evaluation)
+            for budget in (None, *evaluation.budgets):
+                grade = self._grade(cell, evaluation, student, sample, budget)
+                self.graded[cell.name].append(Graded(evaluation, step, sample.key, grade.key, budget))
+                keys.append(grade.key)
         return keys
+
+    def _refuse_budgets_without_tokens(self, cell: Cell, evaluation: Evaluation) -> None:
+        if self._component(cell.renderer, Renderer).needs_tokenizer:
+            return
+        raise StageError(
+            str(
+                Mistake(
+                    f"evaluation {evaluation.name!r} of cell {cell.name!r}",
+                    "`budgets` only where completions come with their token ids",
+                    f"renderer {cell.renderer.label!r}, which has no tokenizer",
+                    "leave `budgets` out, or write one evaluation for each `max_tokens`",
+                )
+            )
+        )
 
     def _sample(
         self, cell: Cell, evaluation: Evaluation, student: Stage | None, train: Stage | None, step: int
     ) -> Stage:
         needs = _student_need(student) | ({"train": train.key} if train else {})
-        session = stage_key("session", {"student": cell.student, "engine": cell.engine}, {}, _student_need(student))
+        drawn = replace(evaluation, sampling=effective_sampling(evaluation.sampling))
         return self._stage(
             "sample",
             f"{cell.name}@{step} on {evaluation.name}",
             {"student": cell.student, "renderer": cell.renderer, "engine": cell.engine},
             {"step": step, "evaluation": sampling_params(evaluation)},
             needs,
-            session=f"sample {session}",
+            session=self._session(cell, student),
             resources=self._component(cell.student, Student).resources(),
-            extras={"evaluation": evaluation},
+            extras={"evaluation": drawn},
         )
 
-    def _grade(self, cell: Cell, evaluation: Evaluation, student: Stage | None, sample: Stage) -> Stage:
+    def _session(self, cell: Cell, student: Stage | None) -> str:
+        """What runs in one process, on one loaded student."""
+        roles = {"student": cell.student, "engine": cell.engine}
+        return f"sample {stage_key('session', roles, {}, _student_need(student))}"
+
+    def _grade(
+        self, cell: Cell, evaluation: Evaluation, student: Stage | None, sample: Stage, budget: int | None
+    ) -> Stage:
         renderer = self._component(cell.renderer, Renderer)
-        params = {
+        params: dict[str, Any] = {
             "task": evaluation.grade_identity,
-            "until": evaluation.until,
+            "until": (*evaluation.until, *evaluation.sampling.stop),  # a stop string is the completion's last text
             "parser": f"{renderer.name} {renderer.parser_version}",
         }
+        if budget is not None:
+            params["budget"] = budget
         return self._stage(
             "grade",
-            sample.label,
+            sample.label if budget is None else f"{sample.label}, cut at {budget} tokens",
             {"grader": evaluation.grader},
             params,
             {"sample": sample.key},

@@ -77,12 +77,21 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Graded:
-    """One checkpoint of a cell on one evaluation, and the keys of the stages that sample and grade it."""
+    """One checkpoint of a cell on one evaluation, and the keys of the stages that sample and grade it.
+
+    Attributes:
+        evaluation: The evaluation.
+        step: The checkpoint's.
+        sample: The key of the stage that samples it.
+        grade: The key of the stage that grades it.
+        budget: Tokens at which the completions are cut before they are graded; None where they are graded as they are.
+    """
 
     evaluation: Evaluation
     step: int
     sample: str
     grade: str
+    budget: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,13 @@ def collect(
         looked: For each cell what its preflight found; None where none is on record.
     """
     collector = _Collector(plan, store, reasons or {}, looked or {})
+    found = [result for cell in plan.cells for result in collector.checkpoints(cell)]
     return Results(
         matrix=plan.matrix,
         cells=tuple(collector.cell(cell) for cell in plan.cells),
-        checkpoints=tuple(found for cell in plan.cells for found in collector.checkpoints(cell)),
+        checkpoints=tuple(result for result in found if result.budget is None),
         provenance=_provenance(command),
+        recomputed=tuple(result for result in found if result.budget is not None),
     )
 
 
@@ -75,7 +77,7 @@ class _Collector:
         )
 
     def checkpoints(self, cell: Cell) -> Iterator[CheckpointResult]:
-        """One result for every graded (checkpoint, evaluation) of a cell."""
+        """One result for every graded (checkpoint, evaluation, budget) of a cell."""
         for graded in self.plan.graded[cell.name]:
             grade, evaluation = self.plan.stages[graded.grade], graded.evaluation
             if self.store.lookup(grade) is None:
@@ -106,6 +108,7 @@ class _Collector:
                 grader=evaluation.grader.component,
                 grading=(self.store.facts("grade", grade.key) or {}).get("grading", {}),
                 accepted=self._accepted(cell, evaluation),
+                budget=graded.budget,
             )
 
     def _preflight(self, cell: Cell) -> Iterator[str]:
@@ -133,7 +136,9 @@ class _Collector:
             verdicts = read_rows(self.store.folder(grade) / VERDICTS)
             samples = read_rows(self.store.folder_of("sample", grade.needs["sample"]) / SAMPLES)
             by_id = {sample["sample_id"]: sample for sample in samples}
-            self._graded[grade.key] = tuple(_graded(row, by_id[row["sample_id"]]) for row in verdicts)
+            graded = (_graded(row, by_id[row["sample_id"]]) for row in verdicts)
+            is_cut = grade.params.get("budget") is not None
+            self._graded[grade.key] = tuple(_cut(one) for one in graded) if is_cut else tuple(graded)
         return self._graded[grade.key]
 
     def _nll(self, train: Stage) -> Iterator[NllPoint]:
@@ -182,6 +187,11 @@ def _graded(verdict: Mapping[str, Any], sample: Mapping[str, Any]) -> GradedSamp
         gold=problem.gold,
         doc=problem.metadata.get("doc", {}),
     )
+
+
+def _cut(sample: GradedSample) -> GradedSample:
+    """A sample graded at a smaller budget; its text as it was cut is not stored, and the whole would not be true."""
+    return replace(sample, text="", finish_reason=None)
 
 
 def _subset(evaluation: Evaluation) -> str:

@@ -1,4 +1,4 @@
-"""The report's files: report.md, results.parquet, samples.parquet, and lm-eval's own result files.
+"""The report's files: report.md, results.parquet, samples.parquet, budgets.parquet, and lm-eval's own result files.
 
 Equal results give equal bytes: rows have a fixed order, and no time stands in any file but in lm-eval's file names.
 """
@@ -21,7 +21,7 @@ from distillbench.outcomes import OUTCOMES
 from distillbench.report.markdown import render_markdown
 from distillbench.report.results import CheckpointResult, GradedSample, Results, Section
 from distillbench.report.statistics import REASONING_STATES, Interval, scores, verdicts
-from distillbench.report.tables import INVALID, Row, build_rows, conclusions, notes
+from distillbench.report.tables import INVALID, Row, budget_of, budget_rows, build_rows, conclusions, notes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -55,6 +55,9 @@ ROW_COLUMNS: Mapping[str, str] = {
     "held_out_tokens": _WHOLE,
     "accepted": _TEXT,
 }
+
+#: `recomputed_from` is the budget of the generation that was cut; null where the row is that generation itself.
+BUDGET_COLUMNS: Mapping[str, str] = {"budget": _WHOLE, "recomputed_from": _WHOLE, **ROW_COLUMNS}
 
 SAMPLE_COLUMNS: Mapping[str, str] = {
     "cell": _TEXT,
@@ -93,11 +96,34 @@ def write(results: Results, folder: Path, sections: Iterable[Section] = (), now:
     _put_table(folder / "results.parquet", ROW_COLUMNS, [[flat_row(row, results) for row in rows]])
     _put_table(folder / "samples.parquet", SAMPLE_COLUMNS, (_sample_rows(row.result) for row in rows))
     written = [folder / name for name in ("report.md", "results.parquet", "samples.parquet")]
+    written += _put_budgets(folder / "budgets.parquet", results, rows)
     time = (now or datetime.now(UTC)).replace(tzinfo=None)
     stamp = time.isoformat().replace(":", "-")  # as lm-eval's tracker does
     for (cell, step), group in _by_checkpoint(rows).items():
         written += _put_lm_eval(folder / "lm_eval" / f"{_file_name(cell)}@{step}", lm_eval_files(group, results), stamp)
     return written
+
+
+def _put_budgets(path: Path, results: Results, rows: Sequence[Row]) -> list[Path]:
+    """The budget curves; without any, an earlier report's file goes."""
+    found = _budget_rows(results, rows)
+    if not found:
+        path.unlink(missing_ok=True)
+        return []
+    _put_table(path, BUDGET_COLUMNS, [found])
+    return [path]
+
+
+def _budget_rows(results: Results, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    return [
+        {
+            "budget": budget_of(row),
+            "recomputed_from": None if row.result.budget is None else row.result.settings.get("max_tokens"),
+            **flat_row(row, results),
+        }
+        for curve in budget_rows(results, rows).values()
+        for row in curve
+    ]
 
 
 def summary_json(results: Results) -> dict[str, Any]:
@@ -107,6 +133,7 @@ def summary_json(results: Results) -> dict[str, Any]:
         "matrix": results.matrix,
         "provenance": results.provenance,
         "rows": [flat_row(row, results) for row in rows],
+        "budgets": _budget_rows(results, rows),
         "cells": [
             {
                 "name": cell.name,

@@ -29,9 +29,12 @@ from distillbench.report.tables import (
     ACCEPTED,
     NOTHING,
     Row,
+    budget_of,
+    budget_rows,
     build_rows,
     completed_quality,
     conclusions,
+    curve_label,
     difference_text,
     group_by_evaluation,
     marked_cell,
@@ -95,7 +98,9 @@ def render_markdown(results: Results, sections: Iterable[Section] = ()) -> str:
     rows = build_rows(results)
     parts = [f"# distillbench: {escape(results.matrix)}", _provenance(results)]
     parts += [_bullets("What the numbers say", conclusions(rows)), _bullets("Notes", notes(rows, results))]
-    parts += [_evaluation(name, group) for name, group in group_by_evaluation(rows).items()]
+    curves = budget_rows(results, rows)
+    for name, group in group_by_evaluation(rows).items():
+        parts += [_evaluation(name, group), _curve(name, curves[name]) if name in curves else ""]
     parts += [_definitions(), _losses(results.cells), _traces(results.cells)]
     parts += [f"## {escape(section.title)}\n\n{section.markdown.strip()}" for section in sections]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -137,6 +142,28 @@ def _evaluation(name: str, rows: Sequence[Row]) -> str:
         _means(rows),
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def _curve(name: str, rows: Sequence[Row]) -> str:
+    """What the same completions are worth when they are cut earlier."""
+    by_score, outcomes = rows[0].summary.by_score, occurring(rows)
+    headers = ["cell", "step", "budget", "n", "scored", "mean score (completed)" if by_score else "accuracy"]
+    headers += ["completion rate", *([] if by_score else ["accuracy (completed)"]), *outcomes]
+    body = [
+        [
+            escape(marked_cell(row.result)),
+            "base" if row.result.is_baseline else str(row.result.step),
+            str(budget_of(row)),
+            *(str(value) for value in (row.summary.n, row.summary.scored)),
+            _bold_if_invalid(quality(row.summary, _DIGITS)),
+            number(row.summary.completion_rate, _DIGITS),
+            *([] if by_score else [_bold_if_invalid(completed_quality(row.summary, _DIGITS))]),
+            *(str(row.summary.counts[outcome]) for outcome in outcomes),
+        ]
+        for row in rows
+    ]
+    about = f"Every budget is {curve_label(rows)}: the token ids are cut there, and what is left is graded again."
+    return f"### Budget curve: {escape(name)}\n\n{about}\n\n{table(headers, body)}"
 
 
 def _means(rows: Sequence[Row]) -> str:

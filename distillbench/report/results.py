@@ -75,6 +75,7 @@ class CheckpointResult:
         grader: The benchmark component's name.
         grading: What the grader says of itself: the judge model, the deciding metric, the isolation.
         accepted: Names of the preflight findings on it that the matrix accepts.
+        budget: Tokens at which the completions were cut before they were graded; None where they are as generated.
     """
 
     cell: str
@@ -95,6 +96,7 @@ class CheckpointResult:
     grader: str = ""
     grading: Mapping[str, Any] = field(default_factory=dict)
     accepted: tuple[str, ...] = ()
+    budget: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,8 @@ class Results:
         matrix: The matrix's name or path.
         cells: In the matrix's order.
         checkpoints: Every (cell, step, evaluation), exactly once.
+        recomputed: The same completions cut at smaller budgets and graded again; every (cell, step, evaluation, budget)
+            exactly once. Apart, so that nothing counts them as results of their own.
         provenance: What was run: versions, git commit, command; values may be mappings. `git_hash`, `date` (UNIX
             seconds), `lm_eval_version` and `transformers_version` are used in lm-eval's files where they are given.
     """
@@ -155,6 +159,7 @@ class Results:
     cells: tuple[CellResult, ...] = ()
     checkpoints: tuple[CheckpointResult, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    recomputed: tuple[CheckpointResult, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

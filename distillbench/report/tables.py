@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from distillbench.outcomes import COMPLETED, ERRORS, GRADED, OUTCOMES
@@ -111,6 +111,51 @@ def group_by_evaluation(rows: Sequence[Row]) -> dict[str, list[Row]]:
     for row in rows:
         groups.setdefault(row.result.evaluation, []).append(row)
     return groups
+
+
+def budget_rows(results: Results, rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """For each evaluation with recomputed results, every checkpoint at every budget, the generation's own last.
+
+    Args:
+        results: What the report shows.
+        rows: As `build_rows` gives them.
+
+    Raises:
+        ResultsError: A budget is there twice, or without the result that it was made from.
+    """
+    cut: dict[tuple[str, int, str], dict[int | None, CheckpointResult]] = {}
+    for result in results.recomputed:
+        budgets = cut.setdefault((result.cell, result.step, result.evaluation), {})
+        if result.budget is None or result.budget in budgets:
+            raise ResultsError(f"{result.cell!r} at budget {result.budget} on {result.evaluation!r} is there twice")
+        budgets[result.budget] = result
+    curves: dict[str, list[Row]] = {}
+    for row in rows:
+        budgets = cut.pop((row.result.cell, row.result.step, row.result.evaluation), {})
+        if budgets:
+            ordered = [budgets[budget] for budget in sorted(filter(None, budgets))]
+            cut_rows = [Row(one, summarise(one, row.summary.by_score), None, None) for one in ordered]
+            curves.setdefault(row.result.evaluation, []).extend([*cut_rows, replace(row, difference=None, nll=None)])
+    if cut:
+        raise ResultsError(f"{next(iter(cut))!r} (cell, step, evaluation) has budgets, and no result of its own")
+    return curves
+
+
+def budget_of(row: Row) -> int | None:
+    """The budget that a row of a curve is about."""
+    return row.result.settings.get("max_tokens") if row.result.budget is None else row.result.budget
+
+
+def curve_label(rows: Sequence[Row]) -> str:
+    """What a budget curve is made of."""
+    most = sorted({row.result.settings["max_tokens"] for row in rows if "max_tokens" in row.result.settings})
+    return f"recomputed from one generation at {' or '.join(map(str, most))} tokens"
+
+
+def last_checkpoints(rows: Sequence[Row]) -> list[Row]:
+    """The rows of each cell's last checkpoint."""
+    last = {row.result.cell: row.result.step for row in rows}
+    return [row for row in rows if row.result.step == last[row.result.cell]]
 
 
 # --- text -----------------------------------------------------------------------------------------------------------
@@ -302,29 +347,45 @@ def print_table(results: Results, console: Console) -> None:
     from rich.text import Text
 
     rows = build_rows(results)
+    curves = budget_rows(results, rows)
     for name, group in group_by_evaluation(rows).items():
         console.print(Text(plain(name), style="bold"), Text(f"({settings_text(group[0].result)})", style="dim"))
         _print_columns(_columns(group, console.width), console)
         console.print()
+        if curve := curves.get(name):
+            shown = last_checkpoints(curve)
+            about = curve_label(curve) + ("; last checkpoints" if len(shown) < len(curve) else "")
+            console.print(Text(f"{plain(name)} by budget", style="bold"), Text(f"({about})", style="dim"))
+            _print_columns(_curve_columns(shown, console.width), console)
+            console.print()
     for line in conclusions(rows):
         console.print(Text(line))
     for line in notes(rows, results):
         console.print(Text(f"note: {line}", style="bold red" if INVALID in line else "yellow"))
 
 
+_Groups = list[list[tuple[str, Callable[[Row], str]]]]
+
+
+def _curve_columns(rows: Sequence[Row], width: int) -> list[list[Column]]:
+    """The columns of a budget curve."""
+    groups: _Groups = [
+        [*_key_columns(width)[:2], ("budget", lambda row: str(budget_of(row))), ("n", lambda row: str(row.summary.n))],
+        [
+            (f"{_headline(rows)}\n[95 %]", lambda row: quality(row.summary)),
+            ("comple-\ntion", lambda row: number(row.summary.completion_rate)),
+        ],
+        [(outcome.replace("_", "\n"), _count(outcome)) for outcome in occurring(rows)],
+    ]
+    return _made(groups, rows)
+
+
 def _columns(rows: Sequence[Row], width: int) -> list[list[Column]]:
     """The columns in groups that stay together where they can; the first group stands in every table."""
-    by_score = rows[0].summary.by_score
-    headline = "mean score\n(completed)" if by_score else "accuracy"
-    longest = max(8, min(_LONGEST_NAME, width // 5))
-    groups: list[list[tuple[str, Callable[[Row], str]]]] = [
+    groups: _Groups = [
+        _key_columns(width),
         [
-            ("cell", lambda row: _folded(plain(marked_cell(row.result)), longest)),
-            ("step", lambda row: "base" if row.result.is_baseline else str(row.result.step)),
-            ("n", lambda row: str(row.summary.n)),
-        ],
-        [
-            (f"{headline}\n[95 %]", lambda row: quality(row.summary)),
+            (f"{_headline(rows)}\n[95 %]", lambda row: quality(row.summary)),
             ("vs. baseline\n[95 %]", lambda row: difference_text(row.difference)),
             ("comple-\ntion", lambda row: number(row.summary.completion_rate)),
             ("accuracy\n(completed)\n[95 %]", lambda row: completed_quality(row.summary)),
@@ -336,6 +397,24 @@ def _columns(rows: Sequence[Row], width: int) -> list[list[Column]]:
             ("held-out\nNLL", lambda row: number(row.nll.held_out_nll if row.nll else None, 4)),
         ],
     ]
+    return _made(groups, rows)
+
+
+def _key_columns(width: int) -> list[tuple[str, Callable[[Row], str]]]:
+    longest = max(8, min(_LONGEST_NAME, width // 5))
+    return [
+        ("cell", lambda row: _folded(plain(marked_cell(row.result)), longest)),
+        ("step", lambda row: "base" if row.result.is_baseline else str(row.result.step)),
+        ("n", lambda row: str(row.summary.n)),
+    ]
+
+
+def _headline(rows: Sequence[Row]) -> str:
+    return "mean score\n(completed)" if rows[0].summary.by_score else "accuracy"
+
+
+def _made(groups: _Groups, rows: Sequence[Row]) -> list[list[Column]]:
+    by_score = rows[0].summary.by_score
     made = [[Column(head, tuple(map(make, rows)), left=head == "cell") for head, make in group] for group in groups]
     return made[:1] + [[column for column in group if _worth(column, by_score)] for group in made[1:]]
 

@@ -82,6 +82,20 @@ def _beside(added: dict[str, Any]) -> dict[str, Any]:
     return added
 
 
+def test_a_budget_is_graded_by_itself_from_the_same_samples(bench: Toys) -> None:
+    one, other = plan_with(bench, {"max_tokens": 64}), plan_with(bench, {"max_tokens": 64, "budgets": [2, 5]})
+    assert keys(one, "sample") == keys(other, "sample")
+    assert {*one.stages} < {*other.stages}
+    found = [graded for graded in other.graded["wise"] if graded.step == 1]
+    assert [graded.budget for graded in found] == [None, 2, 5]
+    assert len({graded.sample for graded in found}) == 1
+    grades = [other.stages[graded.grade] for graded in found]
+    assert len({stage.key for stage in grades}) == 3
+    assert [stage.params.get("budget") for stage in grades] == [None, 2, 5]
+    assert {stage.session for stage in grades} == {other.stages[found[0].sample].session}
+    assert grades[1].label == "wise@1 on toy, cut at 2 tokens"
+
+
 def test_a_stop_string_ends_the_answer_that_is_graded(bench: Toys) -> None:
     plan = plan_with(bench, {"stop": ["END"], "until": ["\n\n"]})
     grades = [stage for stage in plan.stages.values() if stage.kind == "grade"]

@@ -1,0 +1,33 @@
+"""A completion as it would have been under a smaller token budget."""
+
+from __future__ import annotations
+
+from distillbench.errors import StageError
+from distillbench.protocols import Renderer
+from distillbench.run.tables import Row
+
+
+def cut(sample: Row, budget: int, renderer: Renderer) -> Row:
+    """A sample with nothing beyond the budget's last token; as it is where nothing was, or where it failed.
+
+    Args:
+        sample: A row of `SAMPLES`.
+        budget: The most tokens, end-of-turn token included.
+        renderer: Has the tokenizer that the text is decoded with, as engines do: special tokens are kept.
+
+    Raises:
+        StageError: There are no token ids to cut.
+    """
+    if sample["error"] is not None:
+        return sample
+    token_ids = sample["token_ids"]
+    if not token_ids and sample["text"]:
+        raise StageError(
+            f"sample {sample['sample_id']!r} cannot be cut at {budget} tokens: the engine gave its text without the "
+            f"token ids\n    hint: leave `budgets` out for models behind an API, and ask at each `max_tokens` instead"
+        )
+    if len(token_ids) <= budget:
+        return sample
+    kept = token_ids[:budget]
+    text = renderer.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    return sample | {"token_ids": kept, "text": text, "finish_reason": "length", "n_tokens": budget}
