@@ -18,8 +18,9 @@ import torch
 from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
 
 from distillbench.protocols import Context
-from distillbench.records import Message, Request, Sampling
-from distillbench_plugins.engines.transformers import TransformersEngine, TransformersOptions, batches, left_padded
+from distillbench.records import Batch, Message, Request, Sampling
+from distillbench_plugins.engines.grouping import groups, left_padded
+from distillbench_plugins.engines.transformers import TransformersEngine, TransformersOptions
 from distillbench_plugins.renderers.qwen import Qwen3Options, Qwen3Renderer
 from distillbench_plugins.students.hf import HfOptions, HfStudent
 from distillbench_plugins.students.tiny_qwen3.corpus import tokenizer_texts
@@ -86,8 +87,10 @@ def bare(model: Any, requests: Sequence[Request], device: str) -> dict[str, tupl
         pad_token_id=requests[0].stop_token_ids[0],
     )
     model.generation_config = GenerationConfig()
-    for batch in batches(requests, BATCH_SIZE):
-        input_ids, mask = left_padded(batch, device)
+    for batch in groups(requests, BATCH_SIZE):
+        input_ids, mask = left_padded(
+            [one.prompt.input_ids.tolist() for one in batch], batch[0].stop_token_ids[0], device
+        )
         with torch.inference_mode():
             output = model.generate(input_ids=input_ids, attention_mask=mask, generation_config=settings)
         rows = output[:, input_ids.shape[1] :].tolist()
@@ -115,8 +118,10 @@ def main() -> None:
         student = HfStudent(HfOptions(model=name, dtype="bfloat16" if device == "cuda" else "float32"))
         requests = make_requests(Qwen3Renderer(Qwen3Options()).bind(student.load_tokenizer(None)))
         engine = TransformersEngine(TransformersOptions(batch_size=BATCH_SIZE))
-        with engine.open(student, None, Context(work=folder)) as session:
-            ours_seconds, ours = minimum(lambda: {one.sample_id: one for one in session.generate(requests, None)})
+        with engine.open(student, None, [], Context(work=folder)) as session:
+            ours_seconds, ours = minimum(
+                lambda: {one.sample_id: one for _, one in session.generate([Batch("stage", None, requests)])}
+            )
         model = student.load_model(None, device).eval()
         floor_seconds, floor = minimum(lambda: bare(model, requests, device))
     same = sum(floor[key][: len(one.token_ids)] == one.token_ids for key, one in ours.items())

@@ -17,19 +17,20 @@ from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
-from distillbench.errors import GraderError
+from distillbench.errors import GraderError, StageError
 from distillbench.records import (
+    Batch,
     Checkpoint,
     Completion,
     FinishReason,
     Generation,
     Judgement,
     Message,
+    ModelSource,
     Prefill,
     Problem,
     Prompt,
     Rendered,
-    Request,
     Resources,
     Trace,
 )
@@ -132,6 +133,8 @@ class Student(Component):
 
     #: True when `build` makes the model in a stage of its own.
     builds: ClassVar[bool] = False
+    #: False for a model that is only reached through a server: `load_tokenizer` raises StageError then.
+    has_tokenizer: ClassVar[bool] = True
 
     def renderer(self) -> str | None:
         """The renderer a matrix gets when it names none; None to make every matrix name one."""
@@ -163,6 +166,26 @@ class Student(Component):
             weights: A full checkpoint to load instead of the untouched weights.
         """
 
+    def source(self, built: Path | None) -> ModelSource:
+        """Where its files are, for engines that load models themselves.
+
+        Raises:
+            StageError: It has none.
+        """
+        raise StageError(f"student {self.name!r} names no files that an engine could load")
+
+    def served_name(self, built: Path | None) -> str:
+        """What a server that has the model calls it; `vllm serve` calls it as its files are called."""
+        return self.source(built).name
+
+    def merge(self, built: Path | None, checkpoint: Checkpoint, folder: Path) -> None:
+        """Writes a full model and its tokenizer into `folder`: a checkpoint's weights, an adapter merged into the base.
+
+        Raises:
+            StageError: It cannot be done.
+        """
+        raise StageError(f"student {self.name!r} cannot write a full model: it has no `merge`")
+
     def lora_targets(self) -> str | list[str]:
         """Peft's `target_modules`."""
         return "all-linear"
@@ -182,6 +205,11 @@ class Renderer(Component):
     """
 
     parser_version: ClassVar[int] = 1
+    #: The chat templates it is written for: the first 16 hex digits of each one's sha256, white space at its ends left
+    #: out. `distillbench eval` finds a model's renderer by them.
+    templates: ClassVar[frozenset[str]] = frozenset()
+    #: False when a server makes the tokens: then it works without `bind`, its prompts hold no ids, and it makes no rows.
+    needs_tokenizer: ClassVar[bool] = True
 
     def __init__(self, options: Any) -> None:
         super().__init__(options)
@@ -231,6 +259,10 @@ class Renderer(Component):
             prefill: What stands in the assistant's turn: `auto` what stands there in training rows, `none` nothing,
                 `think` an open reasoning tag (once, also where the template opens it by itself).
         """
+
+    def show(self, prompt: Prompt) -> str:
+        """A prompt as text, for people."""
+        return str(self.tokenizer.decode(prompt.input_ids))
 
     @abstractmethod
     def parse(self, token_ids: Sequence[int], text: str, finish_reason: FinishReason, prefill: str) -> Completion:
@@ -298,9 +330,12 @@ class Trainer(Component):
     """Fits a student to traces and leaves checkpoints.
 
     Attributes:
+        needs_traces: False for one whose cells have no teacher and no filters: its job's `traces` are empty, and its
+            `checkpoint_steps` knows the steps without them.
         masks_pad_token: True when its loss leaves out every token that has the pad token's id.
     """
 
+    needs_traces: ClassVar[bool] = True
     masks_pad_token: ClassVar[bool] = False
 
     def max_length(self) -> int | None:
@@ -367,6 +402,16 @@ class Benchmark(Component):
     def extract(self, answer: str, problem: Problem) -> str | None:
         """The complete answer that the answer part holds; None when there is none."""
 
+    def canonical(self, extracted: str, problem: Problem) -> str | None:
+        """One text for all answers that mean the same, so that a majority can be found; asked for each complete answer.
+
+        It looks at the answer as it would at any other, right or wrong: forms that it cannot tell to be equal stay apart.
+
+        Returns:
+            None where this benchmark cannot compare answers: then there is no `maj@k`.
+        """
+        return None
+
     @classmethod
     def lacks(cls) -> list[str]:
         """The methods that a benchmark of this class still has to be given."""
@@ -406,27 +451,72 @@ class Benchmark(Component):
 
 
 class EngineSession(Protocol):
-    """A base model held in memory, with which many checkpoints are sampled one after the other or together."""
+    """A base model held in memory, with which every checkpoint of it is sampled.
 
-    def generate(
-        self, requests: Sequence[Request], checkpoint: Checkpoint | None, skip: frozenset[str] = frozenset()
-    ) -> Iterator[Generation]:
-        """Yields one generation for each request not in `skip`, as they finish.
+    Attributes:
+        facts: What a report names beside the numbers: the engine's version, the device, the number format.
+    """
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """See above."""
+
+    def prepare(self, checkpoint: Checkpoint) -> Mapping[str, Any]:
+        """Loads a checkpoint as far as needed to be sure that all of it will be applied.
+
+        Returns:
+            What a report names: the rank and the number of modules of an adapter; `merged`, with the reason, where the
+            engine cannot apply an adapter faithfully and merges it into the weights.
+
+        Raises:
+            StageError: It would not be applied, or not all of it: what was expected, and what is there.
+        """
+
+    def first_token_logprobs(
+        self, prompts: Sequence[Prompt], checkpoint: Checkpoint | None
+    ) -> Sequence[Mapping[int, float]]:
+        """Log-probabilities of the likeliest first tokens (20 or more) after each prompt, in nats by token id.
+
+        Two calls with the same arguments compute the same way. Never called while `generate` is going on.
+        """
+
+    def generate(self, batches: Iterable[Batch]) -> Iterator[tuple[str, Generation]]:
+        """Yields (key of the stage, generation) for each request not skipped, as they finish.
 
         Args:
-            requests: All requests of one stage.
-            checkpoint: The weights to use; None for the untouched student.
-            skip: Sample ids that are stored already. An engine whose results depend on the batch a request is in
-                keeps the batches it would have made without `skip`.
+            batches: Read in the caller's thread, as far ahead as the engine has room for, so that requests of many stages and checkpoints may
+                be under way together while memory stays flat. Every checkpoint among them has been prepared.
+
+        What fails after its retries is yielded with its `error`. What is raised ends the session.
+        """
+
+    def loglikelihood(self, batch: Batch) -> Iterator[Generation]:
+        """Yields one generation for each request not skipped, with the log-likelihoods of its continuations.
+
+        Never called while `generate` is going on.
         """
 
 
 class Engine(Component):
     """Generates completions."""
 
+    def resources(self, student: Student) -> Resources:
+        """What sampling a student needs."""
+        return student.resources()
+
     @abstractmethod
-    def open(self, student: Student, built: Path | None, context: Context) -> AbstractContextManager[EngineSession]:
-        """Loads the student once, for all its checkpoints."""
+    def open(
+        self, student: Student, built: Path | None, checkpoints: Sequence[Checkpoint], context: Context
+    ) -> AbstractContextManager[EngineSession]:
+        """Loads the student once, for all its checkpoints.
+
+        Args:
+            student: The student.
+            built: The folder its own stage made; None where there is none.
+            checkpoints: Every checkpoint that will be asked for, so that limits can be set; a spoiled one among them
+                is no reason to fail: `prepare` refuses it by name.
+            context: What to work with; `work` is the session's own and stays for its next run.
+        """
 
 
 class Handle(Protocol):

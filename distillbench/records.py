@@ -5,7 +5,7 @@ Shapes: `T` is a number of tokens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -104,6 +104,8 @@ class Sampling:
         top_k: Number of candidates; 0 keeps everything.
         min_p: Least probability relative to the best candidate's; 0 keeps everything.
         max_tokens: Token budget of one completion, end-of-turn token included.
+        stop: Strings that end a completion wherever they come, inside reasoning too; they are its last text.
+        seed: Goes into the seed of every sample.
     """
 
     temperature: float = 0.0
@@ -111,6 +113,23 @@ class Sampling:
     top_k: int = 0
     min_p: float = 0.0
     max_tokens: int = 512
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """The files of a student, for engines that load models themselves.
+
+    Attributes:
+        name: A folder or a Hub id.
+        dtype: The number format it is evaluated in, as torch names it.
+        revision: A commit, tag or branch on the Hub.
+    """
+
+    name: str
+    dtype: str
+    revision: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +144,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One completion asked of an engine.
+    """One completion asked of an engine, or the log-likelihoods of given continuations.
 
     Attributes:
         sample_id: Unique within its stage: `problem_id#repeat`.
@@ -133,6 +152,8 @@ class Request:
         sampling: How.
         stop_token_ids: Tokens that end the turn; the one that did is the completion's last token.
         seed: Of this sample alone, so that no other sample changes it.
+        messages: What the prompt was made of, for servers that make their own.
+        continuations: Token ids of each continuation whose log-likelihood is asked for; empty where a completion is.
     """
 
     sample_id: str
@@ -140,6 +161,26 @@ class Request:
     sampling: Sampling
     stop_token_ids: tuple[int, ...]
     seed: int
+    messages: tuple[Message, ...] = ()
+    continuations: tuple[tuple[int, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The requests of one stage.
+
+    Attributes:
+        key: The stage's.
+        checkpoint: The weights to use; None for the untouched student.
+        requests: All requests of the stage.
+        skip: Sample ids that are stored already. An engine whose results depend on which requests it computes together
+            keeps the groups it would have made without `skip`.
+    """
+
+    key: str
+    checkpoint: Checkpoint | None
+    requests: Sequence[Request]
+    skip: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +189,14 @@ class Generation:
 
     Attributes:
         sample_id: The request's.
-        token_ids: The new tokens, end-of-turn token included.
-        text: Their text, special tokens kept except the end-of-turn token.
-        finish_reason: `stop` when the model ended its turn, `length` when the budget did.
+        token_ids: The new tokens, end-of-turn token included; empty where a server does not tell them.
+        text: Their text, special tokens kept except the end-of-turn token. For log-likelihoods: JSON, a list of
+            [log-likelihood in nats, whether it is the greedy continuation] in the order of the continuations.
+        finish_reason: `stop` when the model ended its turn or wrote a stop string, `length` when the budget did.
         error: Why there is no completion; None when there is one.
+        n_tokens: The number of new tokens; None where only `token_ids` tells.
+        n_prompt_tokens: The number of tokens that were continued; None where it is not known.
+        effective: The sampling parameters as the engine took them.
     """
 
     sample_id: str
@@ -159,6 +204,9 @@ class Generation:
     text: str = ""
     finish_reason: FinishReason | None = None
     error: str | None = None
+    n_tokens: int | None = None
+    n_prompt_tokens: int | None = None
+    effective: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +312,10 @@ class Evaluation:
         n_docs: How many problems the task says it has; None where it does not.
         grader: The benchmark component.
         metadata: What it changes in the task's `metadata`, as canonical JSON.
+        output_type: lm-eval's word: `generate_until`, or `multiple_choice` or `loglikelihood`, where given
+            continuations are scored.
+        findings: What a preflight is to tell of how its options were resolved: names of findings, with words.
+        budgets: Smaller token budgets at which the same completions are cut and graded again.
     """
 
     name: str
@@ -281,6 +333,9 @@ class Evaluation:
     grader: Choice
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
     metadata: str = "{}"
+    output_type: str = "generate_until"
+    findings: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+    budgets: tuple[int, ...] = ()
 
     @property
     def ref(self) -> TaskRef:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import get_ident
 
 from distillbench.catalog import Catalog
 from distillbench.plan.stages import Stage
@@ -34,6 +35,7 @@ class Bench:
     tasks: LmEvalTasks
     resources: Resources = field(default_factory=Resources)
     stack: ExitStack = field(default_factory=ExitStack)
+    _renderers: dict[tuple[str, str, int], Renderer] = field(default_factory=dict)
     _gradings: dict[tuple[str, str | TaskRef], tuple[Benchmark, Grading]] = field(default_factory=dict)
 
     def context(self, stage: Stage, progress: Progress) -> Context:
@@ -46,14 +48,29 @@ class Bench:
             resources=self.resources,
         )
 
+    def session_context(self, stage: Stage, progress: Progress) -> Context:
+        """The context of the engine that serves a sample stage and all others of its session."""
+        work = self.store.session(stage.session.rpartition(" ")[2])
+        return Context(work, progress=progress, tasks=self.tasks, resources=self.resources)
+
     def built(self, student_key: str | None) -> Path | None:
         """The folder of a student that a stage built; None for a student that needs no building."""
         return self.store.folder_of("student", student_key) / MODEL if student_key else None
 
-    def bound(self, renderer: Choice, student: Student, built: Path | None) -> Renderer:
-        """A renderer with a student's tokenizer."""
-        component: Renderer = self.catalog.build(renderer)
-        return component.bind(student.load_tokenizer(built))
+    def renderer(self, student: Choice, renderer: Choice, built: str | None) -> Renderer:
+        """A renderer with a student's tokenizer, made once for each thread: tokenizers are not to be shared by threads.
+
+        Args:
+            student: The student.
+            renderer: The renderer.
+            built: The key of the stage that made the student; None where there is none.
+        """
+        wanted = (student.identity, renderer.identity, get_ident())
+        if wanted not in self._renderers:
+            model: Student = self.catalog.build(student)
+            component: Renderer = self.catalog.build(renderer)
+            self._renderers[wanted] = component.bind(model.load_tokenizer(self.built(built)))
+        return self._renderers[wanted]
 
     def benchmark(self, grader: Choice, task: str | TaskRef) -> Benchmark:
         """A grader; with lm-eval's own task object where it grades through that."""

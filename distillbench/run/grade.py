@@ -6,14 +6,21 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from filelock import Timeout
+
 from distillbench.fingerprint import key_of
-from distillbench.outcomes import CORRECT, GENERATION_ERROR, GRADER_ERROR, decide_all
+from distillbench.outcomes import COMPLETED, CORRECT, GENERATION_ERROR, GRADER_ERROR, decide_all
 from distillbench.plan.stages import Stage
-from distillbench.protocols import Benchmark, Grading, Progress, Renderer, Student
+from distillbench.protocols import Progress
 from distillbench.records import Completion, Evaluation, Problem, Trace, Verdict
 from distillbench.run.bench import Bench
+from distillbench.run.budgets import cut
+from distillbench.run.journal import Journal
 from distillbench.run.store import Outcome
 from distillbench.run.tables import SAMPLES, TRACES, VERDICTS, Row, problem_of, read_rows, trace_of, write_rows
+
+#: In a grade stage's scratch folder: verdicts on samples that came while others were still being made.
+_AHEAD = "verdicts.jsonl"
 
 
 def verify_traces(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
@@ -30,22 +37,78 @@ def verify_traces(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
 
 
 def grade_samples(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
-    """grade: one outcome for each sample; what an earlier result says of the same samples is kept."""
-    evaluation: Evaluation = stage.extras["evaluation"]
-    benchmark, grading = bench.grading(stage.roles["grader"], evaluation.ref)
-    student: Student = bench.catalog.build(stage.extras["student"])
-    renderer = bench.bound(stage.extras["renderer"], student, bench.built(stage.extras["built"]))
+    """grade: one outcome for each sample; what is known already of the same samples is kept."""
     samples = read_rows(bench.store.folder_of("sample", stage.needs["sample"]) / SAMPLES)
     digests = [key_of(sample) for sample in samples]
-    rows = {row["sample_digest"]: row for row in _earlier_verdicts(stage, bench) if row["sample_digest"] in {*digests}}
-    new = [(sample, digest) for sample, digest in zip(samples, digests, strict=True) if digest not in rows]
-    for row in _verdict_rows(new, renderer, benchmark, grading, evaluation.until):
-        rows[row["sample_digest"]] = row
-        progress(len(rows), len(samples), "graded")
-    found = [rows[digest] for digest in digests]
+    grader = _Grader(stage, bench)
+    known = {row["sample_digest"]: row for row in _earlier_verdicts(stage, bench) if row["sample_digest"] in {*digests}}
+    with Journal(bench.store.scratch(stage) / _AHEAD) as journal:
+        known |= {row["sample_digest"]: row for row in journal.rows if row["sample_digest"] in {*digests}}
+        new = [(sample, digest) for sample, digest in zip(samples, digests, strict=True) if digest not in known]
+        for row in grader.verdicts(new):
+            journal.append(row)
+            known[row["sample_digest"]] = row
+            progress(len(known), len(samples), "graded")
+    found = [known[digest] for digest in digests]
     write_rows(bench.store.work(stage) / VERDICTS, found)
     counts = dict(Counter(row["outcome"] for row in found))
-    return Outcome((VERDICTS,), {"outcomes": counts, "grading": dict(grading.facts)})
+    return Outcome((VERDICTS,), {"outcomes": counts, "grading": dict(grader.grading.facts)})
+
+
+def grade_ahead(stage: Stage, bench: Bench, samples: Sequence[Row]) -> list[Row]:
+    """Verdicts on some samples of a stage that is still being sampled, left where `grade_samples` finds them.
+
+    Nothing is graded, and nothing returned, while another process runs the grade stage.
+    """
+    try:
+        with bench.store.lock(stage.key).acquire(timeout=0), Journal(bench.store.scratch(stage) / _AHEAD) as journal:
+            known = {row["sample_digest"] for row in journal.rows}
+            named = [(sample, digest) for sample in samples if (digest := key_of(sample)) not in known]
+            for row in _Grader(stage, bench).verdicts(named):
+                journal.append(row)
+            return journal.rows[len(known) :]
+    except Timeout:
+        return []
+
+
+class _Grader:
+    """What a grade stage grades with."""
+
+    def __init__(self, stage: Stage, bench: Bench) -> None:
+        self.evaluation: Evaluation = stage.extras["evaluation"]
+        self.until: tuple[str, ...] = tuple(stage.params["until"])
+        self.budget: int | None = stage.params.get("budget")
+        self.benchmark, self.grading = bench.grading(stage.roles["grader"], self.evaluation.ref)
+        self.renderer = bench.renderer(stage.extras["student"], stage.extras["renderer"], stage.extras["built"])
+
+    def verdicts(self, samples: Sequence[tuple[Row, str]]) -> Iterator[Row]:
+        """The verdicts of samples that come with their digests, in order."""
+        held = [(self._within_budget(sample), digest) for sample, digest in samples]
+        parsed = [(sample, digest, self._completion(sample)) for sample, digest in held]
+        asked = ((completion, problem_of(sample)) for sample, _, completion in parsed if completion is not None)
+        verdicts = decide_all(asked, self.benchmark, self.grading, self.until)
+        for sample, digest, completion in parsed:
+            failed = completion is None
+            verdict = Verdict(GENERATION_ERROR, detail=sample["error"]) if failed else next(verdicts)
+            row = _verdict_row(sample, digest, verdict, None if completion is None else completion.reasoning_state)
+            yield row | {"canonical": self._canonical(verdict, sample)}
+
+    def _canonical(self, verdict: Verdict, sample: Row) -> str | None:
+        """The complete answer in the form that answers are compared in."""
+        if verdict.outcome not in COMPLETED or verdict.extracted is None:
+            return None
+        return self.benchmark.canonical(verdict.extracted, problem_of(sample))
+
+    def _within_budget(self, sample: Row) -> Row:
+        return sample if self.budget is None else cut(sample, self.budget, self.renderer)
+
+    def _completion(self, sample: Row) -> Completion | None:
+        """A sample, parsed; None where its generation failed."""
+        if sample["error"] is not None:
+            return None
+        return self.renderer.parse(
+            tuple(sample["token_ids"]), sample["text"], sample["finish_reason"], sample["prefill"]
+        )
 
 
 def _as_sample(trace: Trace) -> tuple[Completion, Problem]:
@@ -67,30 +130,6 @@ def _earlier_verdicts(stage: Stage, bench: Bench) -> list[Row]:
     return read_rows(path) if path.exists() else []
 
 
-def _verdict_rows(
-    samples: Sequence[tuple[Row, str]],
-    renderer: Renderer,
-    benchmark: Benchmark,
-    grading: Grading,
-    until: tuple[str, ...],
-) -> Iterator[Row]:
-    """The verdicts of samples that come with their digests, in order."""
-    parsed = [(sample, digest, _completion(sample, renderer)) for sample, digest in samples]
-    asked = ((completion, problem_of(sample)) for sample, _, completion in parsed if completion is not None)
-    verdicts = decide_all(asked, benchmark, grading, until)
-    for sample, digest, completion in parsed:
-        failed = completion is None
-        verdict = Verdict(GENERATION_ERROR, detail=sample["error"]) if failed else next(verdicts)
-        yield _verdict_row(sample, digest, verdict, None if completion is None else completion.reasoning_state)
-
-
-def _completion(sample: Row, renderer: Renderer) -> Completion | None:
-    """A sample, parsed; None where its generation failed."""
-    if sample["error"] is not None:
-        return None
-    return renderer.parse(tuple(sample["token_ids"]), sample["text"], sample["finish_reason"], sample["prefill"])
-
-
 def _verdict_row(sample: Row, digest: str, verdict: Verdict, reasoning_state: str | None) -> Row:
     return {
         "sample_id": sample["sample_id"],
@@ -102,6 +141,6 @@ def _verdict_row(sample: Row, digest: str, verdict: Verdict, reasoning_state: st
         "scores": json.dumps(verdict.scores, sort_keys=True),
         "reasoning_state": reasoning_state,
         "ran_on": verdict.ran_on,
-        "n_tokens": len(sample["token_ids"]),
+        "n_tokens": sample["n_tokens"],
         "sample_digest": digest,
     }

@@ -19,12 +19,20 @@ class Journal:
         self.path = path
         self.rows: list[dict[str, Any]] = list(_read_whole_lines(path))
 
-    def __enter__(self) -> Self:
+    def open(self) -> Self:
+        """Makes it ready for `append`."""
         self._stream = self.path.open("a", encoding="utf-8")
         return self
 
-    def __exit__(self, *unused: object) -> None:
+    def close(self) -> None:
+        """Closes the file."""
         self._stream.close()
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(self, *unused: object) -> None:
+        self.close()
 
     def append(self, row: dict[str, Any]) -> None:
         """Adds a row and hands it to the operating system, which keeps it when this process is killed."""

@@ -38,6 +38,12 @@ class Listener(Protocol):
     def progressed(self, stage: Stage, done: int, total: int | None, note: str) -> None:
         """A stage got on."""
 
+    def sampled(self, stage: Stage, done: int, total: int, tokens: int) -> None:
+        """A sample stage got on; `tokens` were generated for it in this run."""
+
+    def graded(self, stage: Stage, outcomes: Mapping[str, int]) -> None:
+        """So many samples of a sample stage have these outcomes so far."""
+
     def ended(self, stage: Stage, ending: str, why: str) -> None:
         """A stage ended; `ending` is one of this module's constants."""
 
@@ -109,6 +115,11 @@ class Runner:
         self.blocked = blocked
         self.tasks = tasks or TaskIndex(())
         self._units: list[_Unit] = []
+        self._stopped: Exception | None = None
+
+    def stop(self, error: Exception) -> None:
+        """Ends `run` with an error, from another thread: within a second every worker is told to end."""
+        self._stopped = error
 
     def run(self, plan: Plan) -> Summary:
         """Runs everything that is not done.
@@ -118,6 +129,7 @@ class Runner:
 
         Raises:
             KeyboardInterrupt: After every worker has been ended; what was journaled is kept.
+            Exception: What `stop` was given, likewise.
         """
         summary = Summary(plan)
         while True:
@@ -144,6 +156,8 @@ class Runner:
         pending = {key: stage for key, stage in plan.stages.items() if endings.get(key) is None}
         busy: set[str] = set()
         while pending or self._units:
+            if self._stopped is not None:
+                raise self._stopped
             self._block(pending, summary)
             self._start_ready(pending, endings, busy)
             if not self._units and not busy:
@@ -226,6 +240,12 @@ class Runner:
         event = message["event"]
         if event == "progress":
             self.listener.progressed(stage, message["done"], message["total"], message["note"])
+            return
+        if event == "sampled":
+            self.listener.sampled(stage, message["done"], message["total"], message["tokens"])
+            return
+        if event == "graded":
+            self.listener.graded(stage, message["outcomes"])
             return
         if event == "busy":
             if stage.key not in busy:

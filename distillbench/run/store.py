@@ -91,6 +91,10 @@ class Store:
         folder.mkdir(exist_ok=True)
         return folder
 
+    def session(self, name: str) -> Path:
+        """What an engine keeps for its next session with the same student; safe to delete."""
+        return self._made("cache", "sessions", name)
+
     def reports(self, matrix: str) -> Path:
         """Where a matrix's report goes."""
         return self._made("reports", matrix)
@@ -101,7 +105,7 @@ class Store:
 
     def lock(self, key: str) -> FileLock:
         """The lock that the process which runs a stage holds; the kernel frees it when that process dies."""
-        return FileLock(self._made("locks") / f"{key}.lock")
+        return FileLock(self._made("locks") / f"{key}.lock", thread_local=False)
 
     def lookup(self, stage: Stage) -> Finished | None:
         """What is known of a finished stage; None when there is no result."""
@@ -189,7 +193,7 @@ class Store:
             "needs": stage.needs,
             "inputs": inputs,
             "outputs": list(outcome.outputs),
-            "digest": digest_files((name, work / name) for name in outcome.outputs),
+            "digest": digest_files(((name, work / name) for name in outcome.outputs), remember=_has_links(work)),
             "facts": outcome.facts,
             "holes": outcome.holes,
             "freed": False,
@@ -236,7 +240,8 @@ class Store:
     def free(self, stage: Stage, names: Iterable[str]) -> int:
         """Deletes large files of a finished stage and notes it in its manifest; returns the bytes freed."""
         manifest = self.manifest(stage.kind, stage.key)
-        present = [path for name in names if (path := self.folder(stage) / name).exists()]
+        found = [self.folder(stage) / name for name in names]
+        present = [path for path in found if path.exists() and not _has_links(path)]  # links lead to a user's files
         if manifest is None or not present:
             return 0
         manifest["freed"] = True  # first: a kill in between leaves files that are deleted later, not half a checkpoint
@@ -303,15 +308,19 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def tree_bytes(path: Path) -> int:
-    """The size of everything below a folder, in bytes."""
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    """The size of everything below a folder, in bytes; a link counts as itself, not as what it leads to."""
+    return sum(file.lstat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def _has_links(folder: Path) -> bool:
+    return any(path.is_symlink() for path in folder.rglob("*"))
 
 
 def _sync_tree(folder: Path) -> None:
     """Hands everything in a work folder but its scratch to the disk."""
     scratch = folder / SCRATCH
     for path in (folder, *folder.rglob("*")):
-        if path != scratch and not path.is_relative_to(scratch):
+        if path != scratch and not path.is_relative_to(scratch) and not path.is_symlink():
             _sync(path)
 
 

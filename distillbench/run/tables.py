@@ -43,6 +43,9 @@ SCHEMAS: Mapping[str, Mapping[str, str]] = {
         "text": _TEXT,
         "finish_reason": _TEXT,
         "error": _TEXT,
+        "n_tokens": _INTEGER,
+        "n_prompt_tokens": _INTEGER,
+        "effective": _TEXT,
         "seed": _INTEGER,
     },
     VERDICTS: {
@@ -52,6 +55,7 @@ SCHEMAS: Mapping[str, Mapping[str, str]] = {
         "outcome": _TEXT,
         "detail": _TEXT,
         "extracted": _TEXT,
+        "canonical": _TEXT,
         "scores": _TEXT,
         "reasoning_state": _TEXT,
         "ran_on": _YES_NO,

@@ -87,6 +87,12 @@ class Listener:
     def progressed(self, stage: Any, done: int, total: int | None, note: str) -> None:
         self.said.append(("progressed", stage.kind))
 
+    def sampled(self, stage: Any, done: int, total: int, tokens: int) -> None:
+        self.said.append(("sampled", stage.kind))
+
+    def graded(self, stage: Any, outcomes: Any) -> None:
+        self.said.append(("graded", stage.kind))
+
     def ended(self, stage: Any, ending: str, why: str) -> None:
         self.said.append((ending, stage.kind))
 

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from distillbench.protocols import Context, TrainingJob
-from distillbench.records import Checkpoint, Generation, Message, Problem, Prompt, Request, Sampling, Trace
+from distillbench.protocols import Context, EngineSession, TrainingJob
+from distillbench.records import Batch, Checkpoint, Generation, Message, Problem, Prompt, Request, Sampling, Trace
 from distillbench.tasks.identity import TaskIndex
 from distillbench.tasks.loader import LmEvalTasks
 from distillbench_plugins.engines.transformers import TransformersEngine, TransformersOptions
@@ -128,11 +128,18 @@ def generate(
 ) -> dict[str, Generation]:
     """What a fresh session of the engine gives, by sample id."""
     engine = TransformersEngine(TransformersOptions(batch_size=batch_size))
-    with engine.open(tiny.student, tiny.built, Context(work=tiny.built)) as session:
-        found = list(session.generate(requests, checkpoint, frozenset(skip)))
+    with engine.open(tiny.student, tiny.built, [], Context(work=tiny.built)) as session:
+        found = asked(session, requests, checkpoint, skip)
     by_id = {one.sample_id: one for one in found}
     assert len(by_id) == len(found), "a request was answered twice"
     return by_id
+
+
+def asked(
+    session: EngineSession, requests: Sequence[Request], checkpoint: Any = None, skip: Iterable[str] = ()
+) -> list[Generation]:
+    """What an open session gives for the requests of one stage."""
+    return [one for _, one in session.generate([Batch("stage", checkpoint, requests, frozenset(skip))])]
 
 
 def train(tiny: Tiny, traces: Sequence[Trace], output: Path, seed: int = 0, **options: Any) -> list[Checkpoint]:

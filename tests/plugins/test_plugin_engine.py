@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plugin_helpers import Run, Tiny, generate, request, requests_for
+from plugin_helpers import Run, Tiny, asked, generate, request, requests_for
 
 from distillbench.protocols import Context
-from distillbench.records import Generation, Request, Sampling
-from distillbench_plugins.engines.transformers import TransformersEngine, TransformersOptions, batches
+from distillbench.records import Batch, Generation, Request, Sampling
+from distillbench_plugins.engines.grouping import groups
+from distillbench_plugins.engines.transformers import TransformersEngine, TransformersOptions
 from distillbench_plugins.students.hf import HfOptions, HfStudent
 
 
@@ -129,8 +130,8 @@ def test_a_models_own_generation_config_is_not_used(tiny: Tiny, tmp_path: Path) 
     config = json.loads((folder / "generation_config.json").read_text()) | spoiled
     (folder / "generation_config.json").write_text(json.dumps(config | {"bad_words_ids": [[3]], "min_length": 60}))
     student = HfStudent(HfOptions(model=str(folder), dtype="float32"))
-    with TransformersEngine(TransformersOptions()).open(student, None, Context(work=tmp_path)) as session:
-        found = {one.sample_id: one for one in session.generate(mixed_requests(tiny), None)}
+    with TransformersEngine(TransformersOptions()).open(student, None, [], Context(work=tmp_path)) as session:
+        found = {one.sample_id: one for one in asked(session, mixed_requests(tiny))}
     assert found == generate(tiny, mixed_requests(tiny))
 
 
@@ -158,7 +159,7 @@ def names(found: Sequence[Sequence[Request]]) -> list[list[str]]:
 
 @given(requests=REQUESTS, size=st.integers(1, 7), rnd=st.randoms(use_true_random=False))
 def test_batches(requests: list[Request], size: int, rnd: Any) -> None:
-    found = list(batches(requests, size))
+    found = list(groups(requests, size))
     assert sorted(name for batch in names(found) for name in batch) == sorted(one.sample_id for one in requests)
     assert all(1 <= len(batch) <= size for batch in found)
     for batch in found:
@@ -167,7 +168,7 @@ def test_batches(requests: list[Request], size: int, rnd: Any) -> None:
         assert lengths == sorted(lengths)
     shuffled = requests[:]
     rnd.shuffle(shuffled)
-    assert names(list(batches(shuffled, size))) == names(found), "the order of asking decides nothing"
+    assert names(list(groups(shuffled, size))) == names(found), "the order of asking decides nothing"
     settings = [(batch[0].sampling, batch[0].stop_token_ids) for batch in found]
     least = sum(-(-sum((one.sampling, one.stop_token_ids) == key for one in requests) // size) for key in set(settings))
     assert len(found) == least, "no batch is smaller than it must be"
@@ -198,7 +199,7 @@ def test_skip_keeps_the_batches_and_gives_only_what_is_missing(tiny: Tiny, monke
     monkeypatch.setattr(Qwen3ForCausalLM, "generate", counting)
     requests = mixed_requests(tiny)
     whole = generate(tiny, requests, batch_size=5)
-    order = names(list(batches(requests, 5)))
+    order = names(list(groups(requests, 5)))
     assert made == [len(batch) for batch in order]
     made.clear()
     skip = {*order[0], *order[2][1:], *order[3][:1]}
@@ -219,11 +220,14 @@ def test_an_adapter_comes_and_goes(tiny: Tiny, lora: Run) -> None:
     from peft import PeftModel
 
     requests = mixed_requests(tiny)
-    with TransformersEngine(TransformersOptions()).open(tiny.student, tiny.built, Context(work=tiny.built)) as session:
+    with TransformersEngine(TransformersOptions()).open(
+        tiny.student, tiny.built, [], Context(work=tiny.built)
+    ) as session:
         weights = {name: tensor.clone() for name, tensor in session.base.state_dict().items()}  # type: ignore[attr-defined]
         seen = []
         for checkpoint in (None, *lora.checkpoints, None, lora.checkpoints[0], None):
-            seen.append({one.sample_id: one for one in session.generate(requests, checkpoint)})
+            seen.append({one.sample_id: one for one in asked(session, requests, checkpoint)})
+            asked(session, requests[:1])
             after = session.base.state_dict()  # type: ignore[attr-defined]
             assert list(after) == list(weights), "no module of the adapter is left"
             assert all(torch.equal(after[name], tensor) for name, tensor in weights.items())
@@ -240,13 +244,13 @@ def test_an_adapter_comes_and_goes(tiny: Tiny, lora: Run) -> None:
 def test_an_adapter_goes_when_nobody_reads_to_the_end(tiny: Tiny, lora: Run) -> None:
     requests = mixed_requests(tiny)
     with TransformersEngine(TransformersOptions(batch_size=4)).open(
-        tiny.student, tiny.built, Context(work=tiny.built)
+        tiny.student, tiny.built, [], Context(work=tiny.built)
     ) as session:
-        base = list(session.generate(requests, None))
-        begun = session.generate(requests, lora.checkpoints[-1])
+        base = asked(session, requests)
+        begun = session.generate([Batch("stage", lora.checkpoints[-1], requests)])
         next(iter(begun))
         begun.close()  # type: ignore[attr-defined]
-        assert list(session.generate(requests, None)) == base
+        assert asked(session, requests) == base
 
 
 def test_a_full_checkpoint_replaces_the_weights_for_its_requests_only(tiny: Tiny, full: Run, lora: Run) -> None:
@@ -254,9 +258,11 @@ def test_a_full_checkpoint_replaces_the_weights_for_its_requests_only(tiny: Tiny
 
     requests = mixed_requests(tiny)
     (checkpoint,) = full.checkpoints
-    with TransformersEngine(TransformersOptions()).open(tiny.student, tiny.built, Context(work=tiny.built)) as session:
+    with TransformersEngine(TransformersOptions()).open(
+        tiny.student, tiny.built, [], Context(work=tiny.built)
+    ) as session:
         base, changed, adapted, base_again = (
-            {one.sample_id: one for one in session.generate(requests, which)}
+            {one.sample_id: one for one in asked(session, requests, which)}
             for which in (None, checkpoint, lora.checkpoints[-1], None)
         )
     assert base == base_again

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +13,14 @@ from annotated_types import Gt
 
 from distillbench.hookspecs import hookimpl
 from distillbench.protocols import Context, Engine, EngineSession, Student
-from distillbench.records import Checkpoint, Generation, Request
+from distillbench.records import Batch, Checkpoint, Generation, Prompt, Request
+from distillbench_plugins.engines.grouping import SeededSampling, groups, left_padded
 
 if TYPE_CHECKING:
     import torch
+
+#: How many first tokens are told of.
+_LIKELIEST = 64
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,9 @@ class TransformersEngine(Engine):
     Options = TransformersOptions
 
     @contextmanager
-    def open(self, student: Student, built: Path | None, context: Context) -> Iterator[EngineSession]:
+    def open(
+        self, student: Student, built: Path | None, checkpoints: Sequence[Checkpoint], context: Context
+    ) -> Iterator[EngineSession]:
         """Loads the student once."""
         import torch
 
@@ -58,171 +65,205 @@ class _Session:
         self.batch_size = batch_size
         self.tokenizer = student.load_tokenizer(built)
         self.base = student.load_model(built, device).eval()
+        self._loaded: Checkpoint | None = None
+        self._model = self.base
 
-    def generate(
-        self, requests: Sequence[Request], checkpoint: Checkpoint | None, skip: frozenset[str] = frozenset()
-    ) -> Iterator[Generation]:
-        """Yields a generation for each request that is not in `skip`, batch by batch.
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What computes, and in which number format."""
+        import torch
+        import transformers
 
-        Batches are made from all requests: a run that goes on after a kill repeats a batch as a whole, because
-        padding changes the last bits of the logits, and with them a greedy choice now and then.
+        return {
+            "engine": "transformers",
+            "transformers": transformers.__version__,
+            "torch": torch.__version__,
+            "device": self.device,
+            "dtype": str(self.base.dtype).removeprefix("torch."),
+        }
+
+    def prepare(self, checkpoint: Checkpoint) -> Mapping[str, Any]:
+        """Compares the keys of an adapter with those that the model expects; a full checkpoint is loaded.
+
+        Raises:
+            StageError: It would not be applied, or not all of it.
         """
-        model = self._with_weights(checkpoint)
-        try:
-            for batch in batches(requests, self.batch_size):
-                if not all(request.sample_id in skip for request in batch):
-                    found = self._generate_batch(model, batch)
-                    yield from (one for one in found if one.sample_id not in skip)
-        finally:
-            self._without_weights(model, checkpoint)
+        if checkpoint.kind == "adapter":
+            from distillbench_plugins.engines.adapters import read_adapter
 
-    def _with_weights(self, checkpoint: Checkpoint | None) -> Any:
-        if checkpoint is None:
-            return self.base
-        if checkpoint.kind == "full":
-            return self.student.load_model(self.built, self.device, weights=checkpoint.path).eval()
-        from peft import PeftModel
+            return read_adapter(checkpoint.path, self.student.source(self.built)).facts
+        self._with_weights(checkpoint)
+        return {"kind": "full"}
 
-        return PeftModel.from_pretrained(self.base, str(checkpoint.path), is_trainable=False).eval()
-
-    def _without_weights(self, model: Any, checkpoint: Checkpoint | None) -> None:
-        if checkpoint is not None and checkpoint.kind == "adapter":
-            self.base = model.unload()
-
-    def _generate_batch(self, model: Any, batch: Sequence[Request]) -> list[Generation]:
-        """One batch; when memory runs out, its halves."""
+    def first_token_logprobs(
+        self, prompts: Sequence[Prompt], checkpoint: Checkpoint | None
+    ) -> list[Mapping[int, float]]:
+        """Log-probabilities of the likeliest first tokens after each prompt."""
         import torch
 
-        too_long = self._too_long(model, batch)
+        model = self._with_weights(checkpoint)
+        input_ids, mask = left_padded([prompt.input_ids.tolist() for prompt in prompts], 0, self.device)
+        with torch.inference_mode():
+            logits = model(input_ids=input_ids, attention_mask=mask, position_ids=_positions(mask)).logits[:, -1]
+        logprobs = logits.float().log_softmax(-1)  # B x V
+        values, tokens = logprobs.topk(min(_LIKELIEST, logprobs.shape[-1]))
+        return [dict(zip(ids, found, strict=True)) for ids, found in zip(tokens.tolist(), values.tolist(), strict=True)]
+
+    def generate(self, batches: Iterable[Batch]) -> Iterator[tuple[str, Generation]]:
+        """Yields a generation for each request that is not skipped, group by group.
+
+        Groups are made from all requests: a run that goes on after a kill repeats a group as a whole, because padding
+        changes the last bits of the logits, and with them a greedy choice now and then.
+        """
+        for batch in batches:
+            model = self._with_weights(batch.checkpoint)
+            for group in groups(batch.requests, self.batch_size):
+                if not all(request.sample_id in batch.skip for request in group):
+                    for found in self._generate_group(model, group):
+                        if found.sample_id not in batch.skip:
+                            yield batch.key, found
+
+    def loglikelihood(self, batch: Batch) -> Iterator[Generation]:
+        """Yields the log-likelihoods of each request's continuations, each continuation computed by itself."""
+        model = self._with_weights(batch.checkpoint)
+        for request in batch.requests:
+            if request.sample_id not in batch.skip:
+                yield self._score(model, request)
+
+    def _with_weights(self, checkpoint: Checkpoint | None) -> Any:
+        """The model with a checkpoint's weights, which stay until others are asked for."""
+        if checkpoint == self._loaded:
+            return self._model
+        if self._loaded is not None and self._loaded.kind == "adapter":
+            self.base = self._model.unload()
+        self._model, self._loaded = self.base, None
+        if checkpoint is not None and checkpoint.kind == "full":
+            self._model = self.student.load_model(self.built, self.device, weights=checkpoint.path).eval()
+        elif checkpoint is not None:
+            from peft import PeftModel
+
+            self._model = PeftModel.from_pretrained(self.base, str(checkpoint.path), is_trainable=False).eval()
+        self._loaded = checkpoint
+        return self._model
+
+    def _generate_group(self, model: Any, group: Sequence[Request]) -> list[Generation]:
+        """One group; when memory runs out, its halves."""
+        import torch
+
+        too_long = self._too_long(model, group)
         if too_long:
-            fitting = [request for request in batch if request.sample_id not in too_long]
+            fitting = [request for request in group if request.sample_id not in too_long]
             failed = [Generation(sample_id, error=why) for sample_id, why in too_long.items()]
-            return failed + (self._generate_batch(model, fitting) if fitting else [])
+            return failed + (self._generate_group(model, fitting) if fitting else [])
         try:
-            return self._generate_ids(model, batch)
+            return self._generate_ids(model, group)
         except torch.OutOfMemoryError as error:
-            if len(batch) == 1:
-                return [Generation(batch[0].sample_id, error=f"out of memory: {error}")]
+            if len(group) == 1:
+                return [Generation(group[0].sample_id, error=f"out of memory: {error}")]
         torch.cuda.empty_cache()
-        half = len(batch) // 2
-        return self._generate_batch(model, batch[:half]) + self._generate_batch(model, batch[half:])
+        half = len(group) // 2
+        return self._generate_group(model, group[:half]) + self._generate_group(model, group[half:])
 
     @staticmethod
-    def _too_long(model: Any, batch: Sequence[Request]) -> dict[str, str]:
+    def _too_long(model: Any, group: Sequence[Request]) -> dict[str, str]:
         """The requests whose prompt and budget exceed the model's positions, with what to say of them."""
         most = model.config.max_position_embeddings
         return {
             request.sample_id: f"prompt of {len(request.prompt.input_ids)} tokens and budget of "
             f"{request.sampling.max_tokens} exceed the model's {most} positions"
-            for request in batch
+            for request in group
             if len(request.prompt.input_ids) + request.sampling.max_tokens > most
         }
 
-    def _generate_ids(self, model: Any, batch: Sequence[Request]) -> list[Generation]:
+    def _generate_ids(self, model: Any, group: Sequence[Request]) -> list[Generation]:
         import torch
-        from transformers import GenerationConfig, LogitsProcessorList
+        from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList, StopStringCriteria
 
-        first = batch[0]
-        input_ids, attention_mask = left_padded(batch, self.device)
+        first = group[0]
+        pad = first.stop_token_ids[0]
+        input_ids, attention_mask = left_padded([request.prompt.input_ids.tolist() for request in group], pad, self.device)
         settings = GenerationConfig(
             max_new_tokens=first.sampling.max_tokens,
             do_sample=False,
             eos_token_id=list(first.stop_token_ids),
-            pad_token_id=first.stop_token_ids[0],
+            pad_token_id=pad,
         )
         model.generation_config = GenerationConfig()
-        processors = LogitsProcessorList(
-            [] if first.sampling.temperature == 0 else [_SeededSampling(batch, self.device)]
-        )
+        drawn = [] if first.sampling.temperature == 0 else [SeededSampling(group, self.device)]
+        stops = [StopStringCriteria(self.tokenizer, list(first.sampling.stop))] if first.sampling.stop else []
         with torch.inference_mode():
             output = model.generate(
                 input_ids=input_ids,
                 attention_mask=attention_mask,
                 generation_config=settings,
-                logits_processor=processors,
+                logits_processor=LogitsProcessorList(drawn),
+                stopping_criteria=StoppingCriteriaList(stops),
             )
         new = output[:, input_ids.shape[1] :].tolist()  # B x new tokens
-        return [self._generation(request, ids) for request, ids in zip(batch, new, strict=True)]
+        return [self._generation(request, ids) for request, ids in zip(group, new, strict=True)]
 
     def _generation(self, request: Request, ids: list[int]) -> Generation:
         end = next((place for place, token in enumerate(ids) if token in request.stop_token_ids), None)
-        kept = ids if end is None else ids[: end + 1]
-        text = self.tokenizer.decode(ids[:end], skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        return Generation(request.sample_id, tuple(kept), text, "length" if end is None else "stop")
-
-
-class _SeededSampling:
-    """Draws each row's token from its own random numbers, by adding Gumbel noise to the warped logits.
-
-    The argmax of logits plus Gumbel noise is a draw from their softmax, so that generate() can stay greedy.
-
-    Source: Gumbel (1954); Maddison et al. (2014), "A* Sampling", section 2.
-    """
-
-    def __init__(self, batch: Sequence[Request], device: str) -> None:
-        import torch
-        from transformers import (
-            LogitsProcessorList,
-            MinPLogitsWarper,
-            TemperatureLogitsWarper,
-            TopKLogitsWarper,
-            TopPLogitsWarper,
+        kept, text = ids if end is None else ids[: end + 1], self._text(ids[:end])
+        found = [place + len(stop) for stop in request.sampling.stop if (place := text.find(stop)) >= 0]
+        if found:
+            text = text[: min(found)]
+            kept = kept[: self._shortest(kept, text)]
+        return Generation(
+            request.sample_id,
+            tuple(kept),
+            text,
+            "length" if end is None and not found else "stop",
+            n_prompt_tokens=len(request.prompt.input_ids),
+            effective=_effective(request),
         )
 
-        sampling = batch[0].sampling
-        self.warpers = LogitsProcessorList([TemperatureLogitsWarper(sampling.temperature)])
-        if sampling.top_k > 0:
-            self.warpers.append(TopKLogitsWarper(sampling.top_k))
-        if sampling.top_p < 1:
-            self.warpers.append(TopPLogitsWarper(sampling.top_p))
-        if sampling.min_p > 0:
-            self.warpers.append(MinPLogitsWarper(sampling.min_p))
-        self.device = device
-        self.generators = [torch.Generator().manual_seed(request.seed) for request in batch]
+    def _text(self, ids: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Adds the noise. `scores` is float[B, V]."""
+    def _shortest(self, ids: Sequence[int], text: str) -> int:
+        """The number of tokens that a text takes."""
+        return next(n for n in range(len(ids) + 1) if self._text(ids[:n]).startswith(text))
+
+    def _score(self, model: Any, request: Request) -> Generation:
         import torch
 
-        uniform = torch.stack(
-            [torch.rand(scores.shape[1], generator=one, dtype=torch.float64) for one in self.generators]
+        prompt = request.prompt.input_ids.tolist()
+        found = []
+        for continuation in request.continuations:
+            ids = torch.tensor([[*prompt, *continuation]], device=self.device)
+            with torch.inference_mode():
+                logits = model(input_ids=ids).logits[0, -len(continuation) - 1 : -1]
+            logprobs = logits.float().log_softmax(-1)  # T x V, T of the continuation
+            wanted = torch.tensor(continuation, device=self.device)
+            total = logprobs.gather(-1, wanted[:, None]).sum().item()
+            found.append((total, bool((logprobs.argmax(-1) == wanted).all())))
+        return Generation(
+            request.sample_id, text=json.dumps(found), finish_reason="stop", n_tokens=0, n_prompt_tokens=len(prompt)
         )
-        noise = -torch.log(-torch.log(uniform.clamp(min=1e-300)))
-        warped: torch.Tensor = self.warpers(input_ids, scores.float())
-        return warped.double() + noise.to(self.device)
 
 
-def batches(requests: Sequence[Request], size: int) -> Iterator[list[Request]]:
-    """Groups requests that can be generated together, short prompts first, in an order that only they decide."""
-
-    def kind(request: Request) -> tuple[Any, ...]:
-        sampling = request.sampling
-        warping = (sampling.temperature, sampling.top_p, sampling.top_k, sampling.min_p)
-        return (sampling.max_tokens, warping, request.stop_token_ids)
-
-    ordered = sorted(requests, key=lambda one: (kind(one), len(one.prompt.input_ids), one.sample_id))
-    batch: list[Request] = []
-    for request in ordered:
-        if batch and (len(batch) == size or kind(request) != kind(batch[0])):
-            yield batch
-            batch = []
-        batch.append(request)
-    if batch:
-        yield batch
+def _positions(mask: torch.Tensor) -> torch.Tensor:
+    """Positions of tokens in left-padded rows, int64[B, T]."""
+    return (mask.cumsum(-1) - 1).clamp(min=0)
 
 
-def left_padded(batch: Sequence[Request], device: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Prompts as int64[B, T] with padding on the left, and their mask."""
-    import torch
-
-    longest = max(len(request.prompt.input_ids) for request in batch)
-    input_ids = torch.full((len(batch), longest), batch[0].stop_token_ids[0], dtype=torch.long)
-    mask = torch.zeros((len(batch), longest), dtype=torch.long)
-    for row, request in enumerate(batch):
-        ids = torch.as_tensor(request.prompt.input_ids.astype("int64"))
-        input_ids[row, longest - len(ids) :] = ids
-        mask[row, longest - len(ids) :] = 1
-    return input_ids.to(device), mask.to(device)
+def _effective(request: Request) -> dict[str, Any]:
+    """The sampling parameters as they are applied: what greedy makes meaningless is not there."""
+    sampling = request.sampling
+    drawn = {
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "min_p": sampling.min_p,
+        "seed": request.seed,
+    }
+    return {
+        "temperature": sampling.temperature,
+        **(drawn if sampling.temperature else {}),
+        "max_tokens": sampling.max_tokens,
+        "stop": list(sampling.stop),
+        "stop_token_ids": list(request.stop_token_ids),
+    }
 
 
 @hookimpl

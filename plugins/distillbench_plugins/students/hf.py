@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from distillbench.errors import StageError
 from distillbench.hookspecs import hookimpl
 from distillbench.protocols import Student
-from distillbench.records import Resources
+from distillbench.records import Checkpoint, ModelSource, Resources
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -90,6 +90,16 @@ class HfStudent(Student):
                 f"weights, {missing[0]} among them"
             )
         return model.to(device)
+
+    def source(self, built: Path | None) -> ModelSource:
+        """The folder or Hub id in the options."""
+        return ModelSource(self._source(), self.options.dtype, self.options.revision)
+
+    def merge(self, built: Path | None, checkpoint: Checkpoint, folder: Path) -> None:
+        """A full model, as transformers saves it."""
+        from distillbench_plugins.merging import write_full
+
+        write_full(self, built, checkpoint, folder)
 
     def lora_targets(self) -> str | list[str]:
         """The modules named in the options, or every linear layer."""

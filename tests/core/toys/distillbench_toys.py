@@ -8,6 +8,7 @@ Files that record: `<what>.log`, one line for each call.
 from __future__ import annotations
 
 import hashlib
+import json
 import multiprocessing
 import os
 import signal
@@ -320,7 +321,7 @@ class ToyEngine(Engine):
     Options = EngineOptions
 
     @contextmanager
-    def open(self, student, built, context):
+    def open(self, student, built, checkpoints, context):
         record("sessions", str(built))
         yield ToySession(self.options.words)
 
@@ -330,21 +331,41 @@ class ToySession:
 
     def __init__(self, words):
         self.words = words
+        self.facts = {"engine": "toy"}
 
-    def generate(self, requests, checkpoint, skip=frozenset()):
-        weights = "untouched" if checkpoint is None else (checkpoint.path / "model.safetensors").read_text()
-        for request in requests:
-            if request.sample_id in skip:
-                continue
-            steer("sample")
-            steer(f"sample-{request.sample_id.replace('/', '-')}")
-            record("asked", f"{request.sample_id} {'base' if checkpoint is None else checkpoint.step}")
-            if request.sample_id in (control("errors") or "").split():
-                yield Generation(request.sample_id, error="the toy engine was told to fail")
-                continue
-            number = int("".join(filter(str.isdigit, ToyTokenizer().decode(request.prompt.input_ids))))
-            text = f"{self.words}{weights[:1]}={number if number % 2 == 0 else -1}"
-            yield Generation(request.sample_id, (*map(ord, text), 0), text, "stop")
+    def prepare(self, checkpoint):
+        weights(checkpoint)
+        return {"kind": checkpoint.kind}
+
+    def first_token_logprobs(self, prompts, checkpoint):
+        changed = checkpoint is not None and weights(checkpoint) != "no-op"
+        return [{0: -1.0, 1: -2.0 if changed else -3.0} for _ in prompts]
+
+    def generate(self, batches):
+        for batch in batches:
+            for request in batch.requests:
+                if request.sample_id not in batch.skip:
+                    yield batch.key, self.answer(request, batch.checkpoint)
+
+    def answer(self, request, checkpoint):
+        steer("sample")
+        steer(f"sample-{request.sample_id.replace('/', '-')}")
+        record("asked", f"{request.sample_id} {'base' if checkpoint is None else checkpoint.step}")
+        if request.sample_id in (control("errors") or "").split():
+            return Generation(request.sample_id, error="the toy engine was told to fail")
+        number = int("".join(filter(str.isdigit, ToyTokenizer().decode(request.prompt.input_ids))))
+        text = f"{self.words}{weights(checkpoint)[:1]}={number if number % 2 == 0 else -1}"
+        return Generation(request.sample_id, (*map(ord, text), 0), text, "stop")
+
+    def loglikelihood(self, batch):
+        for request in batch.requests:
+            found = [(-float(len(one)), False) for one in request.continuations]
+            yield Generation(request.sample_id, text=json.dumps(found), finish_reason="stop")
+
+
+def weights(checkpoint):
+    """What a toy checkpoint holds."""
+    return "untouched" if checkpoint is None else (checkpoint.path / "model.safetensors").read_text()
 
 
 @dataclass(frozen=True)

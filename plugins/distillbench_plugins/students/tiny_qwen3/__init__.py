@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt
 
 from distillbench.hookspecs import hookimpl
 from distillbench.protocols import Context, Student
-from distillbench.records import Resources
+from distillbench.records import Checkpoint, ModelSource, Resources
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -77,6 +77,16 @@ class TinyQwen3(Student):
         from transformers import AutoModelForCausalLM
 
         return AutoModelForCausalLM.from_pretrained(str(weights or built), dtype=torch.float32).to(device)
+
+    def source(self, built: Path | None) -> ModelSource:
+        """The folder that `build` made."""
+        return ModelSource(str(built), "float32")
+
+    def merge(self, built: Path | None, checkpoint: Checkpoint, folder: Path) -> None:
+        """A full model, as transformers saves it."""
+        from distillbench_plugins.merging import write_full
+
+        write_full(self, built, checkpoint, folder)
 
     def resources(self) -> Resources:
         """One core; a GPU would not help."""

@@ -1,0 +1,136 @@
+"""Claims stages, one process at a time, records how they end, and tells the runner."""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from distillbench.errors import DistillbenchError
+from distillbench.plan.stages import Finished, Stage
+from distillbench.protocols import Progress
+from distillbench.run.store import Outcome, Store
+
+#: Least time between two progress messages of a stage, in seconds.
+_PROGRESS_EVERY = 0.2
+
+Send = Callable[[Mapping[str, Any]], None]
+
+
+class Attempts:
+    """The stages that this process has claimed.
+
+    Args:
+        store: Where results go.
+        send: Sends one message to the runner.
+        about: Versions, host and the like, for manifests.
+
+    Attributes:
+        failed: The keys of stages that have failed here.
+    """
+
+    def __init__(self, store: Store, send: Send, about: Mapping[str, Any]) -> None:
+        self.store = store
+        self.about = about
+        self._send = send
+        self.failed: set[str] = set()
+        self._sending = threading.Lock()
+        self._held: dict[str, tuple[FileLock, float]] = {}
+        self._told: dict[str, float] = {}
+
+    def start(self, stage: Stage) -> bool:
+        """Claims a stage.
+
+        Returns:
+            False when there is nothing to do: its result is there, another process is at it, or what it needs is not.
+        """
+        if any(not self.store.folder_of(kind, key).exists() for kind, key in stage.needs.items()):
+            return False  # a stage of this session that it needs has failed; the runner knows
+        lock = self.store.lock(stage.key)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            self.tell("busy", stage)
+            return False
+        self._held[stage.key] = lock, time.monotonic()
+        try:
+            self.store.recover(stage)
+            found = self._fresh(stage)
+            if found is None:
+                self.store.begin(stage)
+        except DistillbenchError as error:
+            self.fail(stage, error)
+            return False
+        if found is not None:
+            self._release(stage)
+            self.tell("reused", stage, holes=found.holes)
+            return False
+        self.tell("started", stage)
+        return True
+
+    def succeed(self, stage: Stage, outcome: Outcome) -> None:
+        """Makes what a stage left its result."""
+        _, begin = self._held[stage.key]
+        try:
+            found = self.store.finish(stage, outcome, time.monotonic() - begin, self.about)
+        except (DistillbenchError, OSError) as error:
+            self.fail(stage, error)
+            return
+        self._release(stage)
+        self.tell("finished", stage, holes=found.holes, seconds=found.seconds)
+
+    def fail(self, stage: Stage, error: Exception) -> None:
+        """Records why a stage has no result; what it journaled stays."""
+        why = str(error)
+        if not isinstance(error, DistillbenchError):
+            traceback.print_exception(error)
+            why = f"{type(error).__name__}: {error}"
+        self._release(stage)
+        self.failed.add(stage.key)
+        self.tell("failed", stage, why=why)
+
+    def run(self, stage: Stage, step: Callable[[Progress], Outcome]) -> None:
+        """Claims a stage, runs it and records how it ended."""
+        if not self.start(stage):
+            return
+        try:
+            outcome = step(self.progress(stage))
+        except Exception as error:  # a plugin may raise anything: the stage fails, its dependants are blocked
+            self.fail(stage, error)
+        else:
+            self.succeed(stage, outcome)
+
+    def progress(self, stage: Stage) -> Progress:
+        """What a step calls as it gets on."""
+
+        def report(done: int, total: int | None, note: str) -> None:
+            self.tell_now_and_then("progress", stage, is_last=done == total, done=done, total=total, note=note)
+
+        return report
+
+    def tell_now_and_then(self, event: str, stage: Stage, is_last: bool, **more: Any) -> None:
+        """Tells the runner, unless it was told a moment ago; the last of such messages always goes out."""
+        now = time.monotonic()
+        if is_last or now - self._told.get(stage.key, 0.0) >= _PROGRESS_EVERY:
+            self._told[stage.key] = now
+            self.tell(event, stage, **more)
+
+    def tell(self, event: str, stage: Stage, **more: Any) -> None:
+        """Tells the runner something of a stage; from any thread."""
+        with self._sending:
+            self._send({"event": event, "key": stage.key} | more)
+
+    def _release(self, stage: Stage) -> None:
+        lock, _ = self._held.pop(stage.key)
+        lock.release()
+
+    def _fresh(self, stage: Stage) -> Finished | None:
+        own = self.store.lookup(stage)
+        if own is None or own.freed or own.holes:
+            return None
+        digests = {key: self.store.digest(kind, key) for kind, key in stage.needs.items()}
+        return own if own.inputs == digests else None

@@ -1,0 +1,211 @@
+"""All sample stages of one base model in one engine session: every checkpoint, every benchmark, mixed in flight.
+
+Samples are journaled as they come and graded in a thread beside, while the engine goes on.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from distillbench.errors import StageError
+from distillbench.plan.stages import Stage
+from distillbench.protocols import Engine, EngineSession, Student
+from distillbench.records import Batch, Generation
+from distillbench.run.attempts import Attempts
+from distillbench.run.bench import Bench
+from distillbench.run.grade import grade_ahead, grade_samples
+from distillbench.run.proof import N_PROMPTS, Proof
+from distillbench.run.samples import Requests, SampleRun, checkpoint_of
+from distillbench.run.tables import Row
+
+#: Samples are graded so many at a time, or as many as came in so many seconds.
+_GRADED_TOGETHER, _GRADED_AFTER = 64, 10.0
+
+
+class Grid:
+    """Samples and grades the stages of one session.
+
+    Args:
+        bench: What steps work with.
+        attempts: Claims stages and records how they end.
+    """
+
+    def __init__(self, bench: Bench, attempts: Attempts) -> None:
+        self.bench = bench
+        self.attempts = attempts
+        self.requests = Requests(bench)
+        # Entered before any grading is, so that it ends after them: what a thread has started may end with the thread.
+        self.grader = bench.stack.enter_context(ThreadPoolExecutor(1, "grading"))
+        self._grades: dict[str, list[Stage]] = {}
+        self._runs: dict[str, SampleRun] = {}
+        self._handed: dict[str, float] = {}
+        self._outcomes: dict[str, Counter[str]] = {}
+
+    def run(self, stages: Sequence[Stage]) -> None:
+        """Runs the sample and grade stages of a session; a stage that fails leaves the others alone."""
+        for stage in stages:
+            if stage.kind == "grade":
+                self._grades.setdefault(stage.needs["sample"], []).append(stage)
+        asked = [stage for stage in stages if stage.kind == "sample"]
+        claimed = [stage for stage in asked if self.attempts.start(stage)]
+        waiting = {stage.key for stage in claimed}
+        for key in self._grades.keys() - waiting - self.attempts.failed:
+            self._grade(key)
+        runs = [run for stage in claimed if (run := self._begun(stage)) is not None]
+        if runs:
+            self._sample(runs)
+        self.grader.shutdown(wait=True)
+
+    def _begun(self, stage: Stage) -> SampleRun | None:
+        try:
+            return SampleRun(stage, checkpoint_of(stage, self.bench), self.requests)
+        except StageError as error:
+            self.attempts.fail(stage, error)
+            return None
+
+    def _sample(self, runs: Sequence[SampleRun]) -> None:
+        """Opens the engine and samples; what keeps it from opening fails every stage."""
+        self._runs = {run.stage.key: run for run in runs}
+        try:
+            with self._open(runs) as session:
+                self._prove(session)
+                self._ask(session)
+        except Exception as error:  # an engine may raise anything
+            for run in list(self._runs.values()):
+                self._drop(run, error)
+
+    def _ask(self, session: EngineSession) -> None:
+        """Asks for everything; what the engine raises fails the stages that were under way, and the others go on."""
+        while self._runs:
+            n_before = len(self._runs)
+            try:
+                for batch in self._batches(scores_continuations=True):
+                    for generation in session.loglikelihood(batch):
+                        self._take(batch.key, generation)
+                for key, generation in session.generate(self._batches(scores_continuations=False)):
+                    self._take(key, generation)
+            except Exception as error:  # an engine may raise anything
+                for run in self._under_way():
+                    self._drop(run, error)
+            is_idle = len(self._runs) == n_before and not self._under_way()  # it has asked for nothing
+            for run in list(self._runs.values()) if is_idle else self._under_way():
+                self._finish(run)  # tells which samples the engine left out
+
+    def _under_way(self) -> list[SampleRun]:
+        return [run for run in self._runs.values() if run.is_open]
+
+    def _open(self, runs: Sequence[SampleRun]) -> AbstractContextManager[EngineSession]:
+        stage = runs[0].stage
+        student: Student = self.bench.catalog.build(stage.roles["student"])
+        engine: Engine = self.bench.catalog.build(stage.roles["engine"])
+        distinct = {run.checkpoint.path: run.checkpoint for run in runs if run.checkpoint is not None}
+        context = self.bench.session_context(stage, self.attempts.progress(stage))
+        return engine.open(student, self.bench.built(stage.needs.get("student")), list(distinct.values()), context)
+
+    def _prove(self, session: EngineSession) -> None:
+        """Makes every checkpoint ready and proves it; the stages of one that fails, fail."""
+        proof = Proof(session)
+        found: dict[Path, Mapping[str, Any] | StageError] = {}
+        for run in list(self._runs.values()):
+            run.facts["engine"] = dict(session.facts)
+            if (checkpoint := run.checkpoint) is None:
+                continue
+            try:
+                if checkpoint.path not in found:
+                    found[checkpoint.path] = proof.of(checkpoint, run.prompts(N_PROMPTS))
+            except StageError as error:
+                found[checkpoint.path] = error
+            except Exception as error:  # a task's own code may raise anything: its stage fails
+                self._drop(run, error)
+                continue
+            proven = found[checkpoint.path]
+            if isinstance(proven, StageError):
+                self._drop(run, proven)
+            else:
+                run.facts["checkpoint"] = dict(proven)
+
+    def _batches(self, scores_continuations: bool) -> Iterator[Batch]:
+        """What is asked of the engine, stage by stage, made when the engine has room for it."""
+        for run in list(self._runs.values()):
+            if run.is_open or run.scores_continuations != scores_continuations:
+                continue
+            try:
+                batch = run.open()
+            except Exception as error:  # a task's own code may raise anything: its stage fails
+                self._drop(run, error)
+                continue
+            self._tell(run)
+            if run.n_done == run.size:  # a kill came between the last sample and the end of the stage
+                self._finish(run)
+            else:
+                yield batch
+
+    def _take(self, key: str, generation: Generation) -> None:
+        run = self._runs[key]
+        run.take(generation)
+        self._tell(run)
+        is_late = time.monotonic() - self._handed.setdefault(key, time.monotonic()) > _GRADED_AFTER
+        if run.n_done == run.size:
+            self._finish(run)
+        elif len(run.fresh) >= _GRADED_TOGETHER or is_late:
+            self._hand_over(run)
+
+    def _hand_over(self, run: SampleRun) -> None:
+        """Has the samples that have come graded, by every grade stage that reads them."""
+        self._handed[run.stage.key] = time.monotonic()
+        rows = run.hand_over()
+        for number, grade in enumerate(self._grades.get(run.stage.key, [])):
+            self.grader.submit(self._grade_ahead, grade, rows, run.stage if number == 0 else None)
+
+    def _grade_ahead(self, grade: Stage, rows: Sequence[Row], sample: Stage | None) -> None:
+        """Grades samples of a stage that is not finished; the grade stage finds the verdicts in its journal."""
+        try:
+            verdicts = grade_ahead(grade, self.bench, rows)
+        except Exception:  # the grade stage meets it again, and fails with it
+            traceback.print_exc()
+            return
+        if sample is not None:
+            counts = self._outcomes.setdefault(sample.key, Counter())
+            counts.update(verdict["outcome"] for verdict in verdicts)
+            self.attempts.tell("graded", sample, outcomes=dict(counts))
+
+    def _finish(self, run: SampleRun) -> None:
+        """Makes a run's samples its stage's result, and has them graded."""
+        run.facts["tokens"] = run.n_tokens
+        try:
+            outcome = run.finish()
+        except Exception as error:  # samples are missing, or the disk is full
+            self._drop(run, error)
+            return
+        del self._runs[run.stage.key]
+        self.attempts.succeed(run.stage, outcome)
+        self._grade(run.stage.key)
+
+    def _drop(self, run: SampleRun, error: Exception) -> None:
+        """Fails a run; what it journaled stays for the next one."""
+        del self._runs[run.stage.key]
+        run.close()
+        self.attempts.fail(run.stage, error)
+
+    def _grade(self, key: str) -> None:
+        """Has the grade stages of a sample stage run in the grading thread."""
+        for grade in self._grades.pop(key, []):
+            self.grader.submit(self.attempts.run, grade, partial(grade_samples, grade, self.bench))
+
+    def _tell(self, run: SampleRun) -> None:
+        self.attempts.tell_now_and_then(
+            "sampled",
+            run.stage,
+            is_last=run.n_done == run.size,
+            done=run.n_done,
+            total=run.size,
+            tokens=run.n_tokens,
+        )

@@ -1,0 +1,77 @@
+"""Proof that a checkpoint changes the model, before anything that it writes is scored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from distillbench.errors import StageError
+from distillbench.protocols import EngineSession
+from distillbench.records import Checkpoint, Prompt
+
+#: Prompts whose first tokens are compared.
+N_PROMPTS = 4
+#: A change must be this many times what the engine differs from itself.
+_TIMES_NOISE = 10
+#: The least change in nats; what is below is rounding.
+_LEAST_CHANGE = 1e-6
+
+TokenLogprobs = Sequence[Mapping[int, float]]
+
+
+class Proof:
+    """Compares checkpoints with the untouched student by the log-probabilities of first tokens.
+
+    Args:
+        session: The engine with both.
+    """
+
+    def __init__(self, session: EngineSession) -> None:
+        self.session = session
+        self._base: dict[bytes, tuple[TokenLogprobs, float]] = {}
+
+    def of(self, checkpoint: Checkpoint, prompts: Sequence[Prompt]) -> Mapping[str, Any]:
+        """Makes a checkpoint ready and proves it.
+
+        Args:
+            checkpoint: The checkpoint.
+            prompts: A few prompts that it will be asked.
+
+        Returns:
+            What a report names: what the engine says of the checkpoint, and the largest change in nats.
+
+        Raises:
+            StageError: It would not be applied, or it changes nothing.
+        """
+        facts = self.session.prepare(checkpoint)
+        base, noise = self._base_logprobs(prompts)
+        change = largest_change(base, self.session.first_token_logprobs(prompts, checkpoint))
+        if not change > max(_LEAST_CHANGE, _TIMES_NOISE * noise):
+            raise StageError(
+                f"checkpoint {checkpoint.path} changes nothing: the log-probabilities of the first token after "
+                f"{len(prompts)} prompts differ from the untouched student's by {change:.2g} nats at most\n"
+                f"    the engine differs from itself by {noise:.2g}\n"
+                f"    it is not scored; see whether the training moved any weight (`loss` in metrics.jsonl), and "
+                f"whether the checkpoint belongs to this student"
+            )
+        return {**facts, "first_token_change": change, "engine_noise": noise, "prompts": len(prompts)}
+
+    def _base_logprobs(self, prompts: Sequence[Prompt]) -> tuple[TokenLogprobs, float]:
+        """The untouched student's, and how much the engine differs from itself, in nats."""
+        key = b"".join(prompt.input_ids.tobytes() for prompt in prompts)
+        if key not in self._base:
+            once, again = (self.session.first_token_logprobs(prompts, None) for _ in range(2))
+            self._base[key] = once, largest_change(once, again)
+        return self._base[key]
+
+
+def largest_change(one: TokenLogprobs, other: TokenLogprobs) -> float:
+    """The largest difference of a token's log-probability, in nats, over tokens that both name.
+
+    Where two sets of the likeliest tokens share none, the change is infinite.
+    """
+    changes = []
+    for first, second in zip(one, other, strict=True):
+        shared = first.keys() & second.keys()
+        changes.append(max((abs(first[token] - second[token]) for token in shared), default=float("inf")))
+    return max(changes)

@@ -1,0 +1,219 @@
+"""A `sample` stage under way: what is asked, what has come, and what is left when it is whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from distillbench.errors import StageError
+from distillbench.plan.stages import Stage, sampling_params
+from distillbench.protocols import Renderer
+from distillbench.records import Batch, Checkpoint, Evaluation, Generation, Problem, Prompt, Request
+from distillbench.run.bench import Bench
+from distillbench.run.journal import Journal
+from distillbench.run.store import Outcome
+from distillbench.run.tables import SAMPLES, Row, problem_row, read_rows, write_rows
+
+#: What an engine gives of a sample; the rest of its row is what it was asked.
+_GIVEN = ("sample_id", "token_ids", "text", "finish_reason", "error", "n_tokens", "n_prompt_tokens", "effective")
+
+#: Every (problem, request) of an evaluation, by renderer, student and what is asked.
+Asked = list[tuple[Problem, Request]]
+
+
+class Requests:
+    """The requests of evaluations, made once for all checkpoints that are asked the same."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self._asked: dict[tuple[str, ...], Asked] = {}
+
+    def of(self, stage: Stage) -> Asked:
+        """What a sample stage asks.
+
+        Raises:
+            TaskError: The task's documents cannot be had.
+        """
+        evaluation: Evaluation = stage.extras["evaluation"]
+        who = (stage.roles["student"].identity, stage.roles["renderer"].identity)
+        key = (*who, sampling_params(evaluation), evaluation.task, evaluation.metadata)
+        if key not in self._asked:
+            problems = self.bench.tasks.evaluation_problems(evaluation)
+            self._asked[key] = [
+                (problem, request)
+                for problem in problems
+                for request in requests_of(problem, evaluation, self.renderer(stage))
+            ]
+        return self._asked[key]
+
+    def renderer(self, stage: Stage) -> Renderer:
+        """The renderer of a sample stage, with its student's tokenizer."""
+        return self.bench.renderer(stage.roles["student"], stage.roles["renderer"], stage.needs.get("student"))
+
+
+def requests_of(problem: Problem, evaluation: Evaluation, renderer: Renderer) -> list[Request]:
+    """The requests of one problem, each under a seed that no other sample, checkpoint or benchmark changes."""
+    prompt = renderer.prompt(problem.messages, evaluation.prefill)
+    return [
+        Request(
+            sample_id=f"{problem.problem_id}#{repeat}",
+            prompt=prompt,
+            sampling=evaluation.sampling,
+            stop_token_ids=renderer.stop_token_ids(),
+            seed=_seed(evaluation, problem, repeat),
+            messages=problem.messages,
+        )
+        for repeat in range(evaluation.repeats)
+    ]
+
+
+def _seed(evaluation: Evaluation, problem: Problem, repeat: int) -> int:
+    text = f"{evaluation.sampling.seed}\0{evaluation.task}\0{problem.problem_id}\0{repeat}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
+
+
+def checkpoint_of(stage: Stage, bench: Bench) -> Checkpoint | None:
+    """The checkpoint that a sample stage samples; None for the untouched student.
+
+    Raises:
+        StageError: It is not there.
+    """
+    if "train" not in stage.needs:
+        return None
+    folder = bench.store.folder_of("train", stage.needs["train"])
+    facts = bench.store.facts("train", stage.needs["train"]) or {"checkpoints": []}
+    for found in facts["checkpoints"]:
+        if found["step"] == stage.params["step"]:
+            return Checkpoint(folder / found["path"], found["kind"], found["step"], found["samples_seen"])
+    steps = [found["step"] for found in facts["checkpoints"]]
+    raise StageError(f"the trainer promised a checkpoint at step {stage.params['step']} and left {steps}")
+
+
+class SampleRun:
+    """One sample stage under way. Every sample that comes is journaled before anything else is done with it.
+
+    Attributes:
+        stage: The stage.
+        checkpoint: What it samples; None for the untouched student.
+        facts: What is to be known of its result.
+        n_tokens: New tokens so far, in this process.
+        fresh: The ids of samples that have come and that `hand_over` has not given.
+    """
+
+    def __init__(self, stage: Stage, checkpoint: Checkpoint | None, requests: Requests) -> None:
+        self.stage = stage
+        self.checkpoint = checkpoint
+        self.facts: dict[str, Any] = {}
+        self.n_tokens = 0
+        self.fresh: list[str] = []
+        self._requests = requests
+        self._journal: Journal | None = None
+        self._asked: dict[str, tuple[Problem, Request]] = {}
+        self._rows: dict[str, Row] = {}
+
+    @property
+    def scores_continuations(self) -> bool:
+        """Whether it asks for log-likelihoods of given continuations, and not for completions."""
+        evaluation: Evaluation = self.stage.extras["evaluation"]
+        return evaluation.output_type != "generate_until"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its requests have been handed out."""
+        return self._journal is not None
+
+    @property
+    def size(self) -> int:
+        """The number of samples asked for."""
+        return len(self._asked)
+
+    @property
+    def n_done(self) -> int:
+        """The number of samples that have come, failed ones too."""
+        return len(self._rows)
+
+    def prompts(self, n: int) -> list[Prompt]:
+        """The first prompts that it asks."""
+        return [request.prompt for _, request in self._requests.of(self.stage)[:n]]
+
+    def open(self) -> Batch:
+        """What is asked of the engine; samples of an earlier run are skipped, failed ones among them are not."""
+        bench = self._requests.bench
+        self._asked = {request.sample_id: (problem, request) for problem, request in self._requests.of(self.stage)}
+        self._journal = Journal(bench.store.scratch(self.stage) / "samples.jsonl").open()
+        found = {row["sample_id"]: row for row in (*_earlier_samples(self.stage, bench), *self._journal.rows)}
+        self._rows = {sample_id: row for sample_id, row in found.items() if row["error"] is None}
+        requests = [request for _, request in self._asked.values()]
+        return Batch(self.stage.key, self.checkpoint, requests, frozenset(self._rows))
+
+    def take(self, generation: Generation) -> None:
+        """Journals what came for one request."""
+        assert self._journal is not None  # noqa: S101 - what comes was asked for by `open`
+        n_tokens = len(generation.token_ids) if generation.n_tokens is None else generation.n_tokens
+        row = {
+            "sample_id": generation.sample_id,
+            "token_ids": list(generation.token_ids),
+            "text": generation.text,
+            "finish_reason": generation.finish_reason,
+            "error": generation.error,
+            "n_tokens": n_tokens,
+            "n_prompt_tokens": generation.n_prompt_tokens,
+            "effective": json.dumps(generation.effective, sort_keys=True),
+        }
+        self._journal.append(row)
+        self._rows[generation.sample_id] = row
+        self.n_tokens += n_tokens
+        self.fresh.append(generation.sample_id)
+
+    def hand_over(self) -> list[Row]:
+        """The samples that have come since the last call."""
+        fresh, self.fresh = self.fresh, []
+        return [self._row(sample_id) for sample_id in fresh]
+
+    def finish(self) -> Outcome:
+        """Writes the samples, in the order of what was asked.
+
+        Raises:
+            StageError: The engine left some out.
+        """
+        if not self.is_open:
+            raise StageError("the engine ended without asking for its requests")
+        missing = [sample_id for sample_id in self._asked if sample_id not in self._rows]
+        if missing:
+            raise StageError(f"the engine gave nothing for {len(missing)} samples, {missing[0]!r} among them")
+        rows = [self._row(sample_id) for sample_id in self._asked]
+        write_rows(self._requests.bench.store.work(self.stage) / SAMPLES, rows)
+        self.close()
+        holes = sum(row["error"] is not None for row in rows)
+        return Outcome((SAMPLES,), {"samples": len(rows), **self.facts}, holes)
+
+    def close(self) -> None:
+        """Closes the journal; what is in it stays for the next run."""
+        if self._journal is not None:
+            self._journal.close()
+        self._journal, self._asked, self._rows = None, {}, {}
+
+    def _row(self, sample_id: str) -> Row:
+        problem, request = self._asked[sample_id]
+        return (
+            problem_row(problem)
+            | self._rows[sample_id]
+            | {
+                "repeat": int(sample_id.rpartition("#")[2]),
+                "prompt": self._requests.renderer(self.stage).show(request.prompt),
+                "prefill": request.prompt.prefill,
+                "seed": request.seed,
+            }
+        )
+
+
+def _earlier_samples(stage: Stage, bench: Bench) -> list[Row]:
+    """The samples of an earlier result with holes; none when its inputs have changed since."""
+    path = bench.store.folder(stage) / SAMPLES
+    earlier = bench.store.lookup(stage)
+    if earlier is None or any(
+        earlier.inputs[key] != bench.store.digest(kind, key) for kind, key in stage.needs.items()
+    ):
+        return []
+    return read_rows(path, _GIVEN)

@@ -1,0 +1,84 @@
+"""What the `transformers` engine computes together: groups of requests, their padding, and seeded draws."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from distillbench.records import Request
+
+if TYPE_CHECKING:
+    import torch
+
+
+class SeededSampling:
+    """Draws each row's token from its own random numbers, by adding Gumbel noise to the warped logits.
+
+    The argmax of logits plus Gumbel noise is a draw from their softmax, so that generate() can stay greedy.
+
+    Source: Gumbel (1954); Maddison et al. (2014), "A* Sampling", section 2.
+    """
+
+    def __init__(self, batch: Sequence[Request], device: str) -> None:
+        import torch
+        from transformers import (
+            LogitsProcessorList,
+            MinPLogitsWarper,
+            TemperatureLogitsWarper,
+            TopKLogitsWarper,
+            TopPLogitsWarper,
+        )
+
+        sampling = batch[0].sampling
+        self.warpers = LogitsProcessorList([TemperatureLogitsWarper(sampling.temperature)])
+        if sampling.top_k > 0:
+            self.warpers.append(TopKLogitsWarper(sampling.top_k))
+        if sampling.top_p < 1:
+            self.warpers.append(TopPLogitsWarper(sampling.top_p))
+        if sampling.min_p > 0:
+            self.warpers.append(MinPLogitsWarper(sampling.min_p))
+        self.device = device
+        self.generators = [torch.Generator().manual_seed(request.seed) for request in batch]
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Adds the noise. `scores` is float[B, V]."""
+        import torch
+
+        uniform = torch.stack(
+            [torch.rand(scores.shape[1], generator=one, dtype=torch.float64) for one in self.generators]
+        )
+        noise = -torch.log(-torch.log(uniform.clamp(min=1e-300)))
+        warped: torch.Tensor = self.warpers(input_ids, scores.float())
+        return warped.double() + noise.to(self.device)
+
+
+def groups(requests: Sequence[Request], size: int) -> Iterator[list[Request]]:
+    """Groups requests that can be generated together, short prompts first, in an order that only they decide."""
+
+    def kind(request: Request) -> tuple[Any, ...]:
+        sampling = request.sampling
+        warping = (sampling.temperature, sampling.top_p, sampling.top_k, sampling.min_p)
+        return (sampling.max_tokens, warping, sampling.stop, request.stop_token_ids)
+
+    ordered = sorted(requests, key=lambda one: (kind(one), len(one.prompt.input_ids), one.sample_id))
+    group: list[Request] = []
+    for request in ordered:
+        if group and (len(group) == size or kind(request) != kind(group[0])):
+            yield group
+            group = []
+        group.append(request)
+    if group:
+        yield group
+
+
+def left_padded(rows: Sequence[Sequence[int]], pad: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids as int64[B, T] with padding on the left, and their mask."""
+    import torch
+
+    longest = max(len(row) for row in rows)
+    input_ids = torch.full((len(rows), longest), pad, dtype=torch.long)
+    mask = torch.zeros((len(rows), longest), dtype=torch.long)
+    for number, row in enumerate(rows):
+        input_ids[number, longest - len(row) :] = torch.as_tensor(row, dtype=torch.long)
+        mask[number, longest - len(row) :] = 1
+    return input_ids.to(device), mask.to(device)
