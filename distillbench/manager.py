@@ -24,6 +24,9 @@ PREFIX = "distillbench_"
 
 BUILTIN_MODULES = (
     "distillbench.cli.run",
+    "distillbench.cli.eval",
+    "distillbench.cli.export",
+    "distillbench.cli.gc",
     "distillbench.cli.plan",
     "distillbench.cli.show",
     "distillbench.cli.check",
@@ -55,6 +58,7 @@ BUILTIN_MODULES = (
     "distillbench_plugins.benchmarks.code_livecodebench",
     "distillbench_plugins.benchmarks.code_codeforces",
     "distillbench_plugins.engines.transformers",
+    "distillbench_plugins.engines.vllm",
     "distillbench_plugins.engines.api",
     "distillbench_plugins.launchers.local",
     "distillbench_tasks",

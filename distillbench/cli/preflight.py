@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import importlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import click
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from distillbench.run.preflight import Looked, Preflight
     from distillbench.tasks.loader import LmEvalTasks
 
+#: What a report imports; half a second that can pass while an engine works.
+_OF_REPORTS = ("distillbench.report.collect", "distillbench.report.export", "pyarrow.parquet", "scipy.special")
 _SOURCES: Mapping[str, str] = {
     "kept": "kept traces",
     "traces": "traces, before filters that read verdicts",
@@ -87,6 +92,55 @@ def refuse_or_warn(loaded: Loaded, plan: Plan) -> None:
     Raises:
         PreflightError: With every finding that the matrix does not accept, and what a grader refuses.
     """
+    _tell(loaded, refuse(loaded, plan))
+
+
+@contextmanager
+def looking_beside(loaded: Loaded, plan: Plan, stop: Callable[[Exception], None]) -> Iterator[None]:
+    """As `refuse_or_warn`, in a thread beside the body; afterwards it loads what a report will need.
+
+    Args:
+        loaded: The matrix and the chosen cells.
+        plan: Its plan.
+        stop: Ends the body with an error.
+    """
+    told: list[str] = []
+    refused: list[Exception] = []
+
+    def look() -> None:
+        try:
+            told.extend(refuse(loaded, plan))
+        except Exception as error:  # whatever it is, the body ends with it
+            refused.append(error)
+            stop(error)
+            return
+        for module in _OF_REPORTS:
+            importlib.import_module(module)
+
+    thread = Thread(target=look, name="preflight", daemon=True)
+    thread.start()
+    yield
+    thread.join()
+    if refused:
+        raise refused[0]
+    _tell(loaded, told)
+
+
+def _tell(loaded: Loaded, told: Sequence[str]) -> None:
+    if loaded.session.verbosity >= 0:
+        for line in told:
+            click.echo(f"preflight: {line}", err=True)
+
+
+def refuse(loaded: Loaded, plan: Plan) -> list[str]:
+    """Looks at everything before a run.
+
+    Returns:
+        What to tell the user: warnings, and what the matrix accepts.
+
+    Raises:
+        PreflightError: With every finding that the matrix does not accept, and what a grader refuses.
+    """
     from distillbench.run.preflight import PreflightError, described, merged
 
     look = preflight_of(loaded)
@@ -104,9 +158,7 @@ def refuse_or_warn(loaded: Loaded, plan: Plan) -> None:
             refused.append("\n".join([title, *map(described, merged(bad))]))
         told += [f"accepted: {title}: {one.name}: {one.headline}" for one in merged(looked.accepted(check.rules))]
         told += [f"warning: {title}: {one.name}: {one.headline}" for one in merged(looked.warnings(check.rules))]
-    if loaded.session.verbosity >= 0:
-        for line in dict.fromkeys(told):
-            click.echo(f"preflight: {line}", err=True)
     if refused:
         hint = "`distillbench check` shows all of it; a finding that is meant can be accepted: `accept: [NAME]`"
         raise PreflightError("\n".join(["the preflight refuses this matrix; nothing has run", *refused, hint]))
+    return list(dict.fromkeys(told))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import click
 from distillbench.cli.preflight import preflight_of
 from distillbench.cli.session import FAST, JSON, LIMIT, MATRIX, ONLY, Loaded, Session, print_json
 from distillbench.hookspecs import hookimpl
+from distillbench.run.garbage import STAGES
 
 if TYPE_CHECKING:
     from distillbench.report.results import Results
@@ -58,6 +60,7 @@ def write_report(
     from distillbench.report.collect import collect
     from distillbench.report.export import write
 
+    note_stages(loaded)
     plan, preflight = loaded.plan(), preflight_of(loaded)
     looked = {name: preflight.known(check) for name, check in plan.checks.items()}
     results = collect(plan, session.store, command, reasons, looked)
@@ -66,6 +69,21 @@ def write_report(
     folder = session.store.reports(loaded.matrix.name)
     write(results, folder, sections)
     return results, folder
+
+
+def note_stages(loaded: Loaded) -> None:
+    """Writes the keys of every stage that a report of this matrix needs: `gc` frees none of these.
+
+    They are those of all its cells, whichever were chosen, and also those of the whole matrix where the command line
+    cuts the number of problems, so that a quick look at a few problems gives nothing up.
+    """
+    from distillbench.run.store import write_json
+
+    plans = [replace(loaded, cells=tuple(loaded.matrix.cells)).make_plan()]
+    if loaded.is_cut:
+        plans.append(loaded.session.load(loaded.matrix.path).make_plan())
+    stages = {key: stage.kind for plan in plans for key, stage in plan.stages.items()}
+    write_json(loaded.session.store.reports(loaded.matrix.name) / STAGES, {"stages": stages})
 
 
 @hookimpl

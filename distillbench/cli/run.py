@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from distillbench.cli.session import FAST, JSON, LIMIT, MATRIX, ONLY, Loaded, Session, print_json
+from distillbench.cli.session import FAST, JSON, LIMIT, MATRIX, ONLY, UNSAFE, Loaded, Session, print_json
 from distillbench.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -25,11 +25,7 @@ UNSAFE_VARIABLE = "DISTILLBENCH_UNSAFE_CODE_EXECUTION"
 @LIMIT
 @FAST
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
-@click.option(
-    "--unsafe-code-execution",
-    is_flag=True,
-    help="Run models' code even where nothing isolates it from your files: only on a machine to throw away.",
-)
+@UNSAFE
 @JSON
 @click.pass_context
 def run(
@@ -47,11 +43,7 @@ def run(
     What is done already is reused; what was interrupted goes on where it was. A stage that fails blocks what depends on
     it, and the rest goes on.
     """
-    from distillbench.cli.preflight import refuse_or_warn
-    from distillbench.cli.report import write_report
-
-    if unsafe_code_execution:
-        os.environ[UNSAFE_VARIABLE] = "1"  # workers inherit it
+    allow_unsafe_code(unsafe_code_execution)
     session: Session = context.obj
     loaded = session.load(matrix, only, limit, fast)
     if dry_run:
@@ -59,10 +51,38 @@ def run(
 
         print_plan(loaded, session, as_json=as_json, show_all=False)
         return 0
+    return run_loaded(session, loaded, f"distillbench run {matrix.name}", as_json)
+
+
+def allow_unsafe_code(is_allowed: bool) -> None:
+    """Lets this process's workers run models' code without isolation."""
+    if is_allowed:
+        os.environ[UNSAFE_VARIABLE] = "1"  # workers inherit it
+
+
+def run_loaded(session: Session, loaded: Loaded, command: str, as_json: bool, look_beside: bool = False) -> int:
+    """Checks a matrix, runs it and reports.
+
+    Args:
+        session: Whose store and plugins.
+        loaded: The matrix and the chosen cells.
+        command: What the user asked for.
+        as_json: Whether the results are printed for programs.
+        look_beside: Whether the preflight looks while the run begins already: where nothing is trained, it costs as
+            long as an engine takes to load, and what it refuses ends the run all the same.
+
+    Returns:
+        The exit code.
+    """
+    from distillbench.cli.preflight import refuse_or_warn
+    from distillbench.cli.report import note_stages, write_report
+
     plan = loaded.plan()
-    refuse_or_warn(loaded, plan)
-    summary = _run(session, loaded, plan)
-    results, folder = write_report(session, loaded, f"distillbench run {matrix.name}", summary.reasons)
+    if not look_beside:
+        refuse_or_warn(loaded, plan)
+    note_stages(loaded)
+    summary = _run(session, loaded, plan, look_beside)
+    results, folder = write_report(session, loaded, command, summary.reasons)
     if as_json:
         from distillbench.report.export import summary_json
 
@@ -75,9 +95,10 @@ def run(
     return 1 if summary.count("failed") + summary.count("blocked") else 3 if summary.count("holes") else 0
 
 
-def _run(session: Session, loaded: Loaded, plan: Plan) -> Summary:
+def _run(session: Session, loaded: Loaded, plan: Plan, look_beside: bool) -> Summary:
     from rich.console import Console
 
+    from distillbench.cli.preflight import looking_beside
     from distillbench.cli.progress import ProgressListener
     from distillbench.run.runner import Runner
 
@@ -93,7 +114,10 @@ def _run(session: Session, loaded: Loaded, plan: Plan) -> Summary:
             blocked=session.blocked,
             tasks=loaded.tasks,
         )
-        return runner.run(plan)
+        if not look_beside:
+            return runner.run(plan)
+        with looking_beside(loaded, plan, runner.stop):
+            return runner.run(plan)
 
 
 def _print_end(session: Session, summary: Summary, folder: Path) -> None:

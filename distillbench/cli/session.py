@@ -37,6 +37,11 @@ LIMIT = click.option(
     "--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N problems of each benchmark."
 )
 FAST = click.option("--fast", is_flag=True, help="Only 100 problems of each benchmark, a fixed shuffle; marked so.")
+UNSAFE = click.option(
+    "--unsafe-code-execution",
+    is_flag=True,
+    help="Run models' code even where nothing isolates it from your files: only on a machine to throw away.",
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
@@ -89,17 +94,19 @@ class Session:
         if limit is not None and fast:
             raise click.UsageError("--limit and --fast exclude each other")
         matrix = load_matrix(path, self.catalog, limit=limit, fast=fast)
-        return Loaded(self, matrix, choose_cells(matrix.cells, only), matrix.tasks)
+        is_cut = limit is not None or fast
+        return Loaded(self, matrix, choose_cells(matrix.cells, only), matrix.tasks, is_cut)
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A matrix that was read, and the cells chosen from it."""
+    """A matrix that was read, and the cells chosen from it; `is_cut` where the command line says how many problems."""
 
     session: Session
     matrix: Matrix
     cells: tuple[Cell, ...]
     tasks: TaskIndex
+    is_cut: bool = False
 
     def plan(self) -> Plan:
         """The stages of the chosen cells, compared with the store."""

@@ -159,5 +159,5 @@ def _unnamed(store: Store, needed: frozenset[str]) -> Iterator[Needless]:
 
 def _caches(store: Store) -> Iterator[Needless]:
     for path in sorted((store.root / "cache").glob("*")):
-        if path.is_dir():
-            yield Needless("cache", path, tree_bytes(path), "is made again when it is wanted")
+        if path.is_dir() and (n_bytes := tree_bytes(path)):
+            yield Needless("cache", path, n_bytes, "is made again when it is wanted")

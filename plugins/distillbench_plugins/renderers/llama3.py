@@ -41,6 +41,7 @@ class Llama3Renderer(ChatRenderer):
     """
 
     name = "llama3"
+    templates = frozenset({"93c0e9aa3629bbd7", "d82792f95932f1c9"})
     Options = Llama3Options
     tokens = ("<|eot_id|>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>")
     other_stops = ("<|end_of_text|>", "<|eom_id|>")

@@ -55,6 +55,8 @@ class Qwen3Renderer(QwenRenderer):
 
     name = "qwen3"
     version = 2
+    #: Qwen3-0.6B's as first published and as TRL has it, and that of the student `tiny-qwen3`.
+    templates = frozenset({"87a2728cb8dc9fe4", "a55ee1b1660128b7", "2bd6de7110984e88"})
     Options = Qwen3Options
 
     def template_options(self) -> Mapping[str, Any]:
@@ -94,6 +96,7 @@ class Qwen3InstructRenderer(QwenRenderer):
     """
 
     name = "qwen3-instruct-2507"
+    templates = frozenset({"64f85b198065d0fb"})
     Options = QwenOptions
 
 
@@ -110,6 +113,7 @@ class Qwen35Renderer(Qwen3Renderer):
 
     name = "qwen3.5"
     version = 1
+    templates = frozenset({"a4aee8afcf2e0711"})
 
 
 @hookimpl

@@ -27,6 +27,7 @@ class R1DistillRenderer(ChatRenderer):
     """
 
     name = "r1-distill"
+    templates = frozenset({"56a1447ad31926fd"})
     Options = R1DistillOptions
     tokens = ("<｜end▁of▁sentence｜>", "<｜begin▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>")  # noqa: RUF001
 

