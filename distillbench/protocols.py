@@ -210,6 +210,8 @@ class Renderer(Component):
     templates: ClassVar[frozenset[str]] = frozenset()
     #: False when a server makes the tokens: then it works without `bind`, its prompts hold no ids, and it makes no rows.
     needs_tokenizer: ClassVar[bool] = True
+    #: True without a chat format: given continuations are then scored after lm-eval's own text, white space included.
+    is_plain: ClassVar[bool] = False
 
     def __init__(self, options: Any) -> None:
         super().__init__(options)

@@ -186,6 +186,7 @@ def _graded(verdict: Mapping[str, Any], sample: Mapping[str, Any]) -> GradedSamp
         prompt=sample["prompt"],
         gold=problem.gold,
         doc=problem.metadata.get("doc", {}),
+        canonical=verdict["canonical"],
     )
 
 

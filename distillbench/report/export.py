@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from distillbench.outcomes import OUTCOMES
 from distillbench.report.markdown import render_markdown
+from distillbench.report.repeats import AtK, Repeats, most_repeats
 from distillbench.report.results import CheckpointResult, GradedSample, Results, Section
 from distillbench.report.statistics import REASONING_STATES, Interval, scores, verdicts
 from distillbench.report.tables import INVALID, Row, budget_of, budget_rows, build_rows, conclusions, notes
@@ -42,6 +43,9 @@ ROW_COLUMNS: Mapping[str, str] = {
     **dict.fromkeys(("completion_rate", "accuracy", "accuracy_low", "accuracy_high"), _REAL),
     **dict.fromkeys(("accuracy_completed", "accuracy_completed_low", "accuracy_completed_high"), _REAL),
     **dict.fromkeys(("bound_low", "bound_high", "score", "score_low", "score_high"), _REAL),
+    "repeats": _WHOLE,
+    "pass_at_k": _TEXT,
+    **dict.fromkeys(("maj_at_k", "maj_at_k_low", "maj_at_k_high"), _REAL),
     **dict.fromkeys((f"reasoning_{state}" for state in REASONING_STATES), _REAL),
     "ran_on": _WHOLE,
     "tokens_median": _REAL,
@@ -64,7 +68,7 @@ SAMPLE_COLUMNS: Mapping[str, str] = {
     "step": _WHOLE,
     **dict.fromkeys(("evaluation", "task", "problem_id"), _TEXT),
     "repeat": _WHOLE,
-    **dict.fromkeys(("outcome", "detail", "extracted", "scores", "reasoning_state"), _TEXT),
+    **dict.fromkeys(("outcome", "detail", "extracted", "canonical", "scores", "reasoning_state"), _TEXT),
     "n_tokens": _WHOLE,
     "ran_on": _YES_NO,
     **dict.fromkeys(("finish_reason", "text", "prompt", "gold", "doc"), _TEXT),
@@ -182,6 +186,7 @@ def flat_row(row: Row, results: Results) -> dict[str, Any]:
     flat |= _spread("accuracy", summary.accuracy, summary.accuracy_interval)
     flat |= _spread("accuracy_completed", summary.accuracy_completed, summary.accuracy_completed_interval)
     flat |= _spread("score", summary.score, summary.score_interval)
+    flat |= {"repeats": most_repeats(result.samples)} | _together(row.repeats)
     flat |= {f"bound_{end}": getattr(summary.bounds, end, None) for end in ("low", "high")}
     flat |= _spread("difference", gap.value if gap else None, gap.interval if gap else None)
     flat |= {"baseline": result.baseline, "difference_p": gap.p_value if gap else None}
@@ -189,6 +194,19 @@ def flat_row(row: Row, results: Results) -> dict[str, Any]:
     flat |= {name: getattr(gap, name, None) for name in ("n_pairs", "n_dropped")}
     flat |= {name: getattr(nll, name, None) for name in ("train_loss", "held_out_nll", "held_out_tokens")}
     return {name: flat[name] for name in ROW_COLUMNS}
+
+
+def _together(repeats: Repeats | None) -> dict[str, Any]:
+    """pass@k as JSON, because every evaluation has k of its own; maj@k is at `repeats`."""
+    if repeats is None:
+        return {"pass_at_k": None} | _spread("maj_at_k", None, None)
+    found = {
+        str(at.k): _spread("value", at.value, at.interval) | {"n_problems": at.n_problems, "n_left_out": at.n_left_out}
+        for at in repeats.pass_at
+    }
+    majority = repeats.majority
+    spread = _spread("maj_at_k", majority.value if majority else None, majority.interval if majority else None)
+    return {"pass_at_k": _json(found)} | spread
 
 
 def _spread(name: str, value: float | None, interval: Interval | None) -> dict[str, float | None]:
@@ -282,7 +300,10 @@ def _lm_eval_document(
         "configs": {name: _lm_eval_config(row.result) for name, row in named.items()},
         "versions": {name: values["task_version"] for name, values in settings.items() if "task_version" in values},
         "n-shot": {name: values["num_fewshot"] for name, values in settings.items() if "num_fewshot" in values},
-        "higher_is_better": {name: {_metric(row): True, "completion_rate": True} for name, row in named.items()},
+        "higher_is_better": {
+            name: {_metric(row): True, "completion_rate": True} | dict.fromkeys(_at_ks(row), True)
+            for name, row in named.items()
+        },
         "n-samples": {name: _lm_eval_size(row) for name, row in named.items()},
         "config": {
             "model": "distillbench",
@@ -328,7 +349,18 @@ def _lm_eval_metrics(name: str, row: Row) -> dict[str, Any]:
     }
     if summary.completion_rate is not None:
         metrics[f"completion_rate,{grader}"] = summary.completion_rate
+    for key, at in _at_ks(row).items():
+        metrics[f"{key},{grader}"] = "N/A" if at.value is None else at.value
+        metrics[f"{key}_stderr,{grader}"] = "N/A" if at.stderr is None else at.stderr
     return metrics
+
+
+def _at_ks(row: Row) -> dict[str, AtK]:
+    """pass@k and maj@k by the names that lm-eval's tasks give them; pass@1 too, which differs from acc with errors."""
+    if row.repeats is None:
+        return {}
+    found = {f"pass@{at.k}": at for at in row.repeats.pass_at}
+    return found | ({f"maj@{row.repeats.asked}": row.repeats.majority} if row.repeats.majority else {})
 
 
 def _stderr(groups: Iterable[Sequence[float]]) -> float | str:

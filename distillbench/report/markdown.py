@@ -29,6 +29,9 @@ from distillbench.report.tables import (
     ACCEPTED,
     NOTHING,
     Row,
+    asked_ks,
+    at_k_text,
+    at_repeats,
     budget_of,
     budget_rows,
     build_rows,
@@ -41,6 +44,7 @@ from distillbench.report.tables import (
     notes,
     number,
     occurring,
+    pass_at,
     plain,
     quality,
     reasoning_text,
@@ -69,6 +73,11 @@ _MEANINGS = (
     "So accuracy = completion rate x accuracy (completed).",
     "Brackets hold 95 % intervals: Wilson's for an accuracy, at the effective sample size where problems have "
     "repeats; a bootstrap over problems for a mean score.",
+    "`avg@k` is the accuracy over all k completions of each problem. `pass@k`: the chance that one of k completions is "
+    "correct, by the unbiased estimator (Chen et al. 2021), each problem from its own scored samples; problems with "
+    "fewer than k are left out. `maj@k`: the answer that most completions of a problem give is correct; a completion "
+    "without an answer votes for nothing, and of several answers with the most votes the mean counts. Their brackets "
+    "are as an accuracy's.",
     "Differences are paired: only problems scored on both sides count. One sample per problem: Newcombe's method 10, "
     "and p is the exact McNemar test's. Repeats and scores: a t interval on the problems' means.",
     f"{ACCEPTED}: the preflight found that training and evaluation do not fit together, and the matrix accepts it by "
@@ -139,6 +148,7 @@ def _evaluation(name: str, rows: Sequence[Row]) -> str:
         f"## Evaluation: {escape(name)}",
         escape(settings_text(rows[0].result)),
         table(headers, body),
+        _repeats(rows),
         _means(rows),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -164,6 +174,29 @@ def _curve(name: str, rows: Sequence[Row]) -> str:
     ]
     about = f"Every budget is {curve_label(rows)}: the token ids are cut there, and what is left is graded again."
     return f"### Budget curve: {escape(name)}\n\n{about}\n\n{table(headers, body)}"
+
+
+def _repeats(rows: Sequence[Row]) -> str:
+    """What the completions of a problem are worth together."""
+    repeated = [row for row in rows if row.repeats]
+    if not repeated:
+        return ""
+    ks = asked_ks(repeated)
+    headers = ["cell", "step", "repeats", at_repeats("avg", repeated), *(f"pass@{k}" for k in ks)]
+    headers += [at_repeats("maj", repeated)]
+    body = [
+        [
+            escape(marked_cell(row.result)),
+            "base" if row.result.is_baseline else str(row.result.step),
+            str(row.repeats.asked),
+            quality(row.summary, _DIGITS),
+            *(at_k_text(pass_at(row, k), _DIGITS) for k in ks),
+            at_k_text(row.repeats.majority, _DIGITS),
+        ]
+        for row in repeated
+        if row.repeats
+    ]
+    return f"Several completions of each problem:\n\n{table(headers, body)}"
 
 
 def _means(rows: Sequence[Row]) -> str:

@@ -33,6 +33,7 @@ class GradedSample:
         prompt: What was continued, prefill included.
         gold: The gold answer as the grader reads it.
         doc: The task's own document.
+        canonical: The answer in the form that answers are compared in; None where the grader cannot compare them.
     """
 
     problem_id: str
@@ -49,6 +50,7 @@ class GradedSample:
     prompt: str = ""
     gold: str = ""
     doc: Mapping[str, Any] = field(default_factory=dict)
+    canonical: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from distillbench.outcomes import COMPLETED, ERRORS, GRADED, OUTCOMES
+from distillbench.report.repeats import AtK, Repeats, can_compare, repeats_of
 from distillbench.report.results import CellResult, CheckpointResult, NllPoint, Results, ResultsError
 from distillbench.report.statistics import REASONING_STATES, Difference, Interval, Summary, compare, summarise
 
@@ -32,12 +33,14 @@ class Row:
         summary: Its numbers.
         difference: To its baseline; None for a baseline, and where no baseline is named.
         nll: The losses at this step; None where there are none.
+        repeats: What several completions of a problem are worth together; None where there is one of each.
     """
 
     result: CheckpointResult
     summary: Summary
     difference: Difference | None
     nll: NllPoint | None
+    repeats: Repeats | None = None
 
     @property
     def name(self) -> str:
@@ -75,26 +78,40 @@ def build_rows(results: Results) -> list[Row]:
     cells = {cell.name: cell for cell in results.cells}
     places = {name: place for place, name in enumerate(cells)}
     evaluations = list(dict.fromkeys(result.evaluation for result in results.checkpoints))
-    by_score = {name: _gives_scores(results.checkpoints, name) for name in evaluations}
+    kinds = {name: _kind_of(results.checkpoints, name) for name in evaluations}
 
     def place(result: CheckpointResult) -> tuple[int, bool, int, str, int]:
         in_matrix = places.get(result.cell, len(places))
         return evaluations.index(result.evaluation), not result.is_baseline, in_matrix, result.cell, result.step
 
     ordered = sorted(results.checkpoints, key=place)
-    return [_row(result, ordered, cells.get(result.cell), by_score[result.evaluation]) for result in ordered]
+    return [_row(result, ordered, cells.get(result.cell), kinds[result.evaluation]) for result in ordered]
 
 
-def _gives_scores(checkpoints: Iterable[CheckpointResult], evaluation: str) -> bool:
-    # Asked of the whole evaluation: a checkpoint without one complete answer cannot tell by itself.
-    mine = (result for result in checkpoints if result.evaluation == evaluation)
-    return any(sample.outcome == GRADED for result in mine for sample in result.samples)
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What the benchmark of an evaluation gives.
+
+    Asked of the whole evaluation: a checkpoint without one complete answer cannot tell by itself.
+    """
+
+    by_score: bool
+    compares: bool
 
 
-def _row(result: CheckpointResult, ordered: Sequence[CheckpointResult], cell: CellResult | None, by_score: bool) -> Row:
+def _kind_of(checkpoints: Iterable[CheckpointResult], evaluation: str) -> _Kind:
+    mine = [result for result in checkpoints if result.evaluation == evaluation]
+    by_score = any(sample.outcome == GRADED for result in mine for sample in result.samples)
+    found = [can_compare(result.samples) for result in mine]
+    return _Kind(by_score, compares=True in found and False not in found)
+
+
+def _row(result: CheckpointResult, ordered: Sequence[CheckpointResult], cell: CellResult | None, kind: _Kind) -> Row:
     points = [point for point in cell.nll if point.step == result.step] if cell else []
-    difference = None if result.is_baseline or result.baseline is None else _difference(result, ordered, by_score)
-    return Row(result, summarise(result, by_score), difference, points[0] if points else None)
+    difference = None if result.is_baseline or result.baseline is None else _difference(result, ordered, kind.by_score)
+    summary = summarise(result, kind.by_score)
+    repeats = repeats_of(result.samples, summary, kind.compares)
+    return Row(result, summary, difference, points[0] if points else None, repeats)
 
 
 def _difference(result: CheckpointResult, ordered: Sequence[CheckpointResult], by_score: bool) -> Difference:
@@ -134,11 +151,18 @@ def budget_rows(results: Results, rows: Sequence[Row]) -> dict[str, list[Row]]:
         budgets = cut.pop((row.result.cell, row.result.step, row.result.evaluation), {})
         if budgets:
             ordered = [budgets[budget] for budget in sorted(filter(None, budgets))]
-            cut_rows = [Row(one, summarise(one, row.summary.by_score), None, None) for one in ordered]
+            cut_rows = [_cut_row(one, row) for one in ordered]
             curves.setdefault(row.result.evaluation, []).extend([*cut_rows, replace(row, difference=None, nll=None)])
     if cut:
         raise ResultsError(f"{next(iter(cut))!r} (cell, step, evaluation) has budgets, and no result of its own")
     return curves
+
+
+def _cut_row(result: CheckpointResult, whole: Row) -> Row:
+    """A recomputed result, with what the benchmark gives from the result it was made of."""
+    summary = summarise(result, whole.summary.by_score)
+    compares = whole.repeats is not None and whole.repeats.majority is not None
+    return Row(result, summary, None, None, repeats_of(result.samples, summary, compares))
 
 
 def budget_of(row: Row) -> int | None:
@@ -195,6 +219,27 @@ def quality(summary: Summary, digits: int = 2) -> str:
     if summary.by_score:
         return with_interval(summary.score, summary.score_interval, digits)
     return with_interval(summary.accuracy, summary.accuracy_interval, digits)
+
+
+def at_k_text(at: AtK | None, digits: int = 2) -> str:
+    """pass@k or maj@k with its interval."""
+    return NOTHING if at is None else with_interval(at.value, at.interval, digits)
+
+
+def pass_at(row: Row, k: int) -> AtK | None:
+    """A row's pass@k; None where it was asked less often."""
+    return next((at for at in row.repeats.pass_at if at.k == k), None) if row.repeats else None
+
+
+def asked_ks(rows: Iterable[Row]) -> list[int]:
+    """Every k of some row."""
+    return sorted({at.k for row in rows if row.repeats for at in row.repeats.pass_at})
+
+
+def at_repeats(name: str, rows: Iterable[Row]) -> str:
+    """`avg@4`; `avg@k` where rows were not all asked equally often."""
+    asked = {row.repeats.asked for row in rows if row.repeats}
+    return f"{name}@{asked.pop() if len(asked) == 1 else 'k'}"
 
 
 def completed_quality(summary: Summary, digits: int = 2) -> str:
@@ -307,6 +352,7 @@ def notes(rows: Sequence[Row], results: Results) -> list[str]:
         if row.difference and row.difference.value is not None and row.difference.n_dropped:
             gap = row.difference
             lines.append(f"{where}: compared on {gap.n_pairs} problems; {gap.n_dropped} are not scored on both sides.")
+        lines += [f"{where}: {left_out}." for left_out in _left_out(row)]
     for name, group in group_by_evaluation(rows).items():
         marks = dict.fromkeys(row.result.subset for row in group if row.result.subset)
         lines += [f"{plain(name)}: a subset, {plain(mark)}." for mark in marks]
@@ -314,6 +360,12 @@ def notes(rows: Sequence[Row], results: Results) -> list[str]:
         lines += [f"{plain(cell.name)}: failed or blocked: {plain(problem)}" for problem in cell.problems]
         lines += [f"{plain(cell.name)}: missing: {plain(hole)}" for hole in cell.missing]
     return lines + _preflight_notes(results.cells)
+
+
+def _left_out(row: Row) -> list[str]:
+    """For which pass@k problems have too few scored samples."""
+    found = [at for at in row.repeats.pass_at if at.n_left_out] if row.repeats else []
+    return [f"pass@{at.k} leaves out {at.n_left_out} problems with fewer than {at.k} scored samples" for at in found]
 
 
 def _preflight_notes(cells: Iterable[CellResult]) -> list[str]:
@@ -385,10 +437,17 @@ def _columns(rows: Sequence[Row], width: int) -> list[list[Column]]:
     groups: _Groups = [
         _key_columns(width),
         [
-            (f"{_headline(rows)}\n[95 %]", lambda row: quality(row.summary)),
+            (f"{_headline(rows)}\n{_as_average(rows)}[95 %]", lambda row: quality(row.summary)),
             ("vs. baseline\n[95 %]", lambda row: difference_text(row.difference)),
             ("comple-\ntion", lambda row: number(row.summary.completion_rate)),
             ("accuracy\n(completed)\n[95 %]", lambda row: completed_quality(row.summary)),
+        ],
+        [
+            *((f"pass@{k}\n[95 %]", _pass_text(k)) for k in asked_ks(rows) if k > 1),
+            (
+                f"{at_repeats('maj', rows)}\n[95 %]",
+                lambda row: at_k_text(row.repeats.majority if row.repeats else None),
+            ),
         ],
         [(outcome.replace("_", "\n"), _count(outcome)) for outcome in occurring(rows)],
         [
@@ -407,6 +466,14 @@ def _key_columns(width: int) -> list[tuple[str, Callable[[Row], str]]]:
         ("step", lambda row: "base" if row.result.is_baseline else str(row.result.step)),
         ("n", lambda row: str(row.summary.n)),
     ]
+
+
+def _as_average(rows: Sequence[Row]) -> str:
+    return f"= {at_repeats('avg', rows)}\n" if any(row.repeats for row in rows) else ""
+
+
+def _pass_text(k: int) -> Callable[[Row], str]:
+    return lambda row: at_k_text(pass_at(row, k))
 
 
 def _headline(rows: Sequence[Row]) -> str:

@@ -106,6 +106,9 @@ class _Grader:
         """A sample, parsed; None where its generation failed."""
         if sample["error"] is not None:
             return None
+        if self.evaluation.output_type != "generate_until":  # log-likelihoods, which hold no reasoning
+            text = sample["text"]
+            return Completion(text, (), "stop", sample["prefill"], None, text, "absent")
         return self.renderer.parse(
             tuple(sample["token_ids"]), sample["text"], sample["finish_reason"], sample["prefill"]
         )

@@ -52,6 +52,13 @@ class MathBoxed(Benchmark):
         r"""The content of the last complete `\boxed{}`; None when there is none."""
         return last_boxed(answer)
 
+    def canonical(self, extracted: str, problem: Problem) -> str:
+        """Numbers by their value, other answers as they stand but for how they are set."""
+        from distillbench_plugins.grading.mathematics.exact import canonical
+        from distillbench_plugins.grading.mathematics.normal import normalised
+
+        return canonical(normalised(problem.gold.strip()), normalised(extracted))
+
     def open(self, context: Context) -> AbstractContextManager[Grading]:
         """Processes that run math-verify, as many as there are cores; none is started before one is needed."""
         return _opened(self.options.time_limit, context.resources.cpus)

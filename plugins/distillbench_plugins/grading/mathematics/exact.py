@@ -48,6 +48,22 @@ def shortcut(gold: str, answer: str) -> bool | None:
     return _equal(_number(wanted), _number(got))
 
 
+def canonical(gold: str, answer: str) -> str:
+    """One text for all answers that `shortcut` finds equal to one another.
+
+    Args:
+        gold: The gold answer, normalised: it says whether a percent sign is left out.
+        answer: The answer, normalised.
+    """
+    _, answer = percent_pair(gold, answer)
+    bare = _bare(answer)
+    plain = _plain(bare)
+    if whole := _INTEGER.fullmatch(plain):
+        return _signed(whole)
+    number = _number(plain)
+    return bare if number is None else str(number.value)
+
+
 def _bare(text: str) -> str:
     text = _FRACTION.sub(r"\\frac", _LOOKS.sub("", text))
     text = _IDLE_SPACE.sub("", _SPACES.sub(" ", text).strip())
