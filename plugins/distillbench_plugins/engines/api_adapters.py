@@ -21,7 +21,7 @@ def read(checkpoint: Checkpoint, source: ModelSource) -> Adapter:
     adapter = read_adapter(checkpoint.path, source)
     if adapter.why_merge:
         raise StageError(
-            f"adapter {checkpoint.path} must be merged into the weights ({adapter.why_merge}), which a server does not\n"
+            f"adapter {checkpoint.path} must be merged into the weights ({adapter.why_merge}); a server does not\n"
             f"    hint: sample with `engine: vllm` or `engine: transformers`"
         )
     return adapter
@@ -37,6 +37,7 @@ def not_loaded(adapter: Adapter, error: Exception) -> StageError:
     return StageError(
         f"the server does not load the adapter {adapter.path}: {error}\n"
         f"    wanted: a server on this machine or file system, started as\n"
-        f"            VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 vllm serve MODEL --enable-lora --max-lora-rank {adapter.rank}\n"
+        f"            VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 vllm serve MODEL --enable-lora "
+        f"--max-lora-rank {adapter.rank}\n"
         f"    hint:   or sample with a local engine: `engine: vllm` or `engine: transformers`"
     )

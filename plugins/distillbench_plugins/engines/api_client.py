@@ -144,7 +144,8 @@ class ApiClient:
         except Failed as error:
             self._unanswered = 0
             raise Failed(self._shown(error)) from None
-        self._has_answered, self._unanswered = True, 0
+        self._has_answered = self._has_answered or body is not None
+        self._unanswered = 0
         return answer
 
     async def look(self, path: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -53,15 +53,26 @@ class LoopThread:
 
     def cancel(self) -> None:
         """Cancels everything that is under way, and waits until it has ended."""
-        if self._thread.is_alive() and not sys.is_finalizing():  # a thread that the interpreter froze answers nobody
+        if self._can_answer():
             self.run(_cancel_others())
 
-    def close(self) -> None:
-        """Ends the loop and its thread; to be called once."""
+    def close(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Ends the loop and its thread, and before that whatever is under way.
+
+        Args:
+            last: Makes the last piece of work.
+        """
+        if not self._can_answer():
+            return
         self.cancel()
+        self.run(last())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    def _can_answer(self) -> bool:
+        """Whether the thread runs; when the program ends, the interpreter stops it wherever it is."""
+        return self._thread.is_alive() and not sys.is_finalizing()
 
 
 async def _cancel_others() -> None:

@@ -95,9 +95,7 @@ class ApiSession:
 
     def close(self) -> None:
         """Cancels what is under way and closes the connections."""
-        self._loop.cancel()
-        self._loop.run(self._client.__aexit__())
-        self._loop.close()
+        self._loop.close(self._client.__aexit__)
 
     def prepare(self, checkpoint: Checkpoint) -> Mapping[str, Any]:
         """Has the server load an adapter, under a name made of its content.
