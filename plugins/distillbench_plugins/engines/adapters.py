@@ -156,6 +156,11 @@ def _config(path: Path) -> dict[str, Any]:
             f"    wanted: peft_type: LORA\n    got:    {kind!r}\n"
             f"    hint:   merge other kinds into the weights, and give the result as a full checkpoint"
         )
+    rank = config.get("r")
+    if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
+        raise StageError(
+            f"adapter {path}: {CONFIG_FILE} gives no rank\n    wanted: r: a whole number above 0\n    got:    {rank!r}"
+        )
     return dict(config)
 
 

