@@ -19,7 +19,7 @@ from distillbench.matrix.expand import Combination
 from distillbench.matrix.sections import Entry
 from distillbench.options import Given, Resolved, fields_of, resolve_options
 from distillbench.records import Choice, Evaluation, Prefill, Sampling, Subset, TaskRef
-from distillbench.tasks.identity import TaskIndex, TaskSpec
+from distillbench.tasks.identity import OUTPUT_TYPES, TaskIndex, TaskSpec
 
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p")
 #: What a student's entry may say under `sampling`.
@@ -30,6 +30,10 @@ _DO_SAMPLE = "do_sample"
 #: lm-eval's names for the token budget.
 _BUDGET = ("max_gen_toks", "max_new_tokens")
 _FAST_LIMIT = 100
+#: What means something only where a completion is drawn.
+_DRAWN = {*_SAMPLING, "max_tokens", "stop", "seed", "until"}
+#: The one grader that reads log-likelihoods.
+_SCORING_GRADER = "lm_eval"
 
 
 @dataclass(frozen=True)
@@ -201,7 +205,8 @@ class Evaluations:
         self.mistakes.extend(resolved.mistakes)
         if spec is None or settings is None or resolved.mistakes or any(_DO_SAMPLE in layer for layer in as_written):
             return None
-        if mistake := _budget_mistake(resolved.options, spec, layers):
+        mistake = _budget_mistake(resolved.options, spec, layers)
+        if mistake := mistake or _scoring_mistake(resolved.options, spec, layers, entry):
             self.mistakes.append(mistake)
             return None
         grader = self._grader(resolved.options, settings, spec, layers)
@@ -216,9 +221,11 @@ class Evaluations:
             wanted = "`benchmark:` and the name of a task that can be read"
             self.mistakes.append(Mistake(benchmark.place, wanted, found))
             return None
-        if found.output_type != "generate_until":
-            wanted = "a task with `output_type: generate_until`"
-            self.mistakes.append(Mistake(benchmark.place, wanted, f"{name}, with {found.output_type!r}"))
+        if found.output_type not in OUTPUT_TYPES:
+            wanted = f"a task with `output_type` {', '.join(f'`{word}`' for word in OUTPUT_TYPES)}"
+            hint = "a rolling log-likelihood scores whole documents: no answer is right or wrong"
+            hint = hint if found.output_type == "loglikelihood_rolling" else ""
+            self.mistakes.append(Mistake(benchmark.place, wanted, f"{name}, with {found.output_type!r}", hint))
             return None
         changed = self._find(TaskRef(name, _as_json(metadata.value)))
         if isinstance(changed, str):
@@ -281,24 +288,17 @@ def _split(given: Given, origin: str = "") -> dict[str, Given]:
 
 def _record(name: str, spec: TaskSpec, settings: TaskSettings, resolved: Resolved, grader: Choice) -> Evaluation:
     options: EvaluationOptions = resolved.options
+    is_generated = spec.output_type == "generate_until"
     return Evaluation(
         name=name,
         task=spec.name,
         task_path=spec.path,
-        sampling=Sampling(
-            temperature=options.temperature,
-            top_p=options.top_p,
-            top_k=options.top_k,
-            min_p=options.min_p,
-            max_tokens=options.max_tokens,
-            stop=options.stop,
-            seed=options.seed,
-        ),
+        sampling=_sampling(options) if is_generated else Sampling(max_tokens=1),
         prefill=options.prefill,
         repeats=options.repeats,
         limit=options.limit,
         subset=options.subset,
-        until=options.until,
+        until=options.until if is_generated else (),
         sample_identity=spec.sample_identity,
         grade_identity=spec.grade_identity,
         n_docs=None if options.metadata else settings.docs,  # which may leave some out
@@ -307,6 +307,19 @@ def _record(name: str, spec: TaskSpec, settings: TaskSettings, resolved: Resolve
         metadata=canonical_json(options.metadata),
         findings=_findings(spec, resolved),
         budgets=options.budgets,
+        output_type=spec.output_type,
+    )
+
+
+def _sampling(options: EvaluationOptions) -> Sampling:
+    return Sampling(
+        temperature=options.temperature,
+        top_p=options.top_p,
+        top_k=options.top_k,
+        min_p=options.min_p,
+        max_tokens=options.max_tokens,
+        stop=options.stop,
+        seed=options.seed,
     )
 
 
@@ -347,6 +360,27 @@ def _budget_mistake(options: EvaluationOptions, spec: TaskSpec, layers: Layers) 
         where = f" ({most.place})" if most else " (the default)"
         hint = "max_tokens is the budget of the generation itself and is always reported; name smaller ones"
         return Mistake(given.place, f"budgets below max_tokens {options.max_tokens}{where}", got, hint)
+    return None
+
+
+def _scoring_mistake(options: EvaluationOptions, spec: TaskSpec, layers: Layers, entry: Entry) -> Mistake | None:
+    """What an evaluation asks for in vain, because its task has given continuations scored and nothing generated.
+
+    What only the defaults or the student say of sampling is meant for other evaluations, and passed over.
+    """
+    if spec.output_type == "generate_until":
+        return None
+    task = f"task {spec.name!r} ({spec.output_type})"
+    repeats, grader = _last(layers, "repeats"), _last(layers, "grader")
+    if repeats is not None and options.repeats > 1:
+        hint = "log-likelihoods of given continuations are the same each time; write `repeats: 1` here"
+        return Mistake(repeats.place, f"one repeat of {task}", repr(options.repeats), hint)
+    if grader is not None and options.grader != _SCORING_GRADER:
+        hint = "leave `grader` out; other graders read text, and here are only log-likelihoods"
+        return Mistake(grader.place, f"`grader: {_SCORING_GRADER}` for {task}", repr(options.grader), hint)
+    for name in sorted(entry.options.keys() & _DRAWN):
+        given, hint = entry.options[name], "leave it out: nothing is drawn, and no text is made"
+        return Mistake(given.place, f"no `{name}` for {task}", repr(given.value), hint)
     return None
 
 

@@ -65,7 +65,7 @@ def short_budget(asked: Asked, lengths: Lengths) -> Finding | None:
     """
     import numpy as np
 
-    if not lengths.response:
+    if not lengths.response or asked.evaluation.output_type != "generate_until":  # nothing is generated, nothing cut
         return None
     budget = asked.evaluation.sampling.max_tokens
     wanted = int(np.percentile(lengths.response, _BUDGET_PERCENTILE, method="inverted_cdf"))

@@ -11,6 +11,7 @@ from distillbench.plan.stages import Stage, sampling_params
 from distillbench.protocols import Renderer
 from distillbench.records import Batch, Checkpoint, Evaluation, Generation, Problem, Prompt, Request
 from distillbench.run.bench import Bench
+from distillbench.run.continuations import scoring_request
 from distillbench.run.journal import Journal
 from distillbench.run.store import Outcome
 from distillbench.run.tables import SAMPLES, Row, problem_row, read_rows, write_rows
@@ -39,11 +40,11 @@ class Requests:
         who = (stage.roles["student"].identity, stage.roles["renderer"].identity)
         key = (*who, sampling_params(evaluation), evaluation.task, evaluation.metadata)
         if key not in self._asked:
-            problems = self.bench.tasks.evaluation_problems(evaluation)
+            renderer = self.renderer(stage)
+            as_text = evaluation.output_type != "generate_until" and renderer.is_plain
+            problems = self.bench.tasks.evaluation_problems(evaluation, as_text)
             self._asked[key] = [
-                (problem, request)
-                for problem in problems
-                for request in requests_of(problem, evaluation, self.renderer(stage))
+                (problem, request) for problem in problems for request in requests_of(problem, evaluation, renderer)
             ]
         return self._asked[key]
 
@@ -53,7 +54,13 @@ class Requests:
 
 
 def requests_of(problem: Problem, evaluation: Evaluation, renderer: Renderer) -> list[Request]:
-    """The requests of one problem, each under a seed that no other sample, checkpoint or benchmark changes."""
+    """The requests of one problem, each under a seed that no other sample, checkpoint or benchmark changes.
+
+    Raises:
+        StageError: The problem's continuations cannot be scored with this renderer.
+    """
+    if evaluation.output_type != "generate_until":
+        return [scoring_request(problem, evaluation, renderer)]
     prompt = renderer.prompt(problem.messages, evaluation.prefill)
     return [
         Request(

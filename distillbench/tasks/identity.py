@@ -30,6 +30,8 @@ GRADING_KEYS = frozenset({"process_results", "metric_list", "filter_list", "meta
 _ESTIMATE_KEYS = frozenset({"docs", "licence", "grading_columns"})
 #: Replaced by the evaluation's resolved sampling, which has its own place in the key.
 SAMPLING_KEYS = frozenset({"generation_kwargs", "repeats"})
+#: What engines can do with a task, by lm-eval's word.
+OUTPUT_TYPES = ("generate_until", "multiple_choice", "loglikelihood")
 _TASK_NAME = re.compile(r"^[\"']?task[\"']?:[ \t]*[\"']?([^\s\"'#]+)", re.MULTILINE)
 _PLAIN_NAME = re.compile(r"\w[\w.-]*")
 #: Where a task names its data; `datasets` takes local files there, relative to the folder it runs in.

@@ -11,12 +11,15 @@ from typing import Any
 
 from distillbench.errors import DistillbenchError, TaskError
 from distillbench.records import Evaluation, Message, Problem, TaskRef
-from distillbench.tasks.identity import TaskIndex, TaskSpec
+from distillbench.tasks.identity import OUTPUT_TYPES, TaskIndex, TaskSpec
 
 #: lm-eval's own default, so that few-shot examples are those of the stock command.
 FEWSHOT_SEED = 1234
 #: Decides which problems `subset: shuffled` keeps; fixed, so that two runs keep the same ones.
 SUBSET_SEED = 20_260_101
+
+#: A task, a split of it, and whether its problems are bare text.
+_Asked = tuple[str | TaskRef, str, bool]
 
 
 class LmEvalTasks:
@@ -29,47 +32,64 @@ class LmEvalTasks:
     def __init__(self, index: TaskIndex) -> None:
         self.index = index
         self._tasks: dict[str | TaskRef, Any] = {}
-        self._made: dict[tuple[str | TaskRef, str], list[Problem]] = {}
-        self._docs: dict[tuple[str | TaskRef, str], Any] = {}
+        self._made: dict[_Asked, list[Problem]] = {}
+        self._docs: dict[_Asked, Any] = {}
 
     def load(self, task: str | TaskRef) -> Any:
         """The lm-eval `Task`.
 
         Raises:
-            TaskError: lm-eval cannot load it, or it does not generate text.
+            TaskError: lm-eval cannot load it, or it asks for something that no engine does.
         """
         if task not in self._tasks:
             self._tasks[task] = _load(self.index.find(task))
         return self._tasks[task]
 
-    def problems(self, task: str | TaskRef, split: str, limit: int | None = None) -> list[Problem]:
+    def problems(
+        self, task: str | TaskRef, split: str, limit: int | None = None, as_text: bool = False
+    ) -> list[Problem]:
         """The problems of a split (`train` or `test`), in the task's own order.
+
+        Args:
+            task: The task.
+            split: The split.
+            limit: How many; None for all.
+            as_text: Whether each is one message: the text that lm-eval makes without a chat template, examples
+                included.
 
         Raises:
             TaskError: The task has no such split, or its own code or templates fail on a document.
         """
         loaded, spec = self.load(task), self.index.find(task)
-        if (task, split) not in self._made:
-            self._docs[task, split] = _docs(loaded, spec, split)
-            self._made[task, split] = []
-        made = self._made[task, split]
+        asked = (task, split, as_text)
+        if asked not in self._made:
+            self._docs[asked] = _docs(loaded, spec, split)
+            self._made[asked] = []
+        made = self._made[asked]
         # Only as many as are asked for, because lm-eval compiles its templates anew for each document; but few-shot
         # examples are drawn one after the other, so that those of a document must not depend on who asked when.
         stop = None if loaded.config.num_fewshot else limit
         try:
-            for number, doc in islice(enumerate(self._docs[task, split]), len(made), stop):
-                made.append(_problem(loaded, spec, number, doc))
+            for number, doc in islice(enumerate(self._docs[asked]), len(made), stop):
+                made.append(_problem(loaded, spec, number, doc, as_text))
+        except TaskError:
+            raise
         except Exception as error:  # templates and functions of the task raise anything
             raise TaskError(
                 f"{spec.path}: no prompt can be made of the {split} split\n    cause: {type(error).__name__}: {error}"
             ) from error
         return made[:limit]
 
-    def evaluation_problems(self, evaluation: Evaluation) -> list[Problem]:
-        """The problems that an evaluation samples: all, the first ones, or those of a fixed shuffle."""
+    def evaluation_problems(self, evaluation: Evaluation, as_text: bool = False) -> list[Problem]:
+        """The problems that an evaluation samples: all, the first ones, or those of a fixed shuffle.
+
+        Args:
+            evaluation: The evaluation.
+            as_text: See `problems`.
+        """
         if evaluation.limit is None or evaluation.subset == "first":
-            return self.problems(evaluation.ref, "test", evaluation.limit)
-        problems = self.problems(evaluation.ref, "test")
+            return self.problems(evaluation.ref, "test", evaluation.limit, as_text)
+        problems = self.problems(evaluation.ref, "test", as_text=as_text)
         chosen = random.Random(SUBSET_SEED).sample(range(len(problems)), min(evaluation.limit, len(problems)))
         return [problems[number] for number in sorted(chosen)]
 
@@ -88,12 +108,24 @@ def _load(spec: TaskSpec) -> Any:
             f"{spec.path}: lm-eval cannot load task {spec.name!r}\n    cause: {type(error).__name__}: {error}\n"
             f"    hint:  lm-eval says more: lm_eval validate --tasks {spec.name} --include_path {spec.path.parent}"
         ) from error
-    if task.OUTPUT_TYPE != "generate_until":
+    if why := _why_not(task):
+        wanted = ", ".join(f"`{word}`" for word in OUTPUT_TYPES)
         raise TaskError(
-            f"{spec.path}: wanted `output_type: generate_until`, got {task.OUTPUT_TYPE!r}\n"
-            f"    hint:  distillbench grades generated text; loglikelihood tasks are not supported yet"
+            f"{spec.path}: task {spec.name!r} cannot be evaluated: {why}\n"
+            f"    wanted: a task with `output_type` {wanted}, each problem with one context"
         )
     return task
+
+
+def _why_not(task: Any) -> str:
+    """Why no engine can do what a task asks for; empty where one can."""
+    if task.OUTPUT_TYPE not in OUTPUT_TYPES:
+        return f"its `output_type` is {task.OUTPUT_TYPE!r}"
+    if getattr(task, "multiple_input", 0):
+        return "its choices stand in the context (`doc_to_text` gives a number), so that each has a context of its own"
+    if task.OUTPUT_TYPE == "multiple_choice" and "acc_mutual_info" in task.aggregation():
+        return "its metric `acc_mutual_info` scores each choice without the context as well"
+    return ""
 
 
 def _docs(task: Any, spec: TaskSpec, split: str) -> Any:
@@ -110,25 +142,42 @@ def _docs(task: Any, spec: TaskSpec, split: str) -> Any:
     return found
 
 
-def _problem(task: Any, spec: TaskSpec, number: int, doc: Mapping[str, Any]) -> Problem:
+def _problem(task: Any, spec: TaskSpec, number: int, doc: Mapping[str, Any], as_text: bool) -> Problem:
     """One document as a problem; its messages come out of lm-eval through the chat template callable."""
     unstored = frozenset(spec.settings.get("grading_columns", ()))
-    messages = task.fewshot_context(
+    context = task.fewshot_context(
         doc,
         num_fewshot=task.config.num_fewshot or 0,
-        apply_chat_template=True,
-        fewshot_as_multiturn=True,
-        chat_template=_as_messages,
+        apply_chat_template=not as_text,
+        fewshot_as_multiturn=not as_text,
+        chat_template=None if as_text else _as_messages,
         gen_prefix=task.doc_to_prefix(doc),
     )
     target = task.doc_to_target(doc)
+    metadata: dict[str, Any] = {"doc": {name: value for name, value in doc.items() if name not in unstored}}
+    if task.OUTPUT_TYPE != "generate_until":
+        metadata["continuations"] = _continuations(task, spec, number, doc, context)
     return Problem(
         problem_id=f"{spec.name}/{number}",
         domain=spec.name,
-        messages=messages,
+        messages=(Message("user", context),) if as_text else context,
         gold=target if isinstance(target, str) else json.dumps(target),
-        metadata={"doc": {name: value for name, value in doc.items() if name not in unstored}},
+        metadata=metadata,
     )
+
+
+def _continuations(task: Any, spec: TaskSpec, number: int, doc: Mapping[str, Any], context: Any) -> list[str]:
+    """What lm-eval would score after a context, in its order, the delimiter in front of each included."""
+    made = task.construct_requests(doc, context, apply_chat_template=not isinstance(context, str))
+    found = [instance.args for instance in (made if isinstance(made, list) else [made])]
+    for arguments in found:
+        if len(arguments) != 2 or arguments[0] is not context or not isinstance(arguments[1], str):
+            raise TaskError(
+                f"{spec.path}: document {number} of task {spec.name!r} does not ask for the log-likelihood of texts "
+                f"after its one context, but of {arguments!r:.200}\n"
+                f"    wanted: choices, or a target, that are text, and a problem without images"
+            )
+    return [continuation for _, continuation in found]
 
 
 def _as_messages(messages: list[dict[str, str]], add_generation_prompt: bool = True) -> tuple[Message, ...]:

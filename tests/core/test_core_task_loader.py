@@ -177,11 +177,51 @@ def test_a_template_that_fails_on_one_document_only(local: Callable[..., LmEvalT
         tasks.problems("t", "test")
 
 
-def test_what_is_not_generated_is_refused(local: Callable[..., LmEvalTasks]) -> None:
-    text = QUESTION + "doc_to_choice: [a, b]\n"
-    tasks = local(text, ("generate_until", "multiple_choice"))
-    with pytest.raises(TaskError, match=r"wanted `output_type: generate_until`, got 'multiple_choice'"):
-        tasks.problems("t", "test")
+def test_what_no_engine_does_is_refused(local: Callable[..., LmEvalTasks]) -> None:
+    rolling = local('doc_to_text: ""\ndoc_to_target: "{{q}}"\n', ("generate_until", "loglikelihood_rolling"))
+    with pytest.raises(TaskError, match=r"its `output_type` is 'loglikelihood_rolling'\n.*`multiple_choice`"):
+        rolling.problems("t", "test")
+
+
+def test_choices_in_the_context_are_refused(local: Callable[..., LmEvalTasks]) -> None:
+    text = 'doc_to_text: n\ndoc_to_target: "{{a}}"\ndoc_to_choice: [one, two, three, four]\n'
+    with pytest.raises(TaskError, match=r"its choices stand in the context \(`doc_to_text` gives a number\)"):
+        local(text, ("generate_until", "multiple_choice")).problems("t", "test")
+
+
+def test_mutual_information_is_refused(local: Callable[..., LmEvalTasks]) -> None:
+    text = QUESTION.replace('"{{a}}"', "n") + "doc_to_choice: [a, b, c]\nmetric_list:\n  - metric: acc_mutual_info\n"
+    with pytest.raises(TaskError, match="its metric `acc_mutual_info` scores each choice without the context"):
+        local(text, ("generate_until", "multiple_choice")).problems("t", "test")
+
+
+def test_a_target_that_is_no_text_cannot_be_scored(local: Callable[..., LmEvalTasks]) -> None:
+    with pytest.raises(TaskError, match=r"document 0 of task 't' does not ask for .* texts after its one context"):
+        local('doc_to_text: "{{q}}"\ndoc_to_target: n\n', ("generate_until", "loglikelihood")).problems("t", "test")
+
+
+CHOICES = QUESTION.replace('"{{a}}"', "n") + "doc_to_choice: [a, b, c, d]\n"
+
+
+def test_continuations_stand_with_their_problem(local: Callable[..., LmEvalTasks]) -> None:
+    tasks = local(CHOICES, ("generate_until", "multiple_choice"))
+    chat, text = tasks.problems("t", "test")[1], tasks.problems("t", "test", as_text=True)[1]
+    assert chat.messages == text.messages == (Message("user", "Q T1"),)
+    assert chat.metadata["continuations"] == ["a", "b", "c", "d"], "a turn of its own begins without a delimiter"
+    assert text.metadata["continuations"] == [" a", " b", " c", " d"]
+    assert (chat.gold, chat.problem_id) == (text.gold, text.problem_id) == ("1", "t/1")
+
+
+def test_bare_text_has_the_examples_in_it(local: Callable[..., LmEvalTasks]) -> None:
+    """The same examples for whoever asks, in whatever order chats and texts are asked for."""
+    more = "num_fewshot: 1\nfewshot_split: train\nfewshot_config: {sampler: default}\n"
+    tasks = local(CHOICES + more, ("generate_until", "multiple_choice"))
+    chats, texts = tasks.problems("t", "test"), tasks.problems("t", "test", as_text=True)
+    for chat, text in zip(chats, texts, strict=True):
+        (message,) = text.messages
+        asked, told, last = (one.content for one in chat.messages)
+        assert message.content == f"{asked} {told}\n\n{last}"
+    assert local(CHOICES + more, ("generate_until", "multiple_choice")).problems("t", "test", as_text=True) == texts
 
 
 def test_a_benchmark_gets_the_task_that_lm_eval_made(local: Callable[..., LmEvalTasks]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -15,6 +16,8 @@ from distillbench.records import Judgement, Problem
 
 #: Filters that look at all completions of a problem together, which a verdict on one sample cannot.
 _NEED_ALL = frozenset({"majority_vote", "take_first_k"})
+#: Decides where given continuations are scored and no metric is named.
+_ACCURACY = "acc"
 #: How NLTK tells of a data file that it lacks.
 _NLTK_DATA = re.compile(r"nltk\.download\('([^']+)'\)")
 
@@ -24,7 +27,7 @@ class LmEvalOptions:
     """Options of the `lm_eval` grader, for a task YAML's or an evaluation's `grader_options`.
 
     Attributes:
-        metric: The metric that decides; None where the task has but one.
+        metric: The metric that decides; None where the task has but one, or scores given continuations by `acc`.
         filter: The lm-eval filter whose result counts; None where the task has but one.
         graded: True when the metric is a score and not right or wrong: the outcome is then `graded`.
     """
@@ -38,7 +41,8 @@ class LmEvalMetric(Benchmark):
     """Grades through lm-eval: the task's own filters, process_results and metric.
 
     Any answer part that is not empty is a complete answer. A metric that is a list of numbers for each sample, as those
-    of single instructions in IFEval, counts as its mean.
+    of single instructions in IFEval, counts as its mean. Where a task has given continuations scored, the answer is
+    what an engine gives: their log-likelihoods as JSON.
     """
 
     name = "lm_eval"
@@ -110,9 +114,9 @@ class LmEvalMetric(Benchmark):
             raise GraderError(f"metric {decides!r} is {value}, not 0 or 1: set `graded: true` in grader_options")
         return Judgement(value == 1.0, "" if value else "wrong_answer", numbers)
 
-    def _results(self, doc: Any, filtered: Any) -> Mapping[str, Any]:
+    def _results(self, doc: Any, filtered: list[Any]) -> Mapping[str, Any]:
         try:
-            found: Mapping[str, Any] = self._task.process_results(doc, [filtered])
+            found: Mapping[str, Any] = self._task.process_results(doc, filtered)
         except LookupError as error:
             named = _NLTK_DATA.search(str(error))
             if named is None:
@@ -123,16 +127,21 @@ class LmEvalMetric(Benchmark):
             ) from error
         return found
 
-    def _filtered(self, doc: Any, answer: str) -> Any:
+    def _filtered(self, doc: Any, answer: str) -> list[Any]:
+        """What `process_results` is given: a text, or a (log-likelihood, is greedy) for each continuation."""
         from lm_eval.api.instance import Instance
 
-        instance = Instance("generate_until", doc, (answer, {}), 0, metadata=(None, 0, 1))
-        instance.resps = [answer]
+        is_scored = self._task.OUTPUT_TYPE != "generate_until"
+        responses = [(number, is_greedy) for number, is_greedy in json.loads(answer)] if is_scored else [answer]
         chosen = self._filter()
         if chosen is None:
-            return answer
-        next(ensemble for ensemble in self._filters if ensemble.name == chosen).apply([instance])
-        return instance.filtered_resps[chosen]
+            return responses
+        kind, arguments = ("loglikelihood", ("", "")) if is_scored else ("generate_until", (answer, {}))
+        instances = [Instance(kind, doc, arguments, number, metadata=(None, 0, 1)) for number in range(len(responses))]
+        for instance, response in zip(instances, responses, strict=True):
+            instance.resps = [response]
+        next(ensemble for ensemble in self._filters if ensemble.name == chosen).apply(instances)
+        return [instance.filtered_resps[chosen] for instance in instances]
 
     @property
     def _filters(self) -> tuple[Any, ...]:
@@ -149,8 +158,11 @@ class LmEvalMetric(Benchmark):
 
     def _metric(self) -> str:
         found = self.options.metric  # not looked up: `process_results` may report more than the YAML lists
+        listed = list(self._task.aggregation())
+        if found is None and self._task.OUTPUT_TYPE != "generate_until" and _ACCURACY in listed:
+            return _ACCURACY
         if found is None:
-            found = _only("metric", None, list(self._task.aggregation()), self._task.config.task)
+            found = _only("metric", None, listed, self._task.config.task)
         if found is None:
             raise GraderError(f"task {self._task.config.task!r} lists no metric: name one in grader_options")
         return str(found)

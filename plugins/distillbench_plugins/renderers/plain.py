@@ -46,6 +46,7 @@ class PlainRenderer(SegmentRenderer):
 
     name = "plain"
     Options = PlainOptions
+    is_plain = True
     _bos: tuple[int, ...]
 
     def bind(self, tokenizer: PreTrainedTokenizerBase) -> Self:
