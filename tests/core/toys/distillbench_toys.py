@@ -338,7 +338,7 @@ class ToySession:
         return {"kind": checkpoint.kind}
 
     def first_token_logprobs(self, prompts, checkpoint):
-        changed = checkpoint is not None and weights(checkpoint) != "no-op"
+        changed = checkpoint is not None and str(checkpoint.step) != control("no-op")
         return [{0: -1.0, 1: -2.0 if changed else -3.0} for _ in prompts]
 
     def generate(self, batches):
