@@ -126,7 +126,7 @@ def evaluate(context: click.Context, /, dry_run: bool, unsafe_code_execution: bo
 
     session: Session = context.obj
     allow_unsafe_code(unsafe_code_execution)
-    loaded, decided = prepare(session, _asked(given))
+    loaded, decided = prepare(session, _asked(given), is_kept=not dry_run)
     if session.verbosity >= 0:
         for subject, text in decided.lines.items():
             click.echo(f"{subject:<12}{text}", err=True)
@@ -138,8 +138,13 @@ def evaluate(context: click.Context, /, dry_run: bool, unsafe_code_execution: bo
     return run_loaded(session, loaded, f"distillbench eval --model {given['model']}", as_json, look_beside=True)
 
 
-def prepare(session: Session, asked: Asked) -> tuple[Loaded, Decided]:
-    """Makes the matrix, reads it as a file, and keeps it in the report's folder.
+def prepare(session: Session, asked: Asked, is_kept: bool = True) -> tuple[Loaded, Decided]:
+    """Makes the matrix and reads it as a file.
+
+    Args:
+        session: Whose store and plugins.
+        asked: What the command line says.
+        is_kept: Whether the matrix is written into the report's folder.
 
     Raises:
         DistillbenchError: There is no such model.
@@ -154,8 +159,10 @@ def prepare(session: Session, asked: Asked) -> tuple[Loaded, Decided]:
             loaded = session.load(path)
         except MatrixError as error:
             raise MatrixError([_in_options(mistake) for mistake in error.mistakes]) from error
-    kept = session.store.reports(loaded.matrix.name) / MATRIX_FILE
-    kept.write_text(text, encoding="utf-8")
+    kept = session.store.root / "reports" / loaded.matrix.name / MATRIX_FILE
+    if is_kept:
+        session.store.reports(loaded.matrix.name)
+        kept.write_text(text, encoding="utf-8")
     lines = dict(decided.lines) | dict(_about_checkpoints(loaded)) | {"matrix": str(kept)}
     return replace(loaded, matrix=replace(loaded.matrix, path=kept)), Decided(decided.matrix, lines)
 
