@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from plugin_helpers import Run, Tiny
 
 from distillbench.catalog import Catalog
-from distillbench.errors import MatrixError
+from distillbench.errors import MatrixError, StageError
 from distillbench.manager import make_manager
 from distillbench.matrix.resolve import Matrix, load_matrix
 from distillbench.plan.build import build_plan
 from distillbench.plan.stages import Plan
 from distillbench.protocols import Context, TrainingJob
+from distillbench_plugins.merging import merged
 from distillbench_plugins.renderers.plain import PlainOptions, PlainRenderer
 from distillbench_plugins.students.hf import HfOptions, HfStudent
 from distillbench_plugins.trainers.existing import ExistingOptions, ExistingTrainer
@@ -269,3 +272,83 @@ def test_the_store_never_frees_what_is_linked(tmp_path: Path, load: Callable[...
     assert store.free(stage, ["step-20"]) == 0 and linked.read_text() == "twenty"
     (tmp_path / "run" / "checkpoint-20" / "adapter_model.safetensors").write_text("x" * 100_000)
     assert tree_bytes(store.folder(stage) / "step-20") < 1000
+
+
+# ---------------------------------------------------------------- with a real model
+
+
+def prompt_logits(model: Any) -> Any:
+    import torch
+
+    with torch.inference_mode():
+        return model.eval()(input_ids=torch.arange(5, 25)[None]).logits
+
+
+@pytest.mark.slow
+def test_checkpoints_are_evaluated_and_given_away(
+    cli: Callable[..., Any], tiny: Tiny, lora: Run, tmp_path: Path
+) -> None:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    mine = tmp_path / "mine"
+    for one in lora.checkpoints[-2:]:
+        shutil.copytree(one.path, mine / f"checkpoint-{one.step}")
+    asked = ("eval", "--model", tiny.built, "--adapters", mine, "--benchmarks", "coins,digits", "--limit", "3")
+    done = cli(*asked, "--engine", "transformers", "--max-tokens", "24", "--json")
+    assert done.code == 0, done.err
+    last = lora.checkpoints[-1].step
+    assert {(row["cell"], row["step"], row["evaluation"], row["n"], row["subset"]) for row in done.json["rows"]} == {
+        (cell, step, task, 3, "first 3 problems")
+        for cell, step in (("mine", lora.checkpoints[-2].step), ("mine", last), ("base-tiny-student", 0))
+        for task in ("coins", "digits")
+    }
+    [matrix] = (tmp_path / "store" / "reports").glob("*/matrix.yaml")
+    again = cli("run", matrix)
+    assert again.code == 0 and "stages: 13 reused" in again.out, "`run` goes on from the matrix that `eval` left"
+
+    assert cli("export", matrix, f"mine@{last}", "--to", tmp_path / "adapter").code == 0
+    assert cli("export", matrix, f"mine@{last}", "--to", tmp_path / "merged", "--merge").code == 0
+    base = AutoModelForCausalLM.from_pretrained(tiny.built, dtype=torch.float32)
+    untouched = prompt_logits(base)
+    beside = prompt_logits(PeftModel.from_pretrained(base, tmp_path / "adapter"))
+    within = prompt_logits(AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32))
+    torch.testing.assert_close(within, beside, rtol=1e-4, atol=1e-4)
+    assert (beside - untouched).abs().max() > 0.1
+    assert AutoTokenizer.from_pretrained(tmp_path / "merged")("12 coins") == tiny.tokenizer("12 coins")
+    assert "| coins | this one | 3 |" in (tmp_path / "merged" / "README.md").read_text()
+
+
+def test_a_full_checkpoint_is_given_away_with_the_students_tokenizer(tiny: Tiny, full: Run, tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    checkpoint, folder = full.checkpoints[-1], tmp_path / "out"
+    folder.mkdir()
+    tiny.student.merge(tiny.built, checkpoint, folder)
+    weights = (folder / "model.safetensors").read_bytes()
+    assert weights == (checkpoint.path / "model.safetensors").read_bytes()
+    loaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    expected = tiny.student.load_model(tiny.built, "cpu", weights=checkpoint.path)
+    assert torch.equal(prompt_logits(loaded), prompt_logits(expected))
+    assert AutoTokenizer.from_pretrained(folder)("12 coins") == tiny.tokenizer("12 coins")
+
+
+@pytest.mark.parametrize("spoil", ["prefix", "shape", "missing"])
+def test_an_adapter_of_another_model_is_not_merged(tiny: Tiny, lora: Run, tmp_path: Path, spoil: str) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "adapter"
+    shutil.copytree(lora.checkpoints[-1].path, folder)
+    weights = load_file(folder / "adapter_model.safetensors")
+    first = next(iter(weights))
+    if spoil == "prefix":
+        weights = {f"wrong.{name}": value for name, value in weights.items()}
+    elif spoil == "shape":
+        weights[first] = weights[first][:, :-1].contiguous()
+    else:
+        del weights[first]
+    save_file(weights, folder / "adapter_model.safetensors")
+    with pytest.raises(StageError, match="does not fit the student"):
+        merged(tiny.student.load_model(tiny.built, "cpu"), folder)
