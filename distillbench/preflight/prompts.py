@@ -36,7 +36,7 @@ class PromptMaker:
 
 def check_prompts(renderer: Renderer, maker: PromptMaker, asked: Sequence[Asked]) -> list[Finding]:
     """Prompts that cannot be rendered, those with a BOS too many or too few, and options that contradict each other."""
-    bos = Bos.of(renderer.tokenizer)
+    bos = Bos.of(renderer.tokenizer) if renderer.needs_tokenizer else None
     found = [finding for one in asked for finding in _check_evaluation(one, maker, bos)]
     return found + [
         Finding(name, text, evaluation=one.evaluation.name) for one in asked for name, text in one.evaluation.findings

@@ -69,7 +69,9 @@ class Bench:
         if wanted not in self._renderers:
             model: Student = self.catalog.build(student)
             component: Renderer = self.catalog.build(renderer)
-            self._renderers[wanted] = component.bind(model.load_tokenizer(self.built(built)))
+            if component.needs_tokenizer:
+                component = component.bind(model.load_tokenizer(self.built(built)))
+            self._renderers[wanted] = component
         return self._renderers[wanted]
 
     def benchmark(self, grader: Choice, task: str | TaskRef) -> Benchmark:

@@ -115,6 +115,8 @@ class Preflight:
         """The renderer with the student's tokenizer; None while that is to be had only from a built student."""
         student: Student = self.bench.catalog.build(check.student)
         component: Renderer = self.bench.catalog.build(check.renderer)
+        if not component.needs_tokenizer:
+            return component
         built = self.bench.built(check.needs.get("student"))
         tokenizer = (
             student.preview_tokenizer() if built is None or not built.exists() else student.load_tokenizer(built)
