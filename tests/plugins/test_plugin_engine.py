@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plugin_helpers import Run, Tiny, asked, generate, request, requests_for
 
+from distillbench.errors import StageError
 from distillbench.protocols import Context
-from distillbench.records import Batch, Generation, Request, Sampling
+from distillbench.records import Batch, Checkpoint, Generation, Request, Sampling
 from distillbench_plugins.engines.grouping import groups
 from distillbench_plugins.engines.transformers import TransformersEngine, TransformersOptions
 from distillbench_plugins.students.hf import HfOptions, HfStudent
@@ -113,6 +114,48 @@ def test_any_stop_token_stops(tiny: Tiny) -> None:
     assert cut.token_ids == whole.token_ids[: whole.token_ids.index(middle) + 1]
     assert cut.finish_reason == "stop"
     assert cut.text == tiny.tokenizer.decode(whole.token_ids[: whole.token_ids.index(middle)])
+
+
+def test_a_stop_string_is_the_last_text(tiny: Tiny, full: Run) -> None:
+    """As vLLM with include_stop_str_in_output: the text ends with the string, whatever else its last token holds."""
+    stops = (" has", "=", "oxed")
+    plain = generate(tiny, requests_for(tiny, n=12, sampling=Sampling(max_tokens=40)), full.checkpoints[0])
+    found = generate(tiny, requests_for(tiny, n=12, sampling=Sampling(max_tokens=40, stop=stops)), full.checkpoints[0])
+    ended = 0
+    for sample_id, one in found.items():
+        whole = plain[sample_id]
+        places = [place + len(stop) for stop in stops if (place := whole.text.find(stop)) >= 0]
+        if not places:
+            assert (one.text, one.token_ids, one.finish_reason) == (whole.text, whole.token_ids, whole.finish_reason)
+            continue
+        ended += 1
+        assert (one.text, one.finish_reason) == (whole.text[: min(places)], "stop")
+        assert one.token_ids == whole.token_ids[: len(one.token_ids)]
+        shorter, kept = (tiny.tokenizer.decode(one.token_ids[:n]) for n in (len(one.token_ids) - 1, len(one.token_ids)))
+        assert kept.startswith(one.text) and not shorter.startswith(one.text), "the fewest tokens that hold the text"
+    assert ended >= 8
+
+
+def test_stop_strings_of_one_request_are_not_anothers(tiny: Tiny) -> None:
+    plain, stopped = Sampling(max_tokens=20), Sampling(max_tokens=20, stop=("oxed",))
+    first, second = requests_for(tiny, n=4, sampling=plain), requests_for(tiny, "digits", 4, stopped)
+    together = generate(tiny, [*first, *second])
+    assert together == generate(tiny, first) | generate(tiny, second)
+
+
+def test_an_adapter_of_wrong_keys_is_refused_by_name(tiny: Tiny, lora: Run, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    (good, *_) = lora.checkpoints
+    shutil.copytree(good.path, tmp_path / "cooked")
+    weights = tmp_path / "cooked" / "adapter_model.safetensors"
+    save_file({f"other.{name}": tensor for name, tensor in load_file(weights).items()}, weights)
+    with TransformersEngine(TransformersOptions()).open(
+        tiny.student, tiny.built, [], Context(work=tmp_path)
+    ) as session:
+        assert session.prepare(good)["kind"] == "adapter"
+        with pytest.raises(StageError, match=r"(?s)cooked would not be applied .* unexpected: other\.base_model\."):
+            session.prepare(Checkpoint(tmp_path / "cooked", "adapter", 1, 1))
 
 
 def test_a_prefill_is_continued_and_not_repeated(tiny: Tiny) -> None:

@@ -82,3 +82,8 @@ def left_padded(rows: Sequence[Sequence[int]], pad: int, device: str) -> tuple[t
         input_ids[number, longest - len(row) :] = torch.as_tensor(row, dtype=torch.long)
         mask[number, longest - len(row) :] = 1
     return input_ids.to(device), mask.to(device)
+
+
+def positions(mask: torch.Tensor) -> torch.Tensor:
+    """Positions of tokens in left-padded rows, int64[B, T]."""
+    return (mask.cumsum(-1) - 1).clamp(min=0)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from annotated_types import Gt
 
 from distillbench.hookspecs import hookimpl
 from distillbench.protocols import Context, Engine, EngineSession, Student
 from distillbench.records import Batch, Checkpoint, Generation, Prompt, Request
+from distillbench_plugins.engines.adapters import read_adapter
 from distillbench_plugins.engines.grouping import SeededSampling, groups, left_padded
-
-if TYPE_CHECKING:
-    import torch
+from distillbench_plugins.engines.scoring import Gathering, Row, last_logits, rows_of, scored
 
 #: How many first tokens are told of.
 _LIKELIEST = 64
@@ -89,8 +87,6 @@ class _Session:
             StageError: It would not be applied, or not all of it.
         """
         if checkpoint.kind == "adapter":
-            from distillbench_plugins.engines.adapters import read_adapter
-
             return read_adapter(checkpoint.path, self.student.source(self.built)).facts
         self._with_weights(checkpoint)
         return {"kind": "full"}
@@ -99,13 +95,9 @@ class _Session:
         self, prompts: Sequence[Prompt], checkpoint: Checkpoint | None
     ) -> list[Mapping[int, float]]:
         """Log-probabilities of the likeliest first tokens after each prompt."""
-        import torch
-
         model = self._with_weights(checkpoint)
-        input_ids, mask = left_padded([prompt.input_ids.tolist() for prompt in prompts], 0, self.device)
-        with torch.inference_mode():
-            logits = model(input_ids=input_ids, attention_mask=mask, position_ids=_positions(mask)).logits[:, -1]
-        logprobs = logits.float().log_softmax(-1)  # B x V
+        logits = last_logits(model, [prompt.input_ids.tolist() for prompt in prompts], 1, self.device)
+        logprobs = logits[:, -1].float().log_softmax(-1)  # B x V
         values, tokens = logprobs.topk(min(_LIKELIEST, logprobs.shape[-1]))
         return [dict(zip(ids, found, strict=True)) for ids, found in zip(tokens.tolist(), values.tolist(), strict=True)]
 
@@ -124,11 +116,17 @@ class _Session:
                             yield batch.key, found
 
     def loglikelihood(self, batch: Batch) -> Iterator[Generation]:
-        """Yields the log-likelihoods of each request's continuations, each continuation computed by itself."""
+        """Yields the log-likelihoods of each request's continuations, when the last of them is there.
+
+        Groups are made from all requests, as in `generate`.
+        """
         model = self._with_weights(batch.checkpoint)
-        for request in batch.requests:
-            if request.sample_id not in batch.skip:
-                yield self._score(model, request)
+        gathering = Gathering(batch.requests, _most_positions(model))
+        yield from (one for one in gathering.at_once() if one.sample_id not in batch.skip)
+        for group in _in_groups(rows_of(gathering.fitting), self.batch_size):
+            wanted = {sample_id for row in group for (sample_id, _), _ in row.parts if gathering.is_open(sample_id)}
+            if wanted - batch.skip:
+                yield from (one for one in self._score(model, group, gathering) if one.sample_id not in batch.skip)
 
     def _with_weights(self, checkpoint: Checkpoint | None) -> Any:
         """The model with a checkpoint's weights, which stay until others are asked for."""
@@ -167,12 +165,12 @@ class _Session:
     @staticmethod
     def _too_long(model: Any, group: Sequence[Request]) -> dict[str, str]:
         """The requests whose prompt and budget exceed the model's positions, with what to say of them."""
-        most = model.config.max_position_embeddings
+        most = _most_positions(model)
         return {
             request.sample_id: f"prompt of {len(request.prompt.input_ids)} tokens and budget of "
             f"{request.sampling.max_tokens} exceed the model's {most} positions"
             for request in group
-            if len(request.prompt.input_ids) + request.sampling.max_tokens > most
+            if most is not None and len(request.prompt.input_ids) + request.sampling.max_tokens > most
         }
 
     def _generate_ids(self, model: Any, group: Sequence[Request]) -> list[Generation]:
@@ -181,7 +179,8 @@ class _Session:
 
         first = group[0]
         pad = first.stop_token_ids[0]
-        input_ids, attention_mask = left_padded([request.prompt.input_ids.tolist() for request in group], pad, self.device)
+        prompts = [request.prompt.input_ids.tolist() for request in group]
+        input_ids, attention_mask = left_padded(prompts, pad, self.device)
         settings = GenerationConfig(
             max_new_tokens=first.sampling.max_tokens,
             do_sample=False,
@@ -225,27 +224,29 @@ class _Session:
         """The number of tokens that a text takes."""
         return next(n for n in range(len(ids) + 1) if self._text(ids[:n]).startswith(text))
 
-    def _score(self, model: Any, request: Request) -> Generation:
+    def _score(self, model: Any, rows: Sequence[Row], gathering: Gathering) -> list[Generation]:
+        """The requests that are whole with a group of rows; when memory runs out, its halves are computed."""
         import torch
 
-        prompt = request.prompt.input_ids.tolist()
-        found = []
-        for continuation in request.continuations:
-            ids = torch.tensor([[*prompt, *continuation]], device=self.device)
-            with torch.inference_mode():
-                logits = model(input_ids=ids).logits[0, -len(continuation) - 1 : -1]
-            logprobs = logits.float().log_softmax(-1)  # T x V, T of the continuation
-            wanted = torch.tensor(continuation, device=self.device)
-            total = logprobs.gather(-1, wanted[:, None]).sum().item()
-            found.append((total, bool((logprobs.argmax(-1) == wanted).all())))
-        return Generation(
-            request.sample_id, text=json.dumps(found), finish_reason="stop", n_tokens=0, n_prompt_tokens=len(prompt)
-        )
+        try:
+            return list(gathering.take(scored(model, rows, self.device)))
+        except torch.OutOfMemoryError as error:
+            if len(rows) == 1:
+                open_ones = {sample_id for (sample_id, _), _ in rows[0].parts if gathering.is_open(sample_id)}
+                return [gathering.failed(sample_id, f"out of memory: {error}") for sample_id in sorted(open_ones)]
+        torch.cuda.empty_cache()
+        half = len(rows) // 2
+        return self._score(model, rows[:half], gathering) + self._score(model, rows[half:], gathering)
 
 
-def _positions(mask: torch.Tensor) -> torch.Tensor:
-    """Positions of tokens in left-padded rows, int64[B, T]."""
-    return (mask.cumsum(-1) - 1).clamp(min=0)
+def _in_groups(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
+    return (rows[start : start + size] for start in range(0, len(rows), size))
+
+
+def _most_positions(model: Any) -> int | None:
+    """The model's positions; None where its configuration names no limit."""
+    most: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return most
 
 
 def _effective(request: Request) -> dict[str, Any]:
