@@ -282,8 +282,13 @@ def settings_text(result: CheckpointResult) -> str:
     about = ", ".join(f"{key} {value}" for key, value in result.grading.items() if value is not None)
     grader = f"grader {result.grader}" + (f" ({about})" if about else "")
     named = [f"task {result.task}", grader if result.grader else ""]
-    drawn = [f"{key} {value}" for key, value in result.settings.items() if value is not None]
+    drawn = [f"{key} {_words(value)}" for key, value in result.settings.items() if value not in (None, [], ())]
     return plain("; ".join([part for part in (*named, *drawn, result.subset) if part]))
+
+
+def _words(value: object) -> str:
+    """A setting; strings in lists are quoted, because they may be white space."""
+    return ", ".join(map(repr, value)) if isinstance(value, list | tuple) else str(value)
 
 
 # --- statements -----------------------------------------------------------------------------------------------------

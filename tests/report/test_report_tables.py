@@ -26,6 +26,7 @@ from distillbench.report.tables import (
     plain,
     print_table,
     quality,
+    settings_text,
     tokens_text,
     with_interval,
 )
@@ -284,3 +285,9 @@ def test_importing_the_report_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_settings_that_say_nothing_are_left_out_and_strings_are_quoted() -> None:
+    settings = {"temperature": 0.0, "stop": (), "until": ["\n\n", "END"], "metadata": None, "seed": 0}
+    text = settings_text(checkpoint(samples({"correct": 1}), settings=settings))
+    assert text.endswith("temperature 0.0; until '\\n\\n', 'END'; seed 0")
