@@ -53,7 +53,7 @@ def batches(requests: Sequence[Request], checkpoints: Iterable[Checkpoint | None
 
 
 def name_of(checkpoint: Checkpoint | None) -> str:
-    return "base" if checkpoint is None else f"{checkpoint.kind}/{checkpoint.path.parent.name}/{checkpoint.step}"
+    return "base" if checkpoint is None else f"{checkpoint.kind}/{checkpoint.path.parent.name}/{checkpoint.path.name}"
 
 
 def collect(found: Iterable[tuple[str, Generation]]) -> Found:

@@ -151,6 +151,9 @@ def engine_arguments(
         "tensor_parallel_size": options.tensor_parallel_size,
         "enforce_eager": on_cpu if options.enforce_eager is None else options.enforce_eager,
         "enable_prefix_caching": True,
+        # Without a GPU, a prompt computed in pieces ends vLLM when its sample has a seed: it sets the random numbers
+        # back after each piece, which torch's CPU generators cannot.
+        "enable_chunked_prefill": not on_cpu,
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
         "worker_extension_cls": _EXTENSION,
