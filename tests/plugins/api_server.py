@@ -41,6 +41,7 @@ class Reply:
         delay: Seconds before anything is sent.
         cut: Whether the connection ends in the middle of the body.
         drop: Whether it ends before anything is sent.
+        raw: Whether the body is sent as it is, without a status and headers.
         drip: Seconds between single bytes.
     """
 
@@ -50,6 +51,7 @@ class Reply:
     delay: float = 0.0
     cut: bool = False
     drop: bool = False
+    raw: bool = False
     drip: float = 0.0
 
 
@@ -168,8 +170,9 @@ def serve() -> Iterator[Server]:
                     self.close_connection = True
 
         def _send(self, reply: Reply) -> None:
-            self.close_connection = reply.cut or reply.drop
-            if reply.drop:
+            self.close_connection = reply.cut or reply.drop or reply.raw
+            if reply.drop or reply.raw:
+                self.wfile.write(reply.body if reply.raw else b"")
                 return
             self.send_response(reply.status)
             for name, value in {"Content-Type": "application/json", **reply.headers}.items():

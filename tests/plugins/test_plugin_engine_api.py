@@ -91,6 +91,9 @@ PASSING: dict[str, tuple[Reply, str]] = {
     "dropped": (replace(GOOD, drop=True), "Disconnected"),
     "hangs": (replace(GOOD, delay=30), "no whole answer within 0.4 s"),
     "drips": (replace(GOOD, drip=0.05), "no whole answer within 0.4 s"),
+    "no HTTP": (Reply(b"hello, I am no server of yours\r\n\r\n", raw=True), "ClientResponseError"),
+    "broken gzip": (replace(GOOD, headers={"Content-Encoding": "gzip"}), "ClientPayloadError"),
+    "brackets": (Reply(b"[" * 100_000), "the server sent no completion"),
     "garbage": (Reply(b"\x00\xff<<<"), "the server sent no completion"),
     "half of the JSON": (Reply(GOOD.body[:40]), "the server sent no completion"),
     "nothing": (Reply(b""), "the server sent no completion"),
@@ -193,6 +196,15 @@ def test_every_sample_has_its_text_or_its_error(scripts: list[list[str]], concur
         (chat("", "length"), "", "length", 7),
         (chat("", n_tokens=1), "", "stop", 1),
         (chat("<think>a</think>5"), "<think>a</think>5", "stop", 7),
+        (chat("cut \ud83d", "length"), "cut \ufffd", "length", 7),
+        (chat("\ude00 cut", "length"), "\ufffd cut", "length", 7),
+        (chat("whole \U0001f600, \\ud83d is text"), "whole \U0001f600, \\ud83d is text", "stop", 7),
+        (
+            chat("whole \U0001f600", "length", reasoning="\ud83d"),
+            "<think>\n\ufffd\n</think>\n\nwhole \U0001f600",
+            "length",
+            7,
+        ),
     ],
 )
 def test_what_is_made_of_an_answer(
@@ -276,6 +288,15 @@ def test_vllm_is_told_what_it_would_take_from_the_models_own_configuration(serve
     rest = {"max_tokens": 9, "seed": 7, "stop": ["END"], "skip_special_tokens": False}
     assert found.effective == {**neutral, **warping, **rest}
     assert found.text == "aEND", "a stop string is the last text"
+
+
+@pytest.mark.parametrize("owner", ["sglang", "llamacpp"])
+def test_other_servers_that_fill_in_what_is_left_out_are_told_too(server: Server, owner: str) -> None:
+    server.pages = {"/v1/models": {"data": [{"id": "m", "owned_by": owner}]}}
+    with opened(server) as session:
+        effective = answers(session, asks("it"))["it"].effective
+        assert session.facts["server"] == owner
+    assert (effective["top_k"], effective["min_p"], effective["repetition_penalty"]) == (-1, 0.0, 1.0)
 
 
 def test_retry_after_is_waited_for(server: Server) -> None:

@@ -209,7 +209,7 @@ class ApiClient:
 def _json(content: bytes) -> Any:
     try:
         return json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Passing(f"no JSON: {content[:200]!r}") from error
 
 
@@ -218,7 +218,7 @@ def _words(content: bytes) -> str:
     text = content.decode(errors="replace")
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     error = found.get("error", found) if isinstance(found, dict) else found
     message = error.get("message") if isinstance(error, dict) else error

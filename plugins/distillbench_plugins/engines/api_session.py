@@ -61,8 +61,8 @@ class ApiSession:
         self.asking = asking
         self.tokenizer = tokenizer
         self._source = source
-        self._is_vllm = False
-        self._version: str | None = None
+        self._known: str | None = None
+        self._version = ""
         self._names: dict[Checkpoint, str] = {}
         self._loop = LoopThread()
         self._client = self._loop.run(_opened(server))
@@ -70,7 +70,7 @@ class ApiSession:
     @property
     def facts(self) -> Mapping[str, Any]:
         """Which server and model were asked, and how."""
-        served_by = {"server": f"vllm {self._version or '(version unknown)'}"} if self._is_vllm else {}
+        served_by = {"server": f"{self._known} {self._version}".strip()} if self._known else {}
         return {
             "engine": "api",
             "base_url": self.server.base_url,
@@ -148,12 +148,11 @@ class ApiSession:
     async def _look(self) -> None:
         models = await self._client.look("/models")
         cards = models.get("data") if isinstance(models, dict) else None
-        self._is_vllm = isinstance(cards, list) and any(
-            isinstance(card, dict) and card.get("owned_by") == "vllm" for card in cards
-        )
-        if self._is_vllm:
+        owners = [card.get("owned_by") for card in cards if isinstance(card, dict)] if isinstance(cards, list) else []
+        self._known = next((owner for owner in owners if owner in api_wire.TAKE_ALL), None)
+        if self._known == "vllm":
             version = await self._client.look("/../version")
-            self._version = version.get("version") if isinstance(version, dict) else None
+            self._version = str(version.get("version", "")) if isinstance(version, dict) else ""
         if self.tokenizer is not None:
             ids = self.tokenizer.encode("a", add_special_tokens=False)
             body = {**self._asked(None, ids), **api_wire.first_token_fields()}
@@ -185,8 +184,8 @@ class ApiSession:
         return {
             "model": self._model(batch.checkpoint),
             "messages": [{"role": message.role, "content": message.content} for message in request.messages],
-            **self._kept(api_wire.sampled_fields(request, self.asking.max_tokens_field, self._is_vllm)),
-            **({"skip_special_tokens": False} if self._is_vllm else {}),
+            **self._kept(api_wire.sampled_fields(request, self.asking.max_tokens_field, bool(self._known))),
+            **({"skip_special_tokens": False} if self._known else {}),
             **self.asking.extra_body,
         }
 

@@ -6,6 +6,7 @@ An answer that is not what was asked for raises `Passing`, which asks again, or 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -15,13 +16,18 @@ from distillbench.errors import StageError
 from distillbench.records import Generation, Request
 from distillbench_plugins.engines.api_client import Failed, Passing
 
-#: What a server would otherwise take from the model's own generation_config.
+#: Servers, by what they call themselves in `owned_by`, that take more than OpenAI's parameters, and fill in what is
+#: left out from the model's generation_config (vLLM, SGLang) or with defaults of their own (llama.cpp).
+TAKE_ALL = ("vllm", "sglang", "llamacpp")
+#: What such a server would otherwise fill in.
 _NEUTRAL = {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
 #: vLLM's extensions: only our end tokens end a turn, and the tokens come back.
 _OUR_TOKENS = {"ignore_eos": True, "skip_special_tokens": False, "return_token_ids": True}
 #: Finish reasons that are the server's decision on this request; asking again would bring them again.
 _DECIDED = ("content_filter", "tool_calls", "function_call")
 _MOST_SHOWN = 200
+#: A half of a character in JSON, as it is escaped; most have the other half beside them.
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class _Usage(pydantic.BaseModel):
@@ -70,11 +76,11 @@ class _Chat(pydantic.BaseModel):
     usage: _Usage | None = None
 
 
-def sampled_fields(request: Request, max_tokens_field: str, is_vllm: bool) -> dict[str, Any]:
+def sampled_fields(request: Request, max_tokens_field: str, takes_all: bool) -> dict[str, Any]:
     """The sampling parameters as a server takes them; 0 is sent as 0.
 
     `top_k` and `min_p` are not of OpenAI's API: a server that may not know them is only sent them when they are asked
-    for. vLLM is always told, because it would take what is left out from the model's generation_config.
+    for. One that `takes_all` is always told, because it would fill in what is left out.
     """
     sampling = request.sampling
     fields: dict[str, Any] = {
@@ -85,17 +91,17 @@ def sampled_fields(request: Request, max_tokens_field: str, is_vllm: bool) -> di
     }
     if sampling.stop:
         fields["stop"] = list(sampling.stop)
-    if is_vllm or sampling.top_k:
+    if takes_all or sampling.top_k:
         fields["top_k"] = sampling.top_k or -1
-    if is_vllm or sampling.min_p:
+    if takes_all or sampling.min_p:
         fields["min_p"] = sampling.min_p
-    return {**fields, **_NEUTRAL} if is_vllm else fields
+    return {**fields, **_NEUTRAL} if takes_all else fields
 
 
 def completion_fields(request: Request) -> dict[str, Any]:
     """A completion of the prompt's own tokens, but for the model and the prompt."""
     return {
-        **sampled_fields(request, "max_tokens", is_vllm=True),
+        **sampled_fields(request, "max_tokens", takes_all=True),
         "stop_token_ids": list(request.stop_token_ids),
         **_OUR_TOKENS,
     }
@@ -257,7 +263,7 @@ Body = TypeVar("Body", bound=pydantic.BaseModel)
 
 def _parsed(model: type[Body], content: bytes) -> Body:
     try:
-        return model.model_validate_json(content, strict=True)
+        return model.model_validate_json(_whole_characters(content), strict=True)
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -265,11 +271,22 @@ def _parsed(model: type[Body], content: bytes) -> Body:
         raise Passing(f"the server sent no completion ({where}: {first['msg']}): {shown}") from error
 
 
+def _whole_characters(content: bytes) -> bytes:
+    """The same JSON, where half a character that the budget cut off is U+FFFD: UTF-8 has no halves."""
+    if not _HALF.search(content):
+        return content
+    try:
+        text = json.dumps(json.loads(content), ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return content
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
+
+
 def _error_in(content: bytes) -> str | None:
     """The error that some servers send with status 200."""
     try:
         found = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     error = found.get("error") if isinstance(found, Mapping) else None
     return json.dumps(error)[:_MOST_SHOWN] if error else None
