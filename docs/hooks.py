@@ -191,7 +191,7 @@ def _table(headers: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in (headers, ["---"] * len(headers), *rows))
 
 
-COMMANDS = ("run", "plan", "show", "check", "tokens", "report", "status", "data", "plugins", "init")
+COMMANDS = ("run", "eval", "export", "gc", "plan", "show", "check", "tokens", "report", "status", "data", "plugins", "init")
 GENERATED: Mapping[str, Callable[[], str]] = {
     "hooks": hooks,
     "kinds": kinds,

@@ -76,7 +76,7 @@ class Decided:
     "--checkpoints",
     "adapters",
     multiple=True,
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    type=click.Path(path_type=Path),
     metavar="DIR",
     help="A LoRA adapter or a full checkpoint of the model, or a folder of several. May be repeated.",
 )
@@ -100,7 +100,7 @@ class Decided:
     "--task-path",
     "task_paths",
     multiple=True,
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    type=click.Path(path_type=Path),
     metavar="DIR",
     help="A folder of task YAML. May be repeated.",
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import json
 from typing import Any
@@ -57,20 +56,16 @@ def describe(catalog: Catalog, kind: str, name: str) -> dict[str, Any]:
 
 def _options(component: type[Component]) -> list[dict[str, Any]]:
     help_texts = _attribute_texts(component.Options)
-    described = fields_of(component.Options)
-    rows = []
-    for entry in dataclasses.fields(component.Options):
-        required = entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
-        rows.append(
-            {
-                "name": entry.name,
-                "type": described[entry.name].wanted,
-                "required": required,
-                "default": None if required else described[entry.name].default,
-                "help": help_texts.get(entry.name, ""),
-            }
-        )
-    return rows
+    return [
+        {
+            "name": name,
+            "type": field.wanted,
+            "required": field.required,
+            "default": field.default,
+            "help": help_texts.get(name, ""),
+        }
+        for name, field in fields_of(component.Options).items()
+    ]
 
 
 def _attribute_texts(options: type) -> dict[str, str]:

@@ -19,7 +19,21 @@ from distillbench.records import Cell, Choice
 
 Cli = Callable[..., Any]
 Matrix = Callable[..., Path]
-COMMANDS = ["check", "data", "init", "plan", "plugins", "report", "run", "show", "status", "tokens"]
+COMMANDS = [
+    "check",
+    "data",
+    "eval",
+    "export",
+    "gc",
+    "init",
+    "plan",
+    "plugins",
+    "report",
+    "run",
+    "show",
+    "status",
+    "tokens",
+]
 HEAVY = {
     "torch",
     "transformers",
