@@ -40,7 +40,7 @@ def made(tiny: Tiny, folder: Path, **config: Any) -> Checkpoint:
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.requires_grad and "magnitude" not in name:
-                weight.add_(torch.randn_like(weight) * 0.03)
+                weight.add_(torch.randn_like(weight) * 0.15)
     model.save_pretrained(folder)
     return Checkpoint(folder, "adapter", 1, 0)
 
