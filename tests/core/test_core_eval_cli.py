@@ -258,6 +258,21 @@ def test_what_the_preflight_refuses_ends_a_run_that_has_begun(bench: Toys, contr
     assert not any(session.store.is_locked(key) for key in plan.stages), "every worker has ended"
 
 
+@pytest.mark.slow
+def test_checkpoints_that_vanish_block_what_needs_them_alone(bench: Toys, control: Control, tmp_path: Path) -> None:
+    trainers = {"fit": {"use": "existing", "path": str(adapter(tmp_path / "mine"))}}
+    loaded = bench.load({"trainers": trainers})
+    session, plan = bench.session, loaded.plan()
+    (tmp_path / "mine" / "adapter_model.safetensors").unlink()
+    launcher = session.catalog.build(loaded.matrix.launcher)
+    runner = Runner(loaded.make_plan, session.store, launcher, Listener(), session.manager, tasks=loaded.tasks)
+    summary = runner.run(plan)
+    ended = {(stage.kind, stage.label.partition("@")[0]): summary.endings[key] for key, stage in plan.stages.items()}
+    assert ended["train", "fit"] == "failed" and ended["sample", "fit"] == ended["grade", "fit"] == "blocked"
+    assert ended["sample", "base-small"] == ended["grade", "base-small"] == "done"
+    assert any("have changed since the matrix was read" in why for why in summary.reasons.values())
+
+
 # ---------------------------------------------------------------- speed
 
 

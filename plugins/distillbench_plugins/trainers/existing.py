@@ -13,6 +13,7 @@ from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge
 
+from distillbench.errors import StageError
 from distillbench.hookspecs import hookimpl
 from distillbench.protocols import Context, Trainer, TrainingJob
 from distillbench.records import Checkpoint
@@ -89,9 +90,17 @@ class ExistingTrainer(Trainer):
         return steps
 
     def train(self, job: TrainingJob, context: Context) -> Sequence[Checkpoint]:
-        """Leaves a folder `step-N` of links for each checkpoint."""
+        """Leaves a folder `step-N` of links for each checkpoint.
+
+        Raises:
+            StageError: They have changed since the matrix was read.
+        """
         checkpoints = []
-        for one in self._chosen():
+        try:
+            found = self._chosen()
+        except (OSError, ValueError) as error:
+            raise StageError(f"the checkpoints have changed since the matrix was read: {error}") from error
+        for one in found:
             folder = job.output / f"step-{one.step}"
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
