@@ -13,6 +13,7 @@ from annotated_types import Gt
 from distillbench.hookspecs import hookimpl
 from distillbench.protocols import Context, Engine, EngineSession, Student
 from distillbench.records import Batch, Checkpoint, Generation, Prompt, Request
+from distillbench_plugins.engines import continuous
 from distillbench_plugins.engines.adapters import read_adapter
 from distillbench_plugins.engines.grouping import SeededSampling, groups, left_padded
 from distillbench_plugins.engines.scoring import Gathering, Row, last_logits, rows_of, scored
@@ -27,9 +28,12 @@ class TransformersOptions:
 
     Attributes:
         batch_size: Prompts generated together; affects speed and memory only.
+        continuous: Whether a greedy completion that ends makes room for the next prompt at once (transformers'
+            continuous batching, 5.8 or later); null for yes on a GPU, because on a CPU it is many times slower.
     """
 
     batch_size: Annotated[int, Gt(0)] = field(default=64, metadata={"key": False})
+    continuous: bool | None = field(default=None, metadata={"key": False})
 
 
 class TransformersEngine(Engine):
@@ -50,17 +54,22 @@ class TransformersEngine(Engine):
         import torch
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        yield _Session(student, built, device, self.options.batch_size)
+        wanted = self.options.continuous if self.options.continuous is not None else device == "cuda"
+        yield _Session(student, built, device, self.options.batch_size, wanted)
         if device == "cuda":
             torch.cuda.empty_cache()
 
 
 class _Session:
-    def __init__(self, student: Student, built: Path | None, device: str, batch_size: int) -> None:
+    def __init__(
+        self, student: Student, built: Path | None, device: str, batch_size: int, wants_continuous: bool
+    ) -> None:
         self.student = student
         self.built = built
         self.device = device
         self.batch_size = batch_size
+        self.wants_continuous = wants_continuous
+        self.is_continuous = wants_continuous and continuous.is_there()
         self.tokenizer = student.load_tokenizer(built)
         self.base = student.load_model(built, device).eval()
         self._loaded: Checkpoint | None = None
@@ -78,7 +87,11 @@ class _Session:
             "torch": torch.__version__,
             "device": self.device,
             "dtype": str(self.base.dtype).removeprefix("torch."),
+            **({"continuous_batching": self._told_of_continuous()} if self.wants_continuous else {}),
         }
+
+    def _told_of_continuous(self) -> str:
+        return "greedy completions without stop strings" if self.is_continuous else "not in this transformers"
 
     def prepare(self, checkpoint: Checkpoint) -> Mapping[str, Any]:
         """Compares the keys of an adapter with those that the model expects; a full checkpoint is loaded.
@@ -109,11 +122,30 @@ class _Session:
         """
         for batch in batches:
             model = self._with_weights(batch.checkpoint)
-            for group in groups(batch.requests, self.batch_size):
+            flowing, rest = self._divided(batch.requests)
+            for found in self._flow(model, [one for one in flowing if one.sample_id not in batch.skip]):
+                yield batch.key, found
+            for group in groups(rest, self.batch_size):
                 if not all(request.sample_id in batch.skip for request in group):
                     for found in self._generate_group(model, group):
                         if found.sample_id not in batch.skip:
                             yield batch.key, found
+
+    def _divided(self, requests: Sequence[Request]) -> tuple[list[Request], list[Request]]:
+        """The requests that go through continuous batching, and the others."""
+        flowing = [one for one in requests if self.is_continuous and continuous.takes(one)]
+        return flowing, [one for one in requests if not (self.is_continuous and continuous.takes(one))]
+
+    def _flow(self, model: Any, requests: Sequence[Request]) -> Iterator[Generation]:
+        """Through continuous batching, as they finish."""
+        too_long = self._too_long(model, requests)
+        yield from (Generation(sample_id, error=why) for sample_id, why in too_long.items())
+        fitting = [request for request in requests if request.sample_id not in too_long]
+        for answer in continuous.generate(model, fitting, self.batch_size, self.device):
+            if answer.error is not None:
+                yield Generation(answer.request.sample_id, error=answer.error)
+            else:
+                yield self._generation(answer.request, list(answer.token_ids))
 
     def loglikelihood(self, batch: Batch) -> Iterator[Generation]:
         """Yields the log-likelihoods of each request's continuations, when the last of them is there.
