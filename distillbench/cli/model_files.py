@@ -47,7 +47,7 @@ def read_model(model: str) -> ModelFiles:
     files = _Files(folder.resolve() if folder.is_dir() else None, model)
     config = files.json(CONFIG)
     if config is None:
-        raise DistillbenchError(_not_a_model(model, folder))
+        raise DistillbenchError(_not_a_model(model, folder, files.why))
     vocabulary = files.text("tokenizer.json") or ""
     return ModelFiles(str(files.folder or model), _dtype(config), _template(files), '"<think>"' in vocabulary)
 
@@ -76,11 +76,12 @@ def _template(files: _Files) -> str | None:
 
 
 class _Files:
-    """The files of a folder, or of a repository on the Hub."""
+    """The files of a folder, or of a repository on the Hub; `why` is what the Hub said of the last one it lacks."""
 
     def __init__(self, folder: Path | None, model: str) -> None:
         self.folder = folder
         self.model = model
+        self.why = ""
 
     def json(self, name: str) -> dict[str, Any] | None:
         text = self.text(name)
@@ -100,14 +101,17 @@ class _Files:
 
         try:
             return Path(hf_hub_download(self.model, name))
-        except (EntryNotFoundError, HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError):
-            return None  # a model without config.json is refused; every other file may be missing
+        except EntryNotFoundError as error:  # a file that is not there; one that cannot be had is another matter
+            self.why = str(error)
+            return None
+        except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
+            raise DistillbenchError(_not_a_model(self.model, Path(self.model), str(error))) from error
 
 
-def _not_a_model(model: str, folder: Path) -> str:
+def _not_a_model(model: str, folder: Path, why: str) -> str:
     wanted = f"    wanted: a folder with {CONFIG}, weights and tokenizer, or the id of a model on the Hub\n"
     if not folder.is_dir():
-        got = f"    got:    no such folder, and no {CONFIG} of that id on the Hub or in its cache on this machine\n"
+        got = f"    got:    no such folder, and of that id on the Hub: {' '.join(why.split())}\n"
         return f"--model {model}\n{wanted}{got}    hint:   `hf download {model}` shows whether it can be had"
     adapter = folder / ADAPTER_CONFIG
     if not adapter.is_file():

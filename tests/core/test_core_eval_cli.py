@@ -195,7 +195,7 @@ def test_a_dry_run_leaves_nothing(cli: Cli, model: Callable[..., Path], tmp_path
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--model", "no/such-model", *ML], ["--model no/such-model", "no such folder, and no config.json of that id"]),
+        (["--model", "no/such-model", *ML], ["--model no/such-model", "no such folder, and of that id"]),
         (["--model", "empty", *ML], ["--model empty", "a folder without config.json"]),
         (["--model", "lora", *ML], ["got:    an adapter", "--model org/base --adapters lora"]),
         (["--model", "m"], ["Missing option '--benchmarks'"]),
@@ -240,6 +240,22 @@ def test_mistakes_are_told_in_the_words_of_the_options(
     assert done.code == 2 and done.out == "" and "Traceback" not in done.err
     assert all(words in done.err for words in said), done.err
     assert not (tmp_path / "store").exists(), "what is wrong leaves no trace"
+
+
+def test_a_file_that_cannot_be_had_is_not_taken_for_one_that_is_not_there(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import huggingface_hub
+
+    def download(model: str, name: str) -> str:
+        if name == "config.json":
+            (tmp_path / name).write_text("{}")
+            return str(tmp_path / name)
+        raise OSError("503: the Hub is down")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    done = cli("eval", "--model", "org/model", *ML, "--dry-run")
+    assert done.code == 2 and "503: the Hub is down" in done.err and "plain" not in done.err
 
 
 def test_what_the_preflight_refuses_ends_a_run_that_has_begun(bench: Toys, control: Control) -> None:
