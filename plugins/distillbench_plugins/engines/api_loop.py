@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import asynccontextmanager
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -73,6 +74,27 @@ class LoopThread:
     def _can_answer(self) -> bool:
         """Whether the thread runs; when the program ends, the interpreter stops it wherever it is."""
         return self._thread.is_alive() and not sys.is_finalizing()
+
+
+class Turns:
+    """Two kinds of work, of which only one is under way at a time; lives in one event loop."""
+
+    def __init__(self) -> None:
+        self._changed = asyncio.Condition()
+        self._under_way = {False: 0, True: 0}
+
+    @asynccontextmanager
+    async def of(self, kind: bool) -> AsyncIterator[None]:
+        """Waits until nothing of the other kind is under way, and keeps it so."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._under_way[not kind])
+            self._under_way[kind] += 1
+        try:
+            yield
+        finally:
+            self._under_way[kind] -= 1
+            async with self._changed:
+                self._changed.notify_all()
 
 
 async def _cancel_others() -> None:

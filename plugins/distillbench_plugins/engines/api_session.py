@@ -12,7 +12,7 @@ from distillbench.errors import StageError
 from distillbench.records import Batch, Checkpoint, Generation, ModelSource, Prompt, Request
 from distillbench_plugins.engines import api_adapters, api_wire
 from distillbench_plugins.engines.api_client import ApiClient, Failed, Server
-from distillbench_plugins.engines.api_loop import LoopThread
+from distillbench_plugins.engines.api_loop import LoopThread, Turns
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -65,7 +65,7 @@ class ApiSession:
         self._version = ""
         self._names: dict[Checkpoint, str] = {}
         self._loop = LoopThread()
-        self._client = self._loop.run(_opened(server))
+        self._client, self._turns = self._loop.run(_opened(server))
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -167,7 +167,10 @@ class ApiSession:
             else partial(api_wire.read_completion, request=request, decode=self._decode)
         )
         try:
-            found = await self._client.ask("/chat/completions" if is_chat else "/completions", body, read)
+            # vLLM 0.32 without a GPU may apply an adapter to requests without one that it computes in the same step,
+            # and a server does not say what it runs on.
+            async with self._turns.of(batch.checkpoint is not None):
+                found = await self._client.ask("/chat/completions" if is_chat else "/completions", body, read)
         except Failed as error:
             found = Generation(request.sample_id, error=str(error))
         effective = {name: value for name, value in body.items() if name not in _WHAT_IS_ASKED}
@@ -239,5 +242,5 @@ class ApiSession:
         return await self._client.ask("/completions", body, partial(api_wire.read_score, continuation=each))
 
 
-async def _opened(server: Server) -> ApiClient:
-    return await ApiClient(server).__aenter__()
+async def _opened(server: Server) -> tuple[ApiClient, Turns]:
+    return await ApiClient(server).__aenter__(), Turns()
