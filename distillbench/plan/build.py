@@ -161,8 +161,10 @@ class _Builder:
             keys.append(sample.key)
             if evaluation.budgets:
                 self._refuse_budgets_without_tokens(cell, evaluation)
-            for budget in (None, *evaluation.budgets):
-                grade = self._grade(cell, evaluation, student, sample, budget)
+            whole = self._grade(cell, evaluation, student, sample)
+            grades = [self._grade(cell, evaluation, student, sample, at, whole.key) for at in evaluation.budgets]
+            for grade in (whole, *grades):
+                budget = grade.params.get("budget")
                 self.graded[cell.name].append(Graded(evaluation, step, sample.key, grade.key, budget))
                 keys.append(grade.key)
         return keys
@@ -203,8 +205,24 @@ class _Builder:
         return f"sample {stage_key('session', roles, {}, _student_need(student))}"
 
     def _grade(
-        self, cell: Cell, evaluation: Evaluation, student: Stage | None, sample: Stage, budget: int | None
+        self,
+        cell: Cell,
+        evaluation: Evaluation,
+        student: Stage | None,
+        sample: Stage,
+        budget: int | None = None,
+        whole: str | None = None,
     ) -> Stage:
+        """The stage that grades samples, whole or cut at a budget.
+
+        Args:
+            cell: Whose.
+            evaluation: What was asked.
+            student: The stage that made the student.
+            sample: The stage that made the samples.
+            budget: Where they are cut.
+            whole: The key of the stage that grades them whole: its verdicts hold where a budget cuts nothing.
+        """
         renderer = self._component(cell.renderer, Renderer)
         params: dict[str, Any] = {
             "task": evaluation.grade_identity,
@@ -222,7 +240,7 @@ class _Builder:
             session=sample.session,
             resources=self._component(evaluation.grader, Benchmark).resources(),
             extras={"evaluation": evaluation, "student": cell.student, "renderer": cell.renderer}
-            | {"built": student.key if student else None},
+            | {"built": student.key if student else None, "whole": whole},
         )
 
     def _stage(

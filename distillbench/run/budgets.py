@@ -7,6 +7,22 @@ from distillbench.protocols import Renderer
 from distillbench.run.tables import Row
 
 
+def is_cut(sample: Row, budget: int) -> bool:
+    """Whether a budget leaves something of a sample out.
+
+    Raises:
+        StageError: There are no token ids to tell.
+    """
+    if sample["error"] is not None:
+        return False
+    if not sample["token_ids"] and sample["text"]:
+        raise StageError(
+            f"sample {sample['sample_id']!r} cannot be cut at {budget} tokens: the engine gave its text without the "
+            f"token ids\n    hint: leave `budgets` out for models behind an API, and ask at each `max_tokens` instead"
+        )
+    return len(sample["token_ids"]) > budget
+
+
 def cut(sample: Row, budget: int, renderer: Renderer) -> Row:
     """A sample with nothing beyond the budget's last token; as it is where nothing was, or where it failed.
 
@@ -18,16 +34,8 @@ def cut(sample: Row, budget: int, renderer: Renderer) -> Row:
     Raises:
         StageError: There are no token ids to cut.
     """
-    if sample["error"] is not None:
+    if not is_cut(sample, budget):
         return sample
-    token_ids = sample["token_ids"]
-    if not token_ids and sample["text"]:
-        raise StageError(
-            f"sample {sample['sample_id']!r} cannot be cut at {budget} tokens: the engine gave its text without the "
-            f"token ids\n    hint: leave `budgets` out for models behind an API, and ask at each `max_tokens` instead"
-        )
-    if len(token_ids) <= budget:
-        return sample
-    kept = token_ids[:budget]
+    kept = sample["token_ids"][:budget]
     text = renderer.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
     return sample | {"token_ids": kept, "text": text, "finish_reason": "length", "n_tokens": budget}

@@ -14,7 +14,7 @@ from distillbench.plan.stages import Stage
 from distillbench.protocols import Progress
 from distillbench.records import Completion, Evaluation, Problem, Trace, Verdict
 from distillbench.run.bench import Bench
-from distillbench.run.budgets import cut
+from distillbench.run.budgets import cut, is_cut
 from distillbench.run.journal import Journal
 from distillbench.run.store import Outcome
 from distillbench.run.tables import SAMPLES, TRACES, VERDICTS, Row, problem_of, read_rows, trace_of, write_rows
@@ -42,6 +42,7 @@ def grade_samples(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
     digests = [key_of(sample) for sample in samples]
     grader = _Grader(stage, bench)
     known = {row["sample_digest"]: row for row in _earlier_verdicts(stage, bench) if row["sample_digest"] in {*digests}}
+    known |= _verdicts_at_any_budget(stage, bench, samples, digests)
     with Journal(bench.store.scratch(stage) / _AHEAD) as journal:
         known |= {row["sample_digest"]: row for row in journal.rows if row["sample_digest"] in {*digests}}
         new = [(sample, digest) for sample, digest in zip(samples, digests, strict=True) if digest not in known]
@@ -63,7 +64,8 @@ def grade_ahead(stage: Stage, bench: Bench, samples: Sequence[Row]) -> list[Row]
     try:
         with bench.store.lock(stage.key).acquire(timeout=0), Journal(bench.store.scratch(stage) / _AHEAD) as journal:
             known = {row["sample_digest"] for row in journal.rows}
-            named = [(sample, digest) for sample in samples if (digest := key_of(sample)) not in known]
+            own = [sample for sample in samples if _needs_verdict(sample, stage)]
+            named = [(sample, digest) for sample in own if (digest := key_of(sample)) not in known]
             for row in _Grader(stage, bench).verdicts(named):
                 journal.append(row)
             return journal.rows[len(known) :]
@@ -131,6 +133,27 @@ def _as_sample(trace: Trace) -> tuple[Completion, Problem]:
 def _earlier_verdicts(stage: Stage, bench: Bench) -> list[Row]:
     path = bench.store.folder(stage) / VERDICTS
     return read_rows(path) if path.exists() else []
+
+
+def _needs_verdict(sample: Row, stage: Stage) -> bool:
+    """False where the verdict of the whole sample is the budget's too, because the budget cuts nothing."""
+    budget = stage.params.get("budget")
+    return budget is None or is_cut(sample, budget)
+
+
+def _verdicts_at_any_budget(
+    stage: Stage, bench: Bench, samples: Sequence[Row], digests: Sequence[str]
+) -> dict[str, Row]:
+    """The verdicts on samples that a budget does not cut, from the stage that grades them whole, where it has run.
+
+    A judge is not paid twice for the same answer, and cannot say two things of it.
+    """
+    if stage.params.get("budget") is None:
+        return {}
+    uncut = {digest for sample, digest in zip(samples, digests, strict=True) if not _needs_verdict(sample, stage)}
+    path = bench.store.folder_of("grade", stage.extras["whole"]) / VERDICTS
+    rows = read_rows(path) if path.exists() else []
+    return {row["sample_digest"]: row for row in rows if row["sample_digest"] in uncut}
 
 
 def _verdict_row(sample: Row, digest: str, verdict: Verdict, reasoning_state: str | None) -> Row:

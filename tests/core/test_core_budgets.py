@@ -53,6 +53,13 @@ def test_the_curve_of_a_run(bench: Toys) -> None:
     assert {s.text for s in cut[1].values()} == {""}
 
 
+def test_what_a_budget_does_not_cut_is_not_graded_twice(bench: Toys, control: Control) -> None:
+    """With a judge that is paid, and may say something else the second time."""
+    bench.run(BUDGETS)
+    whole, at_1, at_3, at_4 = 6, 0, 6, 3  # answers of a checkpoint; `=4` and its end fit into 4 tokens, `=-1` does not
+    assert len(control.log("judged")) == 2 * (whole + at_1 + at_3 + at_4)
+
+
 def test_budgets_that_are_added_sample_nothing(bench: Toys, control: Control) -> None:
     bench.run()
     assert control.log("asked")
