@@ -31,6 +31,8 @@ _ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_LOGGING_L
 _MIXED_ON_GPU = 8
 _CPU_CACHE_GB = 0.5
 _EXTENSION = "distillbench_plugins.engines.vllm_worker.WorkerExtension"
+#: The class that applies adapters without a GPU, by vLLM's hook for platforms.
+_MIXED_ADAPTERS = "distillbench_plugins.engines.vllm_lora.GroupedPunica"
 _FLOAT32_ON_GPU = "vLLM's GPU kernels add adapters in float16 and bfloat16 only"
 
 
@@ -168,8 +170,8 @@ def _lora_arguments(
     attached = [one for one in adapters if one.why_merge is None and one.rank <= most]
     if not attached:
         return {"enable_lora": False}
-    # Without a GPU, vLLM applies what is in its last place to requests without an adapter, when others in the same step
-    # have one (it indexes with -1). One place more than adapters stays empty, and an empty one adds nothing.
+    # Without a GPU, vLLM's own functions apply what is in the last place to requests without an adapter, when others in
+    # the same step have one (they index with -1). Ours do not; still, one place more stays empty: it costs nothing.
     places = len(attached) + 1
     return {
         "enable_lora": True,
@@ -225,6 +227,7 @@ def _import() -> tuple[tuple[int, ...], bool]:
     on_cpu = bool(current_platform.is_cpu())
     if on_cpu:  # a process of its own for the engine takes ten seconds more to start and to stop
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        current_platform.get_punica_wrapper = lambda: _MIXED_ADAPTERS
     gc.freeze()  # what the import made
     return get_args(MaxLoRARanks), on_cpu
 
