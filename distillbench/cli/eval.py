@@ -135,7 +135,8 @@ def evaluate(context: click.Context, /, dry_run: bool, unsafe_code_execution: bo
 
         print_plan(loaded, session, as_json=as_json, show_all=False)
         return 0
-    return run_loaded(session, loaded, f"distillbench eval --model {given['model']}", as_json, look_beside=True)
+    command, is_paid = f"distillbench eval --model {given['model']}", "api" in decided.matrix["engines"]
+    return run_loaded(session, loaded, command, as_json, look_beside=not is_paid)
 
 
 def prepare(session: Session, asked: Asked, is_kept: bool = True) -> tuple[Loaded, Decided]:

@@ -75,7 +75,7 @@ def _print_cells(made: Plan, session: Session, show_all: bool) -> None:
             cell.renderer.label,
             "+".join(choice.label for choice in cell.filters) or "-",
             cell.trainer.label if cell.trainer else "untouched",
-            str(cell.seed) if cell.trainer else "-",
+            str(cell.seed) if cell.teacher else "-",
             f"{todo}{more} of {len(keys)}{more}",
         )
     session.console.print(table)

@@ -109,7 +109,7 @@ def looking_beside(loaded: Loaded, plan: Plan, stop: Callable[[Exception], None]
 
     def look() -> None:
         try:
-            told.extend(refuse(loaded, plan))
+            told.extend(refuse(loaded, plan, "the run was stopped"))
         except Exception as error:  # whatever it is, the body ends with it
             refused.append(error)
             stop(error)
@@ -132,8 +132,13 @@ def _tell(loaded: Loaded, told: Sequence[str]) -> None:
             click.echo(f"preflight: {line}", err=True)
 
 
-def refuse(loaded: Loaded, plan: Plan) -> list[str]:
+def refuse(loaded: Loaded, plan: Plan, so: str = "nothing has run") -> list[str]:
     """Looks at everything before a run.
+
+    Args:
+        loaded: The matrix and the chosen cells.
+        plan: Its plan.
+        so: What a refusal means, in words.
 
     Returns:
         What to tell the user: warnings, and what the matrix accepts.
@@ -160,5 +165,5 @@ def refuse(loaded: Loaded, plan: Plan) -> list[str]:
         told += [f"warning: {title}: {one.name}: {one.headline}" for one in merged(looked.warnings(check.rules))]
     if refused:
         hint = "`distillbench check` shows all of it; a finding that is meant can be accepted: `accept: [NAME]`"
-        raise PreflightError("\n".join(["the preflight refuses this matrix; nothing has run", *refused, hint]))
+        raise PreflightError("\n".join([f"the preflight refuses this matrix; {so}", *refused, hint]))
     return list(dict.fromkeys(told))
