@@ -191,7 +191,7 @@ def test_every_sample_has_its_text_or_its_error(scripts: list[list[str]], concur
         (chat(None, "length", reasoning="2 +"), "<think>\n2 +", "length", 7),
         (chat("", "length", reasoning="2 +"), "<think>\n2 +", "length", 7),
         (chat("half", "length", reasoning="2 + 3"), "<think>\n2 + 3\n</think>\n\nhalf", "length", 7),
-        (chat(None, reasoning="2 + 3"), "<think>\n2 + 3\n</think>\n\n", "stop", 7),
+        (chat(None, reasoning="2 + 3"), "<think>\n2 + 3", "stop", 7),
         (chat(None, "length"), "", "length", 7),
         (chat("", "length"), "", "length", 7),
         (chat("", n_tokens=1), "", "stop", 1),
@@ -223,7 +223,7 @@ def test_what_is_made_of_an_answer(
         (chat("5", reasoning="2 + 3"), "2 + 3", "5", "closed"),
         (chat("5"), None, "5", "absent"),
         (chat(None, "length", reasoning="is it \\boxed{4}?"), "is it \\boxed{4}?", "", "open"),
-        (chat(None, reasoning="2 + 3"), "2 + 3", "", "closed"),
+        (chat(None, reasoning="2 + 3"), "2 + 3", "", "open"),
         (chat("", "length"), None, "", "absent"),
     ],
 )

@@ -218,7 +218,8 @@ def read_score(content: bytes, continuation: Sequence[int]) -> tuple[float, bool
 def read_chat(content: bytes, request: Request) -> Generation:
     r"""A chat completion; reasoning that came apart stands before the answer, within the think tags.
 
-    Reasoning that the budget cut stays open.
+    Reasoning stays open where no answer follows it: the budget cut it, or the model ended without closing it, which
+    servers that take it apart do not tell from an empty answer.
     """
     body = _parsed(_Chat, content)
     [choice] = body.choices
@@ -231,8 +232,7 @@ def read_chat(content: bytes, request: Request) -> Generation:
         answer += choice.stop_reason
     if not reasoning and not answer:
         _check_empty(message.content, reason, written)
-    is_cut = reason == "length" and not answer
-    closing = "" if is_cut else "\n</think>\n\n"
+    closing = "\n</think>\n\n" if answer else ""
     return Generation(
         request.sample_id,
         text=f"<think>\n{reasoning}{closing}{answer}" if reasoning else answer,
