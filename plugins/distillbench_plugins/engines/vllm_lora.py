@@ -1,7 +1,7 @@
 """Adapters mixed in one step without a GPU, without a copy of an adapter's weights for each token.
 
 vLLM's own functions for this gather the weights: T x R x D numbers for each layer, which takes more time than the
-model. Here every adapter is applied to every token, and what is not a token's own is left out: two products of matrices.
+model. Here every adapter is applied to every token, and what is not a token's own is left out: two matrix products.
 In them a token without an adapter has none, where vLLM's indexing takes the one in the last place. Imported by vLLM.
 """
 
