@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: What a report imports; half a second that can pass while an engine works.
 _OF_REPORTS = ("distillbench.report.collect", "distillbench.report.export", "pyarrow.parquet", "scipy.special")
+#: How long a run that is interrupted waits for its preflight, in seconds.
+_PATIENCE = 5.0
 _SOURCES: Mapping[str, str] = {
     "kept": "kept traces",
     "traces": "traces, before filters that read verdicts",
@@ -119,7 +121,11 @@ def looking_beside(loaded: Loaded, plan: Plan, stop: Callable[[Exception], None]
 
     thread = Thread(target=look, name="preflight", daemon=True)
     thread.start()
-    yield
+    try:
+        yield
+    except BaseException:
+        thread.join(_PATIENCE)  # a thread that imports while the interpreter ends may crash it
+        raise
     thread.join()
     if refused:
         raise refused[0]
