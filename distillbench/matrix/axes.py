@@ -240,6 +240,10 @@ class _Reader:
             wanted = "an axis, or KIND.OPTION, filters.NAME.OPTION, evaluations.NAME.OPTION"
             self.wrong(keys, wanted, repr(key), nearest(key, known))
             return False
+        if target.kind == "student" and target.option.partition(".")[0] == "sampling":
+            hint = "how completions are drawn is an axis of evaluations, such as `evaluation.temperature`"
+            self.wrong(keys, "an option of a student", repr(key), hint)
+            return False
         self.axes.targets[key] = target
         return True
 

@@ -159,8 +159,10 @@ class Choices:
             return  # the component that has the option may be the one whose name is wrong
         for name, given in self.sections.defaults[kind].items():
             if name not in options:
-                wanted = f"an option of a {kind} that this file uses"
-                self.mistakes.append(Mistake(given.place, wanted, repr(name), nearest(name, options)))
+                wanted, hint = f"an option of a {kind} that this file uses", nearest(name, options)
+                if (kind, name) == ("student", "sampling"):
+                    hint = "it stands in a student's entry; what is for all of them stands in `defaults.evaluation`"
+                self.mistakes.append(Mistake(given.place, wanted, repr(name), hint))
 
     def _with_defaults(self, kind: str, label: str, layers: Layers, where: str) -> Choice | None:
         entry = self.sections.entries[kind].get(label)

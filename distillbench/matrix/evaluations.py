@@ -303,7 +303,7 @@ def _record(name: str, spec: TaskSpec, settings: TaskSettings, resolved: Resolve
         grade_identity=spec.grade_identity,
         n_docs=None if options.metadata else settings.docs,  # which may leave some out
         grader=grader,
-        origins=resolved.origins,
+        origins=_origins(resolved),
         metadata=canonical_json(options.metadata),
         findings=_findings(spec, resolved),
         budgets=options.budgets,
@@ -331,6 +331,15 @@ def _findings(spec: TaskSpec, resolved: Resolved) -> tuple[tuple[str, str], ...]
         return ()
     text = f"{spec.path}: generation_kwargs has `do_sample: false` and `temperature: {temperature}`; sampled greedily"
     return (("greedy_with_temperature", text),)
+
+
+def _origins(resolved: Resolved) -> dict[str, str]:
+    """Where each option came from, and which of them decide nothing."""
+    idle = ("top_p", "top_k", "min_p", "seed") if resolved.options.temperature == 0 else ()
+    return {
+        name: f"{origin} (no effect at temperature 0)" if name in idle and origin != "default" else origin
+        for name, origin in resolved.origins.items()
+    }
 
 
 def _origin(spec: TaskSpec) -> str:

@@ -429,6 +429,20 @@ TABLE = [
         ("a mapping of sampling options", "'greedy'", "{temperature: 0.6"),
     ),
     Bad(
+        "sampling of a student as an axis",
+        AFTER,
+        AFTER + "  student.sampling.top_k: [5, 9] #!\n",
+        "matrix.student.sampling.top_k",
+        ("an axis of evaluations, such as `evaluation.temperature`",),
+    ),
+    Bad(
+        "sampling of a student among defaults",
+        "  trainer: {max_steps: 100}\n",
+        "  student: {sampling: {top_k: 5}} #!\n",
+        "defaults.student.sampling",
+        ("stands in a student's entry", "`defaults.evaluation`"),
+    ),
+    Bad(
         "empty stop string",
         "{temperature: 0}",
         "{stop: [a, '']} #!",

@@ -76,6 +76,16 @@ def test_the_command_line_outweighs_a_student(load: Load) -> None:
     assert only(load(text("{sampling: {max_tokens: 5}}"), limit=3)).limit == 3
 
 
+def test_what_decides_nothing_says_so(load: Load) -> None:
+    greedy = only(load(text(f"{{sampling: {WARM}}}", "rolls: {benchmark: dice, temperature: 0}")))
+    assert greedy.sampling.top_k == 20
+    assert greedy.origins["top_k"] == "matrix.yaml:2: students.tiny.sampling.top_k (no effect at temperature 0)"
+    assert greedy.origins["min_p"] == "task dice.yaml (no effect at temperature 0)"
+    assert greedy.origins["seed"] == "default"
+    warm = only(load(text(f"{{sampling: {WARM}}}")))
+    assert warm.origins["top_k"] == "matrix.yaml:2: students.tiny.sampling.top_k"
+
+
 def test_students_are_sampled_each_in_its_own_way(load: Load) -> None:
     more = "  cold: {use: tiny}\n  warm: {use: tiny, sampling: {temperature: 0.9}}"
     matrix = load(text(f"{{sampling: {WARM}}}\n{more}", "coins: {}"))
