@@ -8,6 +8,7 @@ import pytest
 from core_bench import Toys
 from core_factories import keys
 
+from distillbench.errors import StageError
 from distillbench.plan.stages import Plan, effective_sampling
 from distillbench.records import Sampling
 
@@ -94,6 +95,15 @@ def test_a_budget_is_graded_by_itself_from_the_same_samples(bench: Toys) -> None
     assert [stage.params.get("budget") for stage in grades] == [None, 2, 5]
     assert {stage.session for stage in grades} == {other.stages[found[0].sample].session}
     assert grades[1].label == "wise@1 on toy, cut at 2 tokens"
+
+
+def test_budgets_where_no_token_ids_come_are_refused_before_anything_runs(bench: Toys) -> None:
+    hosted = {"matrix": {"renderer": "hosted"}, "evaluations": {"toy": {"budgets": [2]}}}
+    with pytest.raises(StageError) as caught:
+        bench.plan(hosted)
+    for told in ("evaluation 'toy' of cell 'wise'", "`budgets`", "renderer 'hosted'", "leave `budgets` out"):
+        assert told in str(caught.value)
+    assert bench.plan(hosted | {"evaluations": {"toy": {}}}).stages
 
 
 def test_a_stop_string_ends_the_answer_that_is_graded(bench: Toys) -> None:
