@@ -42,7 +42,7 @@ class VllmOptions:
 
     Attributes:
         max_model_len: The most tokens of a prompt and its completion; None for what the model allows.
-        max_num_seqs: Completions computed together.
+        max_num_seqs: Completions computed together; None for what vLLM takes on this hardware, 256 or more.
         gpu_memory_utilization: The share of a GPU's memory that is taken.
         kv_cache_gb: Memory for attention keys and values, in GiB; None for 0.5 without a GPU, and for what
             `gpu_memory_utilization` leaves with one.
@@ -53,7 +53,7 @@ class VllmOptions:
     """
 
     max_model_len: Annotated[int, Gt(0)] | None = None
-    max_num_seqs: Annotated[int, Gt(0)] = field(default=256, metadata={"key": False})
+    max_num_seqs: Annotated[int, Gt(0)] | None = field(default=None, metadata={"key": False})
     gpu_memory_utilization: Annotated[float, Gt(0), Le(1)] = field(default=0.9, metadata={"key": False})
     kv_cache_gb: Annotated[float, Gt(0)] | None = field(default=None, metadata={"key": False})
     tensor_parallel_size: Annotated[int, Gt(0)] = field(default=1, metadata={"key": False})
@@ -93,7 +93,7 @@ class VllmEngine(Engine):
             arguments = engine_arguments(self.options, source, list(adapters.values()), ranks, on_cpu)
             engine = _started(arguments, distribution, release)
         facts = {"engine": "vllm", distribution: release, **_facts(engine)}
-        window = self.options.window or 2 * self.options.max_num_seqs
+        window = self.options.window or 2 * engine.vllm_config.scheduler_config.max_num_seqs
         is_eager = on_cpu and arguments["enforce_eager"]
         try:
             with no_compilation() if is_eager else nullcontext():
@@ -245,10 +245,11 @@ def _read(path: Path, source: ModelSource, on_cpu: bool) -> Adapter | StageError
 
 def _started(arguments: Mapping[str, Any], distribution: str, release: str) -> LLMEngine:
     from vllm.engine.arg_utils import EngineArgs
+    from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.llm_engine import LLMEngine
 
-    try:
-        return LLMEngine.from_engine_args(EngineArgs(**arguments))
+    try:  # the context decides how much vLLM computes in a step: that of its LLM class is for throughput
+        return LLMEngine.from_engine_args(EngineArgs(**arguments), usage_context=UsageContext.LLM_CLASS)
     except Exception as error:  # whatever the model's files, the memory or the driver make vLLM raise
         raise StageError(
             f"{distribution} {release} does not start with {arguments['model']}: {type(error).__name__}: {error}\n"
