@@ -11,7 +11,7 @@ from distillbench.errors import Mistake, PluginError, StageError, TaskError, nea
 from distillbench.matrix.choices import identity_of
 from distillbench.options import Given, resolve_options
 from distillbench.plan.stages import Check, Graded, Plan, Stage, effective_sampling, sampling_params, stage_key
-from distillbench.protocols import Benchmark, Filter, Renderer, Student, Teacher, Trainer
+from distillbench.protocols import Benchmark, Engine, Filter, Renderer, Student, Teacher, Trainer
 from distillbench.records import Cell, Choice, Evaluation, Resources
 from distillbench.tasks.identity import TaskIndex, TaskSpec
 
@@ -195,7 +195,7 @@ class _Builder:
             {"step": step, "evaluation": sampling_params(evaluation)},
             needs,
             session=self._session(cell, student),
-            resources=self._component(cell.student, Student).resources(),
+            resources=self._component(cell.engine, Engine).resources(self._component(cell.student, Student)),
             extras={"evaluation": drawn},
         )
 

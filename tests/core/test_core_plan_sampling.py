@@ -8,9 +8,11 @@ import pytest
 from core_bench import Toys
 from core_factories import keys
 
+from distillbench.catalog import Catalog
 from distillbench.errors import StageError
 from distillbench.plan.stages import Plan, effective_sampling
 from distillbench.records import Sampling
+from distillbench_plugins.students.hf import HfOptions
 
 WARM = {"temperature": 0.7}
 
@@ -110,3 +112,10 @@ def test_a_stop_string_ends_the_answer_that_is_graded(bench: Toys) -> None:
     plan = plan_with(bench, {"stop": ["END"], "until": ["\n\n"]})
     grades = [stage for stage in plan.stages.values() if stage.kind == "grade"]
     assert {stage.params["until"] for stage in grades} == {("\n\n", "END")}
+
+
+def test_a_server_that_has_the_model_needs_no_gpu_here(catalog: Catalog) -> None:
+    student = catalog.kind("student")["hf"](HfOptions(model="somewhere/else", gpus=4))
+    for name, gpus in {"vllm": 4, "transformers": 4, "api": 0}.items():
+        engine = catalog.kind("engine")[name]
+        assert engine(engine.Options()).resources(student).gpus == gpus

@@ -14,7 +14,7 @@ from annotated_types import Ge, Gt
 from distillbench.errors import StageError
 from distillbench.hookspecs import hookimpl
 from distillbench.protocols import Context, Engine, EngineSession, Student
-from distillbench.records import Checkpoint
+from distillbench.records import Checkpoint, Resources
 from distillbench_plugins.openai_api import check_base_url
 
 Mode = Literal["tokens", "chat"]
@@ -74,6 +74,10 @@ class ApiEngine(Engine):
 
     name = "api"
     Options = ApiOptions
+
+    def resources(self, student: Student) -> Resources:
+        """One core: the server has the model."""
+        return Resources()
 
     @contextmanager
     def open(
