@@ -36,6 +36,7 @@ PIECES = [
     "$x$",
     "é漢字",
     "STOP",
+    "<|im_start|>",
 ]
 PROBLEM = problem("How many?", "3")
 
@@ -123,6 +124,12 @@ def test_an_end_of_turn_within_the_budget_is_still_the_models_own() -> None:
     row = sample("no box", ended=True)
     assert graded(cut(row, len(row["token_ids"]), renderer())).outcome == "no_answer"
     assert graded(cut(row, len(row["token_ids"]) - 1, renderer())).outcome == "truncated"
+
+
+def test_special_tokens_in_a_completion_are_kept() -> None:
+    row = sample("a<|im_start|>b \\boxed{3}", ended=True)
+    assert len(renderer().tokenizer.encode("<|im_start|>", add_special_tokens=False)) == 1
+    assert "<|im_start|>" in cut(row, len(row["token_ids"]) - 2, renderer())["text"]
 
 
 def test_what_failed_stays_failed() -> None:

@@ -6,6 +6,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -158,8 +159,6 @@ def test_of_two_completions_a_majority_is_as_good_as_one() -> None:
 
 def _named(one: GradedSample) -> GradedSample:
     """With its outcome as the form of its answer."""
-    from dataclasses import replace
-
     return replace(one, canonical=one.outcome if one.outcome in COMPLETED else None)
 
 
@@ -238,6 +237,13 @@ def test_a_cell_without_one_answer_has_a_majority_of_nothing() -> None:
     assert base.repeats.majority.value == 0.0
     plain_base = build_rows(made(compares=False))[0]
     assert plain_base.repeats and plain_base.repeats.majority is None
+
+
+def test_answers_that_are_compared_in_one_cell_alone_give_no_majority() -> None:
+    """A grader that compares only some answers would count others as if nobody had given them."""
+    with_forms, without = made().checkpoints[1], made(compares=False).checkpoints[1]
+    rows = build_rows(results(checkpoints=(with_forms, replace(without, cell="verbose"))))
+    assert [row.repeats.majority for row in rows if row.repeats] == [None, None]
 
 
 def test_markdown_has_a_table_of_them() -> None:
