@@ -728,6 +728,37 @@ def test_adapters_are_loaded_under_the_name_of_their_content(
     assert sorted(models) == sorted([one["served_as"]] * 2 + [other["served_as"], str(tiny.built)])
 
 
+def test_requests_with_and_without_an_adapter_are_never_under_way_together(
+    speaking: Server, tiny: Tiny, lora: Run
+) -> None:
+    """Without a GPU, vLLM 0.32 may apply an adapter to requests without one. Mixed adapters are right there."""
+    under_way: list[str] = []
+    seen: set[frozenset[str]] = set()
+
+    def behave(sent: Sent) -> Reply:
+        if "lora" in sent.path:
+            return Reply(b"Success")
+        under_way.append(sent.body["model"])
+        seen.add(frozenset(under_way))
+        time.sleep(0.02)
+        under_way.remove(sent.body["model"])
+        return completion(sent.body["prompt"], speech(tiny))
+
+    speaking.behave = behave
+    which = [None, lora.checkpoints[0], lora.checkpoints[-1]]
+    with opened_tokens(speaking, tiny, concurrency=6) as session:
+        names = [session.prepare(one)["served_as"] for one in which if one]
+        asked = [
+            Batch(f"{number}", which[number % 3], [ids_request(tiny, 5, number, n) for n in range(2)])
+            for number in range(12)
+        ]
+        assert len(list(session.generate(asked))) == 24
+    assert speaking.most_at_once > 2
+    assert any(len(one) == 2 for one in seen), "adapters are mixed"
+    assert all(str(tiny.built) not in one or one == {str(tiny.built)} for one in seen)
+    assert set().union(*seen) == {str(tiny.built), *names}
+
+
 @pytest.mark.parametrize(
     ("reply", "words"),
     [

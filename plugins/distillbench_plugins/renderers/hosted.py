@@ -34,8 +34,9 @@ class HostedRenderer(Renderer):
             StageError: Always.
         """
         raise StageError(
-            f"renderer {self.name!r} has no tokenizer: the server makes the tokens of its prompts\n"
-            f"    hint: tokens can be shown for a student that has a tokenizer, such as `hf`"
+            f"renderer {self.name!r} has no tokenizer: the server makes the tokens, so that there are no training rows "
+            f"and no tokens to look at\n"
+            f"    hint: a hosted model is evaluated untouched; to train, name a student with weights, such as `hf`"
         )
 
     def show(self, prompt: Prompt) -> str:
