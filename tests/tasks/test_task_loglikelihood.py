@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -221,9 +222,11 @@ def test_every_score_is_the_stock_commands(kind: str, here: Path, tasks: LmEvalT
         for ours_of, stock_of in zip(found[task].scores, wanted[task].scores, strict=True):
             assert [one for one, _ in ours_of] == pytest.approx([one for one, _ in stock_of], abs=CLOSE), task
             assert [greedy for _, greedy in ours_of] == [greedy for _, greedy in stock_of], task
-        for metric in wanted[task].means.keys() & found[task].means.keys() - {"perplexity"}:
+        for metric in wanted[task].means.keys() & found[task].means.keys():
             assert found[task].means[metric] == pytest.approx(wanted[task].means[metric], abs=CLOSE), (task, metric)
         assert "acc" in wanted[task].means.keys() & found[task].means.keys()
+    log_likelihood = found["lambada_openai"].means["log_likelihood"]
+    assert math.exp(-log_likelihood) == pytest.approx(wanted["lambada_openai"].means["perplexity"], rel=CLOSE)
     rights = [found[task].means["acc"] for task in TASKS]
     assert 0 < sum(rights) < len(rights), "neither everything right nor everything wrong"
 
@@ -294,7 +297,10 @@ def test_the_last_word_is_right_when_it_is_greedy(tasks: LmEvalTasks) -> None:
     grader = LmEvalMetric(LmEvalOptions()).with_task(tasks.load("lambada_openai"))
     right, wrong = verdict(grader, one, "[[-0.5, true]]"), verdict(grader, one, "[[-0.25, false]]")
     assert (right.outcome, wrong.outcome) == ("correct", "wrong")
-    assert (right.scores, wrong.scores) == ({"perplexity": -0.5, "acc": 1.0}, {"perplexity": -0.25, "acc": 0.0})
+    assert (right.scores, wrong.scores) == (
+        {"acc": 1.0, "log_likelihood": -0.5},
+        {"acc": 0.0, "log_likelihood": -0.25},
+    ), "not yet a perplexity, which is made from all samples"
 
 
 # --- through distillbench ---------------------------------------------------------------------------------------------

@@ -18,6 +18,8 @@ from distillbench.records import Judgement, Problem
 _NEED_ALL = frozenset({"majority_vote", "take_first_k"})
 #: Decides where given continuations are scored and no metric is named.
 _ACCURACY = "acc"
+#: What lm-eval calls a sample's log-likelihood before it makes the metric of that name from all of them.
+_PERPLEXITY, _LOG_LIKELIHOOD = "perplexity", "log_likelihood"
 #: How NLTK tells of a data file that it lacks.
 _NLTK_DATA = re.compile(r"nltk\.download\('([^']+)'\)")
 
@@ -108,6 +110,8 @@ class LmEvalMetric(Benchmark):
                 f"samples together; numbers of single samples are {sorted(numbers)}"
             )
         value = numbers[decides]
+        if self._task.OUTPUT_TYPE == "loglikelihood" and _PERPLEXITY in numbers:
+            numbers[_LOG_LIKELIHOOD] = numbers.pop(_PERPLEXITY)
         if self.options.graded:
             return Judgement(None, "", numbers | {"score": value})
         if value not in (0.0, 1.0):

@@ -7,6 +7,7 @@ is computed; and it does not look for stop strings. Both are left to `generate`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -59,9 +60,12 @@ def generate(model: Any, requests: Sequence[Request], n_at_once: int, device: st
         return
     settings = GenerationConfig(do_sample=False, eos_token_id=list(requests[0].stop_token_ids), max_new_tokens=1)
     how = _config(requests, n_at_once, device)
-    with model.continuous_batching_context_manager(
-        generation_config=settings, continuous_batching_config=how, warmup=False
-    ) as manager:
+    with (
+        _own_attention_after(model),
+        model.continuous_batching_context_manager(
+            generation_config=settings, continuous_batching_config=how, warmup=False
+        ) as manager,
+    ):
         for request in sorted(requests, key=lambda one: (len(one.prompt.input_ids), one.sample_id)):
             manager.add_request(
                 request.prompt.input_ids.tolist(),
@@ -74,6 +78,17 @@ def generate(model: Any, requests: Sequence[Request], n_at_once: int, device: st
         finally:
             for sample_id in waiting:  # nobody reads any further
                 manager.cancel_request(sample_id)
+
+
+@contextmanager
+def _own_attention_after(model: Any) -> Iterator[None]:
+    """Gives the model its attention back, which transformers 5.8 does not: left as it is, it would see padding."""
+    before = model.config._attn_implementation
+    try:
+        yield
+    finally:
+        if model.config._attn_implementation != before:
+            model.set_attn_implementation(before)
 
 
 def _answers(manager: Any, waiting: dict[str, Request]) -> Iterator[Answer]:
