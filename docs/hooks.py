@@ -138,10 +138,12 @@ def _component(catalog: Catalog, kind: str, name: str) -> str:
     rows = [_option_row(known[option["name"]], option["help"]) for option in shown]
     options = _table(("option", "value", "default", "meaning"), rows) if rows else "No options."
     if parent:
-        options = f"The options of [`{parent}`](#{_anchor(parent)})" + (
+        options = f"The options of [`{parent}`](#{_anchor(kind, parent)})" + (
             f"; these differ:\n\n{options}" if rows else "."
         )
-    return f"### {name} {{#{_anchor(name)}}}\n\n{about['documentation']}\n\nPlugin `{about['plugin']}`.\n\n{options}"
+    return (
+        f"### {name} {{#{_anchor(kind, name)}}}\n\n{about['documentation']}\n\nPlugin `{about['plugin']}`.\n\n{options}"
+    )
 
 
 def _option_row(field: OptionField, text: str) -> tuple[str, ...]:
@@ -155,8 +157,8 @@ def _parent(catalog: Catalog, kind: str, name: str) -> str | None:
     return next((other.name for other in known.values() if other is known[name].__mro__[1]), None)
 
 
-def _anchor(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", name)
+def _anchor(kind: str, name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", f"{kind}-{name}")
 
 
 def _attributes(options: type) -> dict[str, str]:
@@ -191,7 +193,21 @@ def _table(headers: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in (headers, ["---"] * len(headers), *rows))
 
 
-COMMANDS = ("run", "eval", "export", "gc", "plan", "show", "check", "tokens", "report", "status", "data", "plugins", "init")
+COMMANDS = (
+    "run",
+    "eval",
+    "export",
+    "gc",
+    "plan",
+    "show",
+    "check",
+    "tokens",
+    "report",
+    "status",
+    "data",
+    "plugins",
+    "init",
+)
 GENERATED: Mapping[str, Callable[[], str]] = {
     "hooks": hooks,
     "kinds": kinds,

@@ -48,16 +48,21 @@ def test_every_kind_of_component_is_listed_with_its_methods():
 
 def test_every_component_and_option_is_on_the_components_page(capsys):
     page = rendered("components.md")
-    sections = {part.split(" ", 1)[0]: part for part in page.split("\n### ")[1:]}
+    sections = {
+        (kind.split("\n", 1)[0].lower().removesuffix("s"), part.split(" ", 1)[0]): part
+        for kind in page.split("\n## ")[1:]
+        for part in kind.split("\n### ")[1:]
+    }
     components = printed_json(["plugins", "--json"], capsys)
-    assert {component["name"] for component in components} == set(sections)
+    assert {(component["kind"], component["name"]) for component in components} == set(sections)
     for component in components:
-        section = sections[component["name"]]
+        kind, name = component["kind"], component["name"]
+        section = sections[kind, name]
         assert component["summary"] in section
         preset_of = re.search(r"The options of \[`([^`]+)`\]", section)
         for option in component["options"]:
-            place = section if f"| `{option['name']}` |" in section else sections[preset_of[1]] if preset_of else ""
-            assert f"| `{option['name']}` |" in place, (component["name"], option["name"])
+            row = f"| `{option['name']}` |"
+            assert row in section or (preset_of and row in sections[kind, preset_of[1]]), (name, option["name"])
 
 
 def test_an_option_is_shown_with_its_type_default_and_meaning():
