@@ -382,7 +382,7 @@ def _scoring_mistake(options: EvaluationOptions, spec: TaskSpec, layers: Layers,
     task = f"task {spec.name!r} ({spec.output_type})"
     repeats, grader = _last(layers, "repeats"), _last(layers, "grader")
     if repeats is not None and options.repeats > 1:
-        hint = "log-likelihoods of given continuations are the same each time; write `repeats: 1` here"
+        hint = "log-likelihoods of given continuations are the same each time; write `repeats: 1` in this evaluation"
         return Mistake(repeats.place, f"one repeat of {task}", repr(options.repeats), hint)
     if grader is not None and options.grader != _SCORING_GRADER:
         hint = "leave `grader` out; other graders read text, and here are only log-likelihoods"

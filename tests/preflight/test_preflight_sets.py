@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -104,6 +105,12 @@ def test_a_short_budget_in_words() -> None:
     assert budget([*range(1, 11)], 9) is None
     assert budget([1] * 9 + [40], 1) is None
     assert budget([1] * 8 + [40] * 2, 39) is not None
+
+
+def test_what_generates_nothing_has_no_budget() -> None:
+    scored = replace(evaluation(max_tokens=1), output_type="multiple_choice")
+    assert short_budget(asks(scored)[0], measured([40] * 10)) is None
+    assert budget([40] * 10, 1) is not None
 
 
 def test_the_budget_counts_the_response_and_its_end() -> None:

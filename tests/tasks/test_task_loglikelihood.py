@@ -26,6 +26,7 @@ from distillbench.tasks.identity import TaskIndex
 from distillbench.tasks.loader import LmEvalTasks
 from distillbench_plugins.benchmarks.lm_eval_metric import LmEvalMetric, LmEvalOptions
 from distillbench_plugins.engines.transformers import TransformersEngine, TransformersOptions
+from distillbench_plugins.renderers.hosted import HostedRenderer
 from distillbench_plugins.renderers.plain import PlainOptions, PlainRenderer
 
 #: How far a log-likelihood may be from the stock command's, in nats.
@@ -264,6 +265,21 @@ def test_a_prompt_that_does_not_tokenise_again_is_refused(tasks: LmEvalTasks, ti
 
     with pytest.raises(StageError, match=r"renderer 'odd': the end of its prompt, .*has', does not tokenise"):
         scoring_request(one, asked, Odd(tiny.renderer.options).bind(tiny.tokenizer))
+
+
+def test_a_model_that_is_only_served_has_no_tokens_to_score(tasks: LmEvalTasks) -> None:
+    asked = evaluation("glued", tasks)
+    (one, *_) = tasks.evaluation_problems(asked)
+    with pytest.raises(StageError, match=r"task 'glued' scores given continuations \(multiple_choice\), for which"):
+        scoring_request(one, asked, HostedRenderer(None))
+
+
+def test_repeats_in_the_defaults_are_told_where_to_write_one(cli: Any, here: Path, tmp_path: Path) -> None:
+    path = matrix(tmp_path, here / "own", {"glued": {}}, defaults={"evaluation": {"repeats": 4}})
+    ran = cli("plan", path)
+    assert ran.code == 2
+    assert "write `repeats: 1` in this evaluation" in ran.err
+    assert cli("plan", matrix(tmp_path, here / "own", {"glued": {"repeats": 1}})).code == 0
 
 
 GOOD, BAD = "[[-1.5, true], [-2.5, false]]", "[[-9.5, true], [-2.5, false]]"
