@@ -1,9 +1,10 @@
-"""Five adapters of the quick start's student on two tasks: `python benchmarks/eval_grid.py [short] [long] [--work DIR]`.
+"""Five adapters of the quick start's student on two tasks: `python benchmarks/eval_grid.py [short|long] [--work DIR]`.
 
 - stock: `lm_eval --model vllm ...,lora_local_path=...,enforce_eager=True`, once for each adapter, as it is shipped.
 - tuned: the same with VLLM_ENABLE_V1_MULTIPROCESSING=0, which spares a process for the engine.
 - floor: a bare script: import vllm, one engine, one `generate()` with all requests and all adapters; no grading.
-- ours: `distillbench eval` on an empty store: grading, journal and report included.
+- ours: `distillbench eval` on an empty store: grading, journal and report included, and the untouched student too,
+  which no other side samples.
 
 `short` is the tasks' own budget of 96 tokens with adapters of the concise teacher; `long` four times that, with those
 of the verbose one (stock as shipped is left out there). Greedy, float32; every completion of every side is compared
@@ -161,12 +162,14 @@ def ours(built: Path, adapters: Path, budget: int, folder: Path) -> Arm:
     """`distillbench eval` on an empty store."""
     store = folder / "store"
     command = [sys.executable, "-m", "distillbench", "--store", str(store), "eval", "--model", str(built)]
-    command += ["--adapters", str(adapters), "--no-baseline", "--benchmarks", ",".join(TASKS)]
+    command += ["--adapters", str(adapters), "--benchmarks", ",".join(TASKS)]
     command += ["--engine", "vllm", "--renderer", "qwen3", "--max-tokens", str(budget)]
     wall, cpu = timed(command, {}, folder / "ours.log")
     texts = Texts()
     for manifest in (store / "stages" / "sample").glob("*/manifest.json"):
         step = json.loads(manifest.read_text())["params"]["step"]
+        if step not in STEPS:
+            continue  # the untouched student
         for row in pq.read_table(manifest.parent / "samples.parquet").to_pylist():
             task, _, number = row["problem_id"].partition("/")
             texts[step, task, int(number)] = row["text"]

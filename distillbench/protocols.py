@@ -208,7 +208,7 @@ class Renderer(Component):
     #: The chat templates it is written for: the first 16 hex digits of each one's sha256, white space at its ends left
     #: out. `distillbench eval` finds a model's renderer by them.
     templates: ClassVar[frozenset[str]] = frozenset()
-    #: False when a server makes the tokens: then it works without `bind`, its prompts hold no ids, and it makes no rows.
+    #: False when a server makes the tokens: it works without `bind`, its prompts hold no ids, and it makes no rows.
     needs_tokenizer: ClassVar[bool] = True
     #: True without a chat format: given continuations are then scored after lm-eval's own text, white space included.
     is_plain: ClassVar[bool] = False
@@ -407,7 +407,8 @@ class Benchmark(Component):
     def canonical(self, extracted: str, problem: Problem) -> str | None:
         """One text for all answers that mean the same, so that a majority can be found; asked for each complete answer.
 
-        It looks at the answer as it would at any other, right or wrong: forms that it cannot tell to be equal stay apart.
+        It looks at the answer as it would at any other, right or wrong: forms that it cannot tell to be equal stay
+        apart.
 
         Returns:
             None where this benchmark cannot compare answers: then there is no `maj@k`.
@@ -486,8 +487,9 @@ class EngineSession(Protocol):
         """Yields (key of the stage, generation) for each request not skipped, as they finish.
 
         Args:
-            batches: Read in the caller's thread, as far ahead as the engine has room for, so that requests of many stages and checkpoints may
-                be under way together while memory stays flat. Every checkpoint among them has been prepared.
+            batches: Read in the caller's thread, as far ahead as the engine has room for, so that requests of many
+                stages and checkpoints may be under way together while memory stays flat. Every checkpoint among them
+                has been prepared.
 
         What fails after its retries is yielded with its `error`. What is raised ends the session.
         """
