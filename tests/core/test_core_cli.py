@@ -335,7 +335,7 @@ def test_a_run_from_the_first_to_the_report(cli: Cli, matrix: Matrix, control: C
 
     whole = cli("run", path)
     assert whole.code == 0 and "stages: 6 done now, 4 reused" in whole.out
-    assert "sample seed=0@1 on toy: done" in whole.err and "subset" not in whole.out
+    assert "toy: 18/18" in whole.err and "subset" not in whole.out
     report = tmp_path / "store" / "reports" / "toys" / "report.md"
     assert f"report: {report}" in whole.out and "seed=0" in report.read_text()
 

@@ -410,7 +410,9 @@ print(next(generator)[1].text, flush=True)
 @pytest.mark.parametrize("end", ["", "sys.exit(3)", "raise RuntimeError", "import os; os.kill(os.getpid(), 2)"])
 def test_a_program_that_ends_is_not_held_up(server: Server, end: str) -> None:
     server.behave = lambda sent: chat("x", delay=0.0 if sent.asked == "0" else 600.0)
-    code = ABANDONED.format(tests=str(Path(__file__).parent), url=server.base_url, end=end)
+    # A program that was started in the background, as a test run may be, has Ctrl-C switched off.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code += ABANDONED.format(tests=str(Path(__file__).parent), url=server.base_url, end=end)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120, check=False)
     assert done.stdout == b"x\n", done.stderr
     assert done.returncode == {"": 0, "sys.exit(3)": 3, "raise RuntimeError": 1}.get(end, -signal.SIGINT)
