@@ -37,7 +37,7 @@ def report(
 
         print_json(summary_json(results))
         return
-    from distillbench.report.tables import print_table
+    from distillbench.report.terminal import print_table
 
     print_table(results, session.console)
     session.console.print(f"report: {folder / 'report.md'}", markup=False, soft_wrap=True)

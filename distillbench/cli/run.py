@@ -88,7 +88,7 @@ def run_loaded(session: Session, loaded: Loaded, command: str, as_json: bool, lo
 
         print_json(summary_json(results))
     else:
-        from distillbench.report.tables import print_table
+        from distillbench.report.terminal import print_table
 
         print_table(results, session.console)
         _print_end(session, summary, folder)

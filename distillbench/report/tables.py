@@ -1,25 +1,19 @@
-"""The rows of a report, its plain statements, and its terminal tables."""
+"""The rows of a report, their numbers as words, and its plain statements."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
 
 from distillbench.outcomes import COMPLETED, ERRORS, GRADED, OUTCOMES
 from distillbench.report.repeats import AtK, Repeats, can_compare, repeats_of
 from distillbench.report.results import CellResult, CheckpointResult, NllPoint, Results, ResultsError
 from distillbench.report.statistics import REASONING_STATES, Difference, Interval, Summary, compare, summarise
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
 INVALID = "INVALID"
 ACCEPTED = "†"
 NOTHING = "-"
-_LONGEST_NAME = 24
 _MOST_NAMES = 3
 _MOST_DIGITS = 4
 
@@ -55,15 +49,6 @@ def marked_cell(result: CheckpointResult) -> str:
     The note that says what was accepted begins with the same mark.
     """
     return f"{result.cell} {ACCEPTED}" if result.accepted else result.cell
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of the terminal table."""
-
-    header: str
-    values: tuple[str, ...]
-    left: bool = False
 
 
 def build_rows(results: Results) -> list[Row]:
@@ -394,164 +379,3 @@ def bounds_text(summary: Summary) -> str:
         return ""
     low, high = number(summary.bounds.low, 3), number(summary.bounds.high, 3)
     return f"; accuracy over all {summary.n} lies within {low} .. {high}"
-
-
-# --- terminal -------------------------------------------------------------------------------------------------------
-
-
-def print_table(results: Results, console: Console) -> None:
-    """Prints the tables and what they say; a table that is too wide is split, and no number is ever cut."""
-    from rich.text import Text
-
-    rows = build_rows(results)
-    curves = budget_rows(results, rows)
-    for name, group in group_by_evaluation(rows).items():
-        console.print(Text(plain(name), style="bold"), Text(f"({settings_text(group[0].result)})", style="dim"))
-        _print_columns(_columns(group, console.width), console)
-        console.print()
-        if curve := curves.get(name):
-            shown = last_checkpoints(curve)
-            about = curve_label(curve) + ("; last checkpoints" if len(shown) < len(curve) else "")
-            console.print(Text(f"{plain(name)} by budget", style="bold"), Text(f"({about})", style="dim"))
-            _print_columns(_curve_columns(shown, console.width), console)
-            console.print()
-    for line in conclusions(rows):
-        console.print(Text(line))
-    for line in notes(rows, results):
-        console.print(Text(f"note: {line}", style="bold red" if INVALID in line else "yellow"))
-
-
-_Groups = list[list[tuple[str, Callable[[Row], str]]]]
-
-
-def _curve_columns(rows: Sequence[Row], width: int) -> list[list[Column]]:
-    """The columns of a budget curve."""
-    groups: _Groups = [
-        [*_key_columns(width)[:2], ("budget", lambda row: str(budget_of(row))), ("n", lambda row: str(row.summary.n))],
-        [
-            (f"{_headline(rows)}\n[95 %]", lambda row: quality(row.summary)),
-            ("comple-\ntion", lambda row: number(row.summary.completion_rate)),
-        ],
-        [(outcome.replace("_", "\n"), _count(outcome)) for outcome in occurring(rows)],
-    ]
-    return _made(groups, rows)
-
-
-def _columns(rows: Sequence[Row], width: int) -> list[list[Column]]:
-    """The columns in groups that stay together where they can; the first group stands in every table."""
-    groups: _Groups = [
-        _key_columns(width),
-        [
-            (f"{_headline(rows)}\n{_as_average(rows)}[95 %]", lambda row: quality(row.summary)),
-            ("vs. baseline\n[95 %]", lambda row: difference_text(row.difference)),
-            ("comple-\ntion", lambda row: number(row.summary.completion_rate)),
-            ("accuracy\n(completed)\n[95 %]", lambda row: completed_quality(row.summary)),
-        ],
-        [
-            *((f"pass@{k}\n[95 %]", _pass_text(k)) for k in asked_ks(rows) if k > 1),
-            (
-                f"{at_repeats('maj', rows)}\n[95 %]",
-                lambda row: at_k_text(row.repeats.majority if row.repeats else None),
-            ),
-        ],
-        [(outcome.replace("_", "\n"), _count(outcome)) for outcome in occurring(rows)],
-        [
-            ("tokens\nmed/p95", lambda row: tokens_text(row.summary)),
-            ("reasoning\nabsent/open\n/closed", lambda row: reasoning_text(row.summary)),
-            ("held-out\nNLL", lambda row: number(row.nll.held_out_nll if row.nll else None, 4)),
-        ],
-    ]
-    return _made(groups, rows)
-
-
-def _key_columns(width: int) -> list[tuple[str, Callable[[Row], str]]]:
-    longest = max(8, min(_LONGEST_NAME, width // 5))
-    return [
-        ("cell", lambda row: _folded(plain(marked_cell(row.result)), longest)),
-        ("step", lambda row: "base" if row.result.is_baseline else str(row.result.step)),
-        ("n", lambda row: str(row.summary.n)),
-    ]
-
-
-def _as_average(rows: Sequence[Row]) -> str:
-    return f"= {at_repeats('avg', rows)}\n" if any(row.repeats for row in rows) else ""
-
-
-def _pass_text(k: int) -> Callable[[Row], str]:
-    return lambda row: at_k_text(pass_at(row, k))
-
-
-def _headline(rows: Sequence[Row]) -> str:
-    return "mean score\n(completed)" if rows[0].summary.by_score else "accuracy"
-
-
-def _made(groups: _Groups, rows: Sequence[Row]) -> list[list[Column]]:
-    by_score = rows[0].summary.by_score
-    made = [[Column(head, tuple(map(make, rows)), left=head == "cell") for head, make in group] for group in groups]
-    return made[:1] + [[column for column in group if _worth(column, by_score)] for group in made[1:]]
-
-
-def _folded(name: str, longest: int) -> str:
-    return "\n".join(name[start : start + longest] for start in range(0, len(name), longest))
-
-
-def _count(outcome: str) -> Callable[[Row], str]:
-    return lambda row: str(row.summary.counts[outcome])
-
-
-def _worth(column: Column, by_score: bool) -> bool:
-    """Whether a column says anything: empty ones, and reasoning that nobody did, only take room."""
-    if by_score and column.header.startswith("accuracy"):
-        return False
-    return bool(set(column.values) - {NOTHING, "-/-/-", "1.00/0.00/0.00"})
-
-
-def _print_columns(groups: Sequence[list[Column]], console: Console) -> None:
-    keys, rest = groups[0], [column for group in groups[1:] for column in group]
-    if not all(_fits([*keys, column], console) for column in rest):
-        return _print_list([*keys, *rest], console)
-    block = list(keys)
-    for group in groups[1:]:
-        if not _fits([*block, *group], console) and len(block) > len(keys):
-            console.print(_table(block), "")
-            block = list(keys)
-        for column in group:
-            if not _fits([*block, column], console):
-                console.print(_table(block), "")
-                block = list(keys)
-            block.append(column)
-    console.print(_table(block))
-
-
-def _print_list(columns: Sequence[Column], console: Console) -> None:
-    """For a terminal too narrow for any table: one value a line."""
-    from rich.text import Text
-
-    for place in range(len(columns[0].values)):
-        for column in columns:
-            header, value = column.header.replace("-\n", "").replace("\n", " "), column.values[place].replace("\n", "")
-            console.print(Text(f"{header}: {value}"))
-
-
-def _fits(columns: Sequence[Column], console: Console) -> bool:
-    from rich.measure import Measurement
-
-    unbounded = console.options.update(width=10_000)
-    return Measurement.get(console, unbounded, _table(columns)).maximum <= console.width
-
-
-def _table(columns: Sequence[Column]) -> Table:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False, highlight=False)
-    for column in columns:
-        table.add_column(Text(column.header), justify="left" if column.left else "right", no_wrap=True)
-    for values in zip(*(column.values for column in columns), strict=True):
-        table.add_row(*(Text(value, style=_style(value)) for value in values))
-    return table
-
-
-def _style(value: str) -> Any:
-    return "bold white on red" if value.startswith(INVALID) else ""

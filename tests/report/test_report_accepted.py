@@ -11,7 +11,8 @@ from rich.console import Console
 from distillbench.report.export import ROW_COLUMNS, flat_row, summary_json
 from distillbench.report.markdown import render_markdown
 from distillbench.report.results import CellResult, Results
-from distillbench.report.tables import build_rows, notes, print_table
+from distillbench.report.tables import build_rows, notes
+from distillbench.report.terminal import print_table
 
 
 def doubtful() -> Results:

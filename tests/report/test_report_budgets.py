@@ -15,7 +15,8 @@ from rich.console import Console
 from distillbench.report.export import BUDGET_COLUMNS, summary_json, write
 from distillbench.report.markdown import render_markdown
 from distillbench.report.results import CheckpointResult, Results, ResultsError
-from distillbench.report.tables import budget_rows, build_rows, print_table
+from distillbench.report.tables import budget_rows, build_rows
+from distillbench.report.terminal import print_table
 
 
 def curved(**more: Any) -> Results:

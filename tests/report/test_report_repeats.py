@@ -33,7 +33,8 @@ from distillbench.report.repeats import (
 )
 from distillbench.report.results import GradedSample, Results
 from distillbench.report.statistics import summarise
-from distillbench.report.tables import build_rows, print_table
+from distillbench.report.tables import build_rows
+from distillbench.report.terminal import print_table
 
 counts = st.integers(1, 9).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n)))
 

@@ -24,12 +24,12 @@ from distillbench.report.tables import (
     number,
     occurring,
     plain,
-    print_table,
     quality,
     settings_text,
     tokens_text,
     with_interval,
 )
+from distillbench.report.terminal import print_table
 
 
 def printed(made: Results, width: int, **more: object) -> str:
