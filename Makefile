@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test pytest lint type imports docs format clean
+.PHONY: help quickstart test vllm pytest lint type imports docs format clean
 
 help: ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -17,6 +17,9 @@ quickstart: $(VENV)/.installed ## Install, run the quick start, print its table 
 	$(BIN)/distillbench --store $(STORE) run examples/quickstart.yaml
 
 test: lint type imports pytest ## The whole test suite, lint, types and imports
+
+vllm: $(VENV)/.installed-dev ## The tests of the vllm engine, on a real vLLM in an environment of its own
+	$(BIN)/tox -e vllm
 
 pytest: $(VENV)/.installed-dev
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile
