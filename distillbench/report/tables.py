@@ -347,7 +347,8 @@ def notes(rows: Sequence[Row], results: Results) -> list[str]:
         marks = dict.fromkeys(row.result.subset for row in group if row.result.subset)
         lines += [f"{plain(name)}: a subset, {plain(mark)}." for mark in marks]
     for cell in results.cells:
-        lines += [f"{plain(cell.name)}: failed or blocked: {plain(problem)}" for problem in cell.problems]
+        problems = [" ".join(problem.split()) for problem in cell.problems]
+        lines += [f"{plain(cell.name)}: failed or blocked: {plain(problem)}" for problem in problems]
         lines += [f"{plain(cell.name)}: missing: {plain(hole)}" for hole in cell.missing]
     return lines + _preflight_notes(results.cells)
 
