@@ -267,7 +267,7 @@ class Runner:
 
     def _end(self, stage: Stage, ending: str, why: str, summary: Summary) -> None:
         summary.endings[stage.key] = ending
-        if why:
+        if ending in (FAILED, BLOCKED):
             summary.reasons[stage.key] = why
         self.listener.ended(stage, ending, why)
         self.hook.distillbench_stage_finished(stage=stage, outcome=ending)
