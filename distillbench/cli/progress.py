@@ -43,6 +43,7 @@ class Benchmark:
         outcomes: So far, by stage.
         first: The samples that were there when this run began, by stage.
         begun: When the first stage began, in seconds.
+        last: When the last sample came, in seconds.
     """
 
     name: str
@@ -53,21 +54,33 @@ class Benchmark:
     outcomes: dict[str, Mapping[str, int]] = field(default_factory=dict)
     first: dict[str, int] = field(default_factory=dict)
     begun: float = 0.0
+    last: float = 0.0
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Outcomes so far, of all its stages."""
+        found: Counter[str] = Counter()
+        for counts in self.outcomes.values():
+            found.update(counts)
+        return found
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every sample has come and has its outcome."""
+        return 0 < self.total == sum(self.done.values()) == self.counts.total()
 
     @property
     def total(self) -> int:
         """Samples of all its stages."""
         return self.stages * self.size
 
-    def line(self, now: float) -> str:
+    def line(self) -> str:
         """What is known of it, in words."""
-        seconds = max(now - self.begun, 1e-6)
+        seconds = max(self.last - self.begun, 1e-6)
         done = sum(self.done.values())
         new = done - sum(self.first.values())
+        counts = self.counts
         parts = [f"{self.name}: {done}/{self.total}", f"{sum(self.tokens.values()) / seconds:,.0f} tokens/s"]
-        counts: Counter[str] = Counter()
-        for found in self.outcomes.values():
-            counts.update(found)
         parts += [f"{counts[outcome]} {outcome}" for outcome in OUTCOMES if counts[outcome]]
         if new and done < self.total:
             parts.append(f"{duration((self.total - done) * seconds / new)} left")
@@ -144,6 +157,7 @@ class ProgressListener:
         found = self._benchmarks.setdefault(_benchmark(stage), Benchmark(_benchmark(stage), 1))
         if not found.done:
             found.begun = self._said[found.name] = time.monotonic()
+        found.last = time.monotonic()
         found.first.setdefault(stage.key, done if not tokens else 0)
         found.done[stage.key], found.size, found.tokens[stage.key] = done, total, tokens
         self._show(found)
@@ -152,6 +166,7 @@ class ProgressListener:
         """Notes the outcomes so far."""
         found = self._benchmarks.setdefault(_benchmark(stage), Benchmark(_benchmark(stage), 1))
         found.outcomes[stage.key] = outcomes
+        self._show(found)
 
     def ended(self, stage: Stage, ending: str, why: str) -> None:
         """Closes a bar and says how the stage ended."""
@@ -173,19 +188,20 @@ class ProgressListener:
             self._say(f"{_name(stage)}: another process is running it; waiting for its result")
 
     def _show(self, found: Benchmark) -> None:
-        done, now = sum(found.done.values()), time.monotonic()
+        """Moves the bar of a benchmark, or says a line now and then, and one when every sample has its outcome."""
         if self._live:
             if found.name not in self._running:
                 self._running[found.name] = self._bars.add_task(found.name, total=None, note="")
-            _, _, note = found.line(now).partition(", ")
+            _, _, note = found.line().partition(", ")
+            done = sum(found.done.values())
             self._bars.update(self._running[found.name], completed=done, total=found.total, note=note)
-        elif self._is_time(found.name):
-            self._say(found.line(now))
-        if done == found.total:
+        elif not found.is_done and self._is_time(found.name):
+            self._say(found.line())
+        if found.is_done:
             if found.name in self._running:
                 self._bars.remove_task(self._running.pop(found.name))
             if self.verbosity >= 0:
-                self._say(f"{found.line(now)}, sampled in {duration(now - found.begun)}")
+                self._say(f"{found.line()}, sampled in {duration(found.last - found.begun)}")
 
     def _is_time(self, key: str) -> bool:
         """Whether a line about something is due; counted as said when it is."""

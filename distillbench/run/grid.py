@@ -17,13 +17,14 @@ from typing import Any
 
 from distillbench.errors import StageError
 from distillbench.plan.stages import Stage
-from distillbench.protocols import Engine, EngineSession, Student
+from distillbench.protocols import Engine, EngineSession, Progress, Student
 from distillbench.records import Batch, Generation
 from distillbench.run.attempts import Attempts
 from distillbench.run.bench import Bench
 from distillbench.run.grade import grade_ahead, grade_samples
 from distillbench.run.proof import N_PROMPTS, Proof
 from distillbench.run.samples import Requests, SampleRun, checkpoint_of
+from distillbench.run.store import Outcome
 from distillbench.run.tables import Row
 
 #: Samples are graded so many at a time, or as many as came in so many seconds.
@@ -44,6 +45,7 @@ class Grid:
         self.requests = Requests(bench)
         # Entered before any grading is, so that it ends after them: what a thread has started may end with the thread.
         self.grader = bench.stack.enter_context(ThreadPoolExecutor(1, "grading"))
+        self._samples: dict[str, Stage] = {}
         self._grades: dict[str, list[Stage]] = {}
         self._runs: dict[str, SampleRun] = {}
         self._handed: dict[str, float] = {}
@@ -54,8 +56,8 @@ class Grid:
         for stage in stages:
             if stage.kind == "grade":
                 self._grades.setdefault(stage.needs["sample"], []).append(stage)
-        asked = [stage for stage in stages if stage.kind == "sample"]
-        claimed = [stage for stage in asked if self.attempts.start(stage)]
+        self._samples = {stage.key: stage for stage in stages if stage.kind == "sample"}
+        claimed = [stage for stage in self._samples.values() if self.attempts.start(stage)]
         waiting = {stage.key for stage in claimed}
         for key in self._grades.keys() - waiting - self.attempts.failed:
             self._grade(key)
@@ -197,8 +199,15 @@ class Grid:
 
     def _grade(self, key: str) -> None:
         """Has the grade stages of a sample stage run in the grading thread."""
-        for grade in self._grades.pop(key, []):
-            self.grader.submit(self.attempts.run, grade, partial(grade_samples, grade, self.bench))
+        for number, grade in enumerate(self._grades.pop(key, [])):
+            sample = self._samples.get(key) if number == 0 else None
+            self.grader.submit(self.attempts.run, grade, partial(self._grade_all, grade, sample))
+
+    def _grade_all(self, grade: Stage, sample: Stage | None, progress: Progress) -> Outcome:
+        outcome = grade_samples(grade, self.bench, progress)
+        if sample is not None:
+            self.attempts.tell("graded", sample, outcomes=outcome.facts["outcomes"])
+        return outcome
 
     def _tell(self, run: SampleRun) -> None:
         self.attempts.tell_now_and_then(

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from core_bench import Control, Listener, Toys
+from rich.console import Console
 
+from distillbench.cli.progress import ProgressListener
 from distillbench.errors import StageError
-from distillbench.records import Checkpoint, Prompt
+from distillbench.plan.stages import Plan, Stage, Status
+from distillbench.records import Checkpoint, Prompt, Resources
 from distillbench.run.proof import Proof, largest_change
 from distillbench.run.tables import SAMPLES, VERDICTS, read_rows
 
@@ -141,3 +147,25 @@ def test_the_listener_hears_of_samples_and_outcomes(bench: Toys) -> None:
     listener = Listener()
     bench.run(GRID, listener=listener)
     assert ("sampled", "sample") in listener.said
+
+
+def shown(evaluations: int, *events: Any) -> str:
+    """What the progress says of events, to a file."""
+    out = io.StringIO()
+    extras = {"evaluation": SimpleNamespace(name="math")}
+    stages = [Stage(str(n), "sample", "", {}, {}, {}, extras, "", Resources()) for n in range(evaluations)]
+    plan = Plan("m", (), {stage.key: stage for stage in stages}, {}, {}, frozenset())
+    plan = replace(plan, statuses={stage.key: Status("todo") for stage in stages})
+    with ProgressListener(Console(file=out, width=200), 0) as listener:
+        listener.planned(plan)
+        for event, number, *more in events:
+            getattr(listener, event)(stages[number], *more)
+    return out.getvalue()
+
+
+def test_a_benchmark_is_summed_up_once_all_its_samples_have_outcomes() -> None:
+    sampled = [("sampled", 0, 0, 2, 0), ("sampled", 0, 2, 2, 30), ("graded", 0, {"correct": 1})]
+    assert "math" not in shown(2, *sampled)
+    rest = [("sampled", 1, 2, 2, 10), ("graded", 1, {"wrong": 2}), ("graded", 0, {"correct": 1, "truncated": 1})]
+    (line,) = [line for line in shown(2, *sampled, *rest).splitlines() if line.startswith("math")]
+    assert line.startswith("math: 4/4, ") and ", 1 correct, 2 wrong, 1 truncated, sampled in 0 s" in line
