@@ -22,7 +22,7 @@ vllm: $(VENV)/.installed-dev ## The tests of the vllm engine, on a real vLLM in 
 	$(BIN)/tox -e vllm
 
 pytest: $(VENV)/.installed-dev
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed-dev ## Style and common mistakes
 	$(BIN)/ruff check .
