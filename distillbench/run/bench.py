@@ -6,7 +6,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import get_ident
+from threading import RLock, get_ident
+from typing import Any
 
 from distillbench.catalog import Catalog
 from distillbench.plan.stages import Stage
@@ -28,6 +29,8 @@ class Bench:
         tasks: The tasks.
         resources: What the launcher granted to the process.
         stack: Closes what is held open for many stages.
+        loading: Held by a thread while it may import what is heavy: of two threads that import transformers at once,
+            one sees half of it.
     """
 
     store: Store
@@ -35,6 +38,7 @@ class Bench:
     tasks: LmEvalTasks
     resources: Resources = field(default_factory=Resources)
     stack: ExitStack = field(default_factory=ExitStack)
+    loading: Any = field(default_factory=RLock)
     _renderers: dict[tuple[str, str, int], Renderer] = field(default_factory=dict)
     _gradings: dict[tuple[str, str | TaskRef], tuple[Benchmark, Grading]] = field(default_factory=dict)
 
@@ -66,13 +70,14 @@ class Bench:
             built: The key of the stage that made the student; None where there is none.
         """
         wanted = (student.identity, renderer.identity, get_ident())
-        if wanted not in self._renderers:
-            model: Student = self.catalog.build(student)
-            component: Renderer = self.catalog.build(renderer)
-            if component.needs_tokenizer:
-                component = component.bind(model.load_tokenizer(self.built(built)))
-            self._renderers[wanted] = component
-        return self._renderers[wanted]
+        with self.loading:
+            if wanted not in self._renderers:
+                model: Student = self.catalog.build(student)
+                component: Renderer = self.catalog.build(renderer)
+                if component.needs_tokenizer:
+                    component = component.bind(model.load_tokenizer(self.built(built)))
+                self._renderers[wanted] = component
+            return self._renderers[wanted]
 
     def benchmark(self, grader: Choice, task: str | TaskRef) -> Benchmark:
         """A grader; with lm-eval's own task object where it grades through that."""
@@ -82,11 +87,12 @@ class Bench:
     def grading(self, grader: Choice, task: str | TaskRef) -> tuple[Benchmark, Grading]:
         """A grader, and its grading held open for all stages of this process."""
         wanted = (grader.identity, task)
-        if wanted not in self._gradings:
-            benchmark = self.benchmark(grader, task)
-            context = Context(self.store.cache(grader.component), tasks=self.tasks, resources=self.resources)
-            self._gradings[wanted] = benchmark, self.stack.enter_context(benchmark.open(context))
-        return self._gradings[wanted]
+        with self.loading:
+            if wanted not in self._gradings:
+                benchmark = self.benchmark(grader, task)
+                context = Context(self.store.cache(grader.component), tasks=self.tasks, resources=self.resources)
+                self._gradings[wanted] = benchmark, self.stack.enter_context(benchmark.open(context))
+            return self._gradings[wanted]
 
 
 Step = Callable[[Stage, Bench, Progress], Outcome]

@@ -10,7 +10,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,9 @@ class Grid:
         """Opens the engine and samples; what keeps it from opening fails every stage."""
         self._runs = {run.stage.key: run for run in runs}
         try:
-            with self._open(runs) as session:
+            with ExitStack() as stack:
+                with self.bench.loading:
+                    session = stack.enter_context(self._open(runs))
                 self._prove(session)
                 self._ask(session)
         except Exception as error:  # an engine may raise anything

@@ -40,9 +40,10 @@ class Requests:
         who = (stage.roles["student"].identity, stage.roles["renderer"].identity)
         key = (*who, sampling_params(evaluation), evaluation.task, evaluation.metadata)
         if key not in self._asked:
-            renderer = self.renderer(stage)
-            as_text = evaluation.output_type != "generate_until" and renderer.is_plain
-            problems = self.bench.tasks.evaluation_problems(evaluation, as_text)
+            with self.bench.loading:
+                renderer = self.renderer(stage)
+                as_text = evaluation.output_type != "generate_until" and renderer.is_plain
+                problems = self.bench.tasks.evaluation_problems(evaluation, as_text)
             self._asked[key] = [
                 (problem, request) for problem in problems for request in requests_of(problem, evaluation, renderer)
             ]

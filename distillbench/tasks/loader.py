@@ -7,6 +7,7 @@ import logging
 import random
 from collections.abc import Mapping
 from itertools import islice
+from threading import RLock
 from typing import Any
 
 from distillbench.errors import DistillbenchError, TaskError
@@ -31,6 +32,7 @@ class LmEvalTasks:
 
     def __init__(self, index: TaskIndex) -> None:
         self.index = index
+        self._lock = RLock()  # a worker samples in one thread and grades in another
         self._tasks: dict[str | TaskRef, Any] = {}
         self._made: dict[_Asked, list[Problem]] = {}
         self._docs: dict[_Asked, Any] = {}
@@ -41,9 +43,10 @@ class LmEvalTasks:
         Raises:
             TaskError: lm-eval cannot load it, or it asks for something that no engine does.
         """
-        if task not in self._tasks:
-            self._tasks[task] = _load(self.index.find(task))
-        return self._tasks[task]
+        with self._lock:
+            if task not in self._tasks:
+                self._tasks[task] = _load(self.index.find(task))
+            return self._tasks[task]
 
     def problems(
         self, task: str | TaskRef, split: str, limit: int | None = None, as_text: bool = False
@@ -60,6 +63,10 @@ class LmEvalTasks:
         Raises:
             TaskError: The task has no such split, or its own code or templates fail on a document.
         """
+        with self._lock:
+            return self._problems(task, split, limit, as_text)
+
+    def _problems(self, task: str | TaskRef, split: str, limit: int | None, as_text: bool) -> list[Problem]:
         loaded, spec = self.load(task), self.index.find(task)
         asked = (task, split, as_text)
         if asked not in self._made:
