@@ -41,6 +41,13 @@ def test_ten_kills_of_a_grid_change_nothing(tmp_path: Path, small_matrix: Path, 
     assert last.returncode == 0, output
     same_tables(undisturbed, killed)
 
+    # What is there is graded while the engine still loads; both threads import transformers.
+    shutil.rmtree(killed / "stages/grade")
+    shutil.rmtree(next((killed / "stages/sample").iterdir()))
+    output, _ = (graded := start(killed, "run", small_matrix)).communicate(timeout=300)
+    assert graded.returncode == 0, output
+    same_tables(undisturbed, killed)
+
 
 def _stored(store: Path) -> int:
     """Samples that are finished or journaled; while a stage moves from one to the other it may be missed."""
