@@ -8,6 +8,7 @@ as `cls(options)`. Its module imports nothing heavy; its methods do.
 from __future__ import annotations
 
 import copy
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -167,12 +168,21 @@ class Student(Component):
         """
 
     def source(self, built: Path | None) -> ModelSource:
-        """Where its files are, for engines that load models themselves.
+        """Where its files are, for engines that load models themselves, and to read adapters by.
+
+        Where the student was built here, that is the folder, in the number format that its config.json names. Any
+        other student says it by writing this method.
 
         Raises:
             StageError: It has none.
         """
-        raise StageError(f"student {self.name!r} names no files that an engine could load")
+        if built is None or not (built / "config.json").is_file():
+            raise StageError(
+                f"student {self.name!r} does not say where its files are, so that no checkpoint of it can be compared "
+                f"with it\n    hint: its class is to be given `source`, which returns a ModelSource"
+            )
+        config = json.loads((built / "config.json").read_bytes())
+        return ModelSource(str(built), config.get("dtype") or config.get("torch_dtype") or "float32")
 
     def served_name(self, built: Path | None) -> str:
         """What a server that has the model calls it; `vllm serve` calls it as its files are called."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import warnings
 from pathlib import Path
-from typing import Any
 
 from distillbench.errors import StageError
 from distillbench.protocols import Student
-from distillbench.records import Checkpoint
-
-#: In the names of an adapter's own weights.
-_OF_ADAPTERS = ("lora_", "modules_to_save")
+from distillbench.records import Checkpoint, ModelSource
+from distillbench_plugins.adapters import adapter_config, adapter_shapes, module_name, read_adapter, tied_weights, told
 
 
 def write_full(student: Student, built: Path | None, checkpoint: Checkpoint, folder: Path) -> None:
@@ -27,34 +26,76 @@ def write_full(student: Student, built: Path | None, checkpoint: Checkpoint, fol
         folder: Is there, and empty.
 
     Raises:
-        StageError: The adapter does not fit the student.
+        StageError: The adapter is refused, or cannot be merged.
     """
-    if checkpoint.kind == "full":
-        for path in checkpoint.path.iterdir():
-            if path.suffix in {".safetensors", ".json"} and not path.name.startswith("trainer_state"):
-                shutil.copyfile(path, folder / path.name)
-    else:
-        merged(student.load_model(built, "cpu"), checkpoint.path).save_pretrained(folder)
+    if checkpoint.kind == "adapter":
+        _write_merged(checkpoint.path, student.source(built), folder)
+        return
+    for path in checkpoint.path.iterdir():
+        if path.suffix in {".safetensors", ".json"} and not path.name.startswith("trainer_state"):
+            shutil.copyfile(path, folder / path.name)
     student.load_tokenizer(built).save_pretrained(folder)
 
 
-def merged(base: Any, adapter: Path) -> Any:
-    """A model with an adapter merged into its weights. The base is used up.
+def merged(path: Path, source: ModelSource, folder: Path) -> Path:
+    """Adds an adapter to the student's weights and writes a full checkpoint with its tokenizer.
+
+    Args:
+        path: The adapter's folder.
+        source: The student.
+        folder: Where to; what lies there already is taken as it is, because it is renamed into place when complete.
+
+    Returns:
+        The folder.
 
     Raises:
-        StageError: The adapter has other weights than the model takes.
+        StageError: The adapter is refused, or cannot be merged.
     """
-    from peft import PeftConfig, get_peft_model, load_peft_weights, set_peft_model_state_dict
+    if folder.exists():
+        return folder
+    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    _write_merged(path, source, partial)
+    partial.rename(folder)
+    return folder
 
-    try:
-        model = get_peft_model(base, PeftConfig.from_pretrained(str(adapter)))
-        loaded = set_peft_model_state_dict(model, load_peft_weights(str(adapter), device="cpu"))
-    except (ValueError, RuntimeError, KeyError, OSError) as error:  # no target module, other shapes, spoiled files
-        raise StageError(f"the adapter {adapter} does not fit the student: {error}") from error
-    missing = [name for name in loaded.missing_keys if any(part in name for part in _OF_ADAPTERS)]
-    if wrong := [*missing, *loaded.unexpected_keys]:
-        raise StageError(
-            f"the adapter {adapter} does not fit the student: {len(missing)} weights are missing and "
-            f"{len(loaded.unexpected_keys)} are of no use, {wrong[0]} among them"
-        )
-    return model.merge_and_unload(safe_merge=True)
+
+def _write_merged(path: Path, source: ModelSource, folder: Path) -> None:
+    read_adapter(path, source)
+    _refuse_to_merge(path, source)
+    with told(f"adapter {path} cannot be merged into {source.name}"):
+        _merge(path, source, folder)
+
+
+def _merge(path: Path, source: ModelSource, folder: Path) -> None:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    base = AutoModelForCausalLM.from_pretrained(
+        source.name, revision=source.revision, dtype=getattr(torch, source.dtype)
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        adapted = PeftModel.from_pretrained(base, str(path), is_trainable=False)
+    adapted.merge_and_unload(safe_merge=True).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(source.name, revision=source.revision).save_pretrained(folder)
+
+
+def _refuse_to_merge(path: Path, source: ModelSource) -> None:
+    """What is not the sum of the student's weights and something else cannot be merged into them."""
+    config = adapter_config(path)
+    ends = {"lm_head", "embed_tokens"}
+    touched = {name.rpartition(".")[2] for name in map(module_name, adapter_shapes(path))} | set(
+        config.get("modules_to_save") or ()
+    )
+    reasons = (
+        ("activated LoRA depends on the tokens before it", bool(config.get("alora_invocation_tokens"))),
+        ("replicated layers make it another model", bool(config.get("layer_replication"))),
+        ("the student's embeddings are its output layer, and only one of them is changed",
+         bool(ends & touched) and bool(tied_weights(source))),
+    )  # fmt: skip
+    for reason, holds in reasons:
+        if holds:
+            raise StageError(f"adapter {path} cannot be merged into {source.name}: {reason}")

@@ -13,7 +13,8 @@ from plugin_helpers import Run, Tiny
 
 from distillbench.errors import StageError
 from distillbench.records import ModelSource
-from distillbench_plugins.engines.adapters import check_full, content_digest, merged, read_adapter
+from distillbench_plugins.adapters import check_full, content_digest, read_adapter
+from distillbench_plugins.merging import merged
 
 Tensors = dict[str, Any]
 

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from plugin_helpers import Run, Tiny, asked, generate, request, requests_for
 
 from distillbench.errors import StageError
-from distillbench.protocols import Context
+from distillbench.protocols import Context, NoOptions, Student
 from distillbench.records import Batch, Checkpoint, Generation, Request, Sampling
 from distillbench_plugins.engines.grouping import groups
 from distillbench_plugins.engines.transformers import TransformersEngine, TransformersOptions
 from distillbench_plugins.students.hf import HfOptions, HfStudent
+from distillbench_plugins.students.tiny_qwen3 import TinyQwen3, TinyQwen3Options
 
 
 def greedy_loop(model: Any, one: Request) -> tuple[int, ...]:
@@ -336,3 +337,25 @@ def test_what_does_not_fit_is_an_error_of_its_own(tiny: Tiny) -> None:
     assert all(one.error for one in only_errors.values())
     budget = generate(tiny, requests_for(tiny, n=2, sampling=Sampling(max_tokens=2000)))
     assert all("budget of 2000" in str(one.error) for one in budget.values())
+
+
+class Builder(Student):
+    """As a plugin may write one: it builds and loads, and says nothing of files."""
+
+    name = "builder"
+    builds = True
+
+    def load_tokenizer(self, built: Path | None) -> Any:
+        return TinyQwen3(TinyQwen3Options()).load_tokenizer(built)
+
+    def load_model(self, built: Path | None, device: str, weights: Path | None = None) -> Any:
+        return TinyQwen3(TinyQwen3Options()).load_model(built, device, weights)
+
+
+def test_adapters_of_a_student_that_says_nothing_of_its_files(tiny: Tiny, lora: Run) -> None:
+    student, checkpoint, requests = Builder(NoOptions()), lora.checkpoints[-1], mixed_requests(tiny)[:4]
+    with TransformersEngine(TransformersOptions()).open(student, tiny.built, [], Context(work=tiny.built)) as session:
+        assert session.prepare(checkpoint)["rank"] > 0
+        assert asked(session, requests, checkpoint) == list(generate(tiny, requests, checkpoint).values())
+    with pytest.raises(StageError, match="its class is to be given `source`"):
+        student.source(None)

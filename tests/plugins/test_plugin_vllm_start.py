@@ -16,7 +16,7 @@ from plugin_helpers import Run, Tiny
 from distillbench.errors import StageError
 from distillbench.protocols import Context
 from distillbench.records import ModelSource
-from distillbench_plugins.engines.adapters import Adapter
+from distillbench_plugins.adapters import Adapter
 from distillbench_plugins.engines.vllm import (
     VllmEngine,
     VllmOptions,

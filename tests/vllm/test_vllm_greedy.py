@@ -11,8 +11,8 @@ from plugin_helpers import Tiny, request
 from vllm_helpers import batches, collect, long_requests, mixed_requests, name_of, told, transformers, vllm
 
 from distillbench.records import Batch, Checkpoint, Request, Sampling
-from distillbench_plugins.engines.adapters import merged
 from distillbench_plugins.engines.vllm_session import VllmSession
+from distillbench_plugins.merging import merged
 
 pytestmark = pytest.mark.slow
 

@@ -13,8 +13,8 @@ from annotated_types import Gt
 from distillbench.hookspecs import hookimpl
 from distillbench.protocols import Context, Engine, EngineSession, Student
 from distillbench.records import Batch, Checkpoint, Generation, Prompt, Request
+from distillbench_plugins.adapters import read_adapter
 from distillbench_plugins.engines import continuous
-from distillbench_plugins.engines.adapters import read_adapter
 from distillbench_plugins.engines.grouping import SeededSampling, groups, left_padded
 from distillbench_plugins.engines.scoring import Gathering, Row, last_logits, rows_of, scored
 

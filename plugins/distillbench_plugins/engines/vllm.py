@@ -17,7 +17,7 @@ from distillbench.errors import StageError
 from distillbench.hookspecs import hookimpl
 from distillbench.protocols import Context, Engine, EngineSession, Student
 from distillbench.records import Checkpoint, ModelSource
-from distillbench_plugins.engines.adapters import Adapter, read_adapter
+from distillbench_plugins.adapters import Adapter, read_adapter
 from distillbench_plugins.engines.vllm_session import VllmSession
 
 if TYPE_CHECKING:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from distillbench.errors import StageError
 from distillbench.records import Batch, Checkpoint, Generation, ModelSource, Prompt, Request
-from distillbench_plugins.engines.adapters import (
+from distillbench_plugins.adapters import (
     Adapter,
     check_full,
     content_digest,
-    merged,
     read_adapter,
     source_folder,
 )
+from distillbench_plugins.merging import merged
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

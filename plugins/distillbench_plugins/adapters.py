@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
-import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -65,56 +63,29 @@ def read_adapter(path: Path, source: ModelSource) -> Adapter:
     Raises:
         StageError: It is not a LoRA adapter of this student, or it changes nothing.
     """
-    with _told(f"adapter {path} cannot be used", f"compare {CONFIG_FILE} with what peft writes"):
+    with told(f"adapter {path} cannot be used", f"compare {CONFIG_FILE} with what peft writes"):
         return _read(path, source)
 
 
 def _read(path: Path, source: ModelSource) -> Adapter:
-    config = _config(path)
-    found = _shapes(path)
+    config = adapter_config(path)
+    found = adapter_shapes(path)
     _compare(path, source, found, _expected(path, config, source))
     _refuse_without_effect(path, config, found)
     pairs = sorted(key for key in found if _partner(key))
     return Adapter(
         path=path,
         rank=max([config["r"], *(config.get("rank_pattern") or {}).values()]),
-        modules=tuple(_module(key) for key in pairs),
+        modules=tuple(module_name(key) for key in pairs),
         why_merge=_why_merge(config, found),
     )
-
-
-def merged(path: Path, source: ModelSource, folder: Path) -> Path:
-    """Adds an adapter to the student's weights and writes a full checkpoint with its tokenizer.
-
-    Args:
-        path: The adapter's folder.
-        source: The student.
-        folder: Where to; what lies there already is taken as it is, because it is renamed into place when complete.
-
-    Returns:
-        The folder.
-
-    Raises:
-        StageError: The adapter is refused, or cannot be merged.
-    """
-    if folder.exists():
-        return folder
-    read_adapter(path, source)
-    _refuse_to_merge(path, source)
-    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    with _told(f"adapter {path} cannot be merged into {source.name}"):
-        _write_merged(path, source, partial)
-    partial.rename(folder)
-    return folder
 
 
 def content_digest(path: Path) -> str:
     """A digest of an adapter's weights and of what its configuration says, in whatever order it says it."""
     digest = sha256((path / WEIGHTS_FILE).read_bytes())
     config = {key: sorted(value) if key == "target_modules" and isinstance(value, list) else value
-              for key, value in _config(path).items()}  # fmt: skip
+              for key, value in adapter_config(path).items()}  # fmt: skip
     digest.update(json.dumps(config, sort_keys=True).encode())
     return digest.hexdigest()
 
@@ -129,14 +100,19 @@ def check_full(path: Path, source: ModelSource) -> Mapping[str, Any]:
         StageError: Some are missing, left over, or of another shape.
     """
     found, expected = _checkpoint_shapes(path), _source_shapes(source)
-    for name in _tied(source):  # written by some versions of transformers, left out by others
+    for name in tied_weights(source):  # written by some versions of transformers, left out by others
         found.pop(name, None)
         expected.pop(name, None)
     _compare(path, source, found, expected, what="checkpoint")
     return {"kind": "full", "tensors": len(found)}
 
 
-def _config(path: Path) -> dict[str, Any]:
+def adapter_config(path: Path) -> dict[str, Any]:
+    """What peft wrote of an adapter.
+
+    Raises:
+        StageError: It is not there, not to be read, or of no LoRA adapter.
+    """
     file = path / CONFIG_FILE
     try:
         config = json.loads(file.read_text())
@@ -164,7 +140,12 @@ def _config(path: Path) -> dict[str, Any]:
     return dict(config)
 
 
-def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+def adapter_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The names and shapes of an adapter's weights.
+
+    Raises:
+        StageError: They are not there, or not to be read.
+    """
     file = path / WEIGHTS_FILE
     if not file.exists():
         raise StageError(
@@ -191,7 +172,7 @@ def _meta_model(source: ModelSource) -> Any:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    with _told(f"student {source.name} cannot be read"):
+    with told(f"student {source.name} cannot be read"):
         config = AutoConfig.from_pretrained(source.name, revision=source.revision)
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config)
@@ -202,7 +183,7 @@ def _expected(path: Path, config: Mapping[str, Any], source: ModelSource) -> Sha
     from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 
     model = copy.deepcopy(_meta_model(source))
-    with _told(f"adapter {path} does not fit {source.name}", f"compare {CONFIG_FILE} with the modules of the student"):
+    with told(f"adapter {path} does not fit {source.name}", f"compare {CONFIG_FILE} with the modules of the student"):
         known = {key: value for key, value in config.items() if key in LoraConfig.__dataclass_fields__}
         changed = {"init_lora_weights": True, "base_model_name_or_path": None, "inference_mode": True}
         with warnings.catch_warnings():
@@ -268,7 +249,8 @@ def _partner(key: str) -> str:
     return ""
 
 
-def _module(key: str) -> str:
+def module_name(key: str) -> str:
+    """The module that a weight of an adapter changes, as the student names it."""
     name = key.removesuffix(".lora_A.weight").removesuffix(".lora_embedding_A")
     return name.removeprefix("base_model.model.")
 
@@ -278,7 +260,7 @@ def _why_merge(config: Mapping[str, Any], found: Shapes) -> str | None:
 
     Source: vLLM 0.32, lora/peft_helper.py, which refuses some of these; issues #18120 and #40005 for MoE experts.
     """
-    modules = [_module(key) for key in found if _partner(key)]
+    modules = [module_name(key) for key in found if _partner(key)]
     init = config.get("init_lora_weights", True)
     reasons = (
         ("DoRA", bool(config.get("use_dora"))),
@@ -294,39 +276,6 @@ def _why_merge(config: Mapping[str, Any], found: Shapes) -> str | None:
         ("weights of another kind", len(found) > 2 * len(modules)),
     )
     return next((reason for reason, holds in reasons if holds), None)
-
-
-def _refuse_to_merge(path: Path, source: ModelSource) -> None:
-    """What is not the sum of the student's weights and something else cannot be merged into them."""
-    config = _config(path)
-    ends = {"lm_head", "embed_tokens"}
-    touched = {name.rpartition(".")[2] for name in map(_module, _shapes(path))} | set(
-        config.get("modules_to_save") or ()
-    )
-    reasons = (
-        ("activated LoRA depends on the tokens before it", bool(config.get("alora_invocation_tokens"))),
-        ("replicated layers make it another model", bool(config.get("layer_replication"))),
-        ("the student's embeddings are its output layer, and only one of them is changed",
-         bool(ends & touched) and bool(_tied(source))),
-    )  # fmt: skip
-    for reason, holds in reasons:
-        if holds:
-            raise StageError(f"adapter {path} cannot be merged into {source.name}: {reason}")
-
-
-def _write_merged(path: Path, source: ModelSource, folder: Path) -> None:
-    import torch
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    base = AutoModelForCausalLM.from_pretrained(
-        source.name, revision=source.revision, dtype=getattr(torch, source.dtype)
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        adapted = PeftModel.from_pretrained(base, str(path), is_trainable=False)
-    adapted.merge_and_unload(safe_merge=True).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(source.name, revision=source.revision).save_pretrained(folder)
 
 
 def _checkpoint_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
@@ -357,13 +306,14 @@ def source_folder(source: ModelSource) -> Path:
         return Path(source.name)
     from huggingface_hub import snapshot_download
 
-    with _told(f"student {source.name} cannot be read"):
+    with told(f"student {source.name} cannot be read"):
         return Path(
             snapshot_download(source.name, revision=source.revision, allow_patterns=["*.safetensors", "*.json"])
         )
 
 
-def _tied(source: ModelSource) -> list[str]:
+def tied_weights(source: ModelSource) -> list[str]:
+    """The weights that are others under a second name, such as an output layer that is the embeddings."""
     model = _meta_model(source)
     if not model.config.get_text_config().tie_word_embeddings:
         return []
@@ -371,12 +321,12 @@ def _tied(source: ModelSource) -> list[str]:
 
 
 @contextmanager
-def _told(what: str, hint: str = "") -> Iterator[None]:
+def told(what: str, hint: str = "") -> Iterator[None]:
     """Turns whatever a library raises over a user's files into one error that says which files."""
     try:
         yield
     except StageError:
         raise
     except Exception as error:  # peft, transformers, safetensors and torch each raise their own when files are spoiled
-        told = f"{what}: {type(error).__name__}: {error}"
-        raise StageError(f"{told}\n    hint: {hint}" if hint else told) from error
+        words = f"{what}: {type(error).__name__}: {error}"
+        raise StageError(f"{words}\n    hint: {hint}" if hint else words) from error
