@@ -61,16 +61,21 @@ def grade_ahead(stage: Stage, bench: Bench, samples: Sequence[Row]) -> list[Row]
 
     Nothing is graded, and nothing returned, while another process runs the grade stage.
     """
+    lock = bench.store.lock(stage.key)
     try:
-        with bench.store.lock(stage.key).acquire(timeout=0), Journal(bench.store.scratch(stage) / _AHEAD) as journal:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return []
+    try:
+        with Journal(bench.store.scratch(stage) / _AHEAD) as journal:
             known = {row["sample_digest"] for row in journal.rows}
             own = [sample for sample in samples if _needs_verdict(sample, stage)]
             named = [(sample, digest) for sample in own if (digest := key_of(sample)) not in known]
             for row in _Grader(stage, bench).verdicts(named):
                 journal.append(row)
             return journal.rows[len(known) :]
-    except Timeout:
-        return []
+    finally:
+        lock.release()
 
 
 class _Grader:

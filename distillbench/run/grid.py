@@ -18,7 +18,7 @@ from typing import Any
 from distillbench.errors import StageError
 from distillbench.plan.stages import Stage
 from distillbench.protocols import Engine, EngineSession, Progress, Student
-from distillbench.records import Batch, Generation
+from distillbench.records import Batch, Checkpoint, Generation, Prompt
 from distillbench.run.attempts import Attempts
 from distillbench.run.bench import Bench
 from distillbench.run.grade import grade_ahead, grade_samples
@@ -59,7 +59,7 @@ class Grid:
         self._samples = {stage.key: stage for stage in stages if stage.kind == "sample"}
         claimed = [stage for stage in self._samples.values() if self.attempts.start(stage)]
         waiting = {stage.key for stage in claimed}
-        for key in self._grades.keys() - waiting - self.attempts.failed:
+        for key in [key for key in self._grades if key not in waiting | self.attempts.failed]:
             self._grade(key)
         runs = [run for stage in claimed if (run := self._begun(stage)) is not None]
         if runs:
@@ -122,14 +122,13 @@ class Grid:
             run.facts["engine"] = dict(session.facts)
             if (checkpoint := run.checkpoint) is None:
                 continue
-            try:
-                if checkpoint.path not in found:
-                    found[checkpoint.path] = proof.of(checkpoint, run.prompts(N_PROMPTS))
-            except StageError as error:
-                found[checkpoint.path] = error
-            except Exception as error:  # a task's own code may raise anything: its stage fails
-                self._drop(run, error)
-                continue
+            if checkpoint.path not in found:
+                try:
+                    prompts = run.prompts(N_PROMPTS)
+                except Exception as error:  # a task's own code may raise anything: its stage fails, and no other
+                    self._drop(run, error)
+                    continue
+                found[checkpoint.path] = _proven(proof, checkpoint, prompts)
             proven = found[checkpoint.path]
             if isinstance(proven, StageError):
                 self._drop(run, proven)
@@ -220,3 +219,11 @@ class Grid:
             total=run.size,
             tokens=run.n_tokens,
         )
+
+
+def _proven(proof: Proof, checkpoint: Checkpoint, prompts: Sequence[Prompt]) -> Mapping[str, Any] | StageError:
+    """What is to be known of a checkpoint, or why none of its stages may be sampled."""
+    try:
+        return proof.of(checkpoint, prompts)
+    except StageError as error:
+        return error

@@ -19,8 +19,8 @@ from distillbench.run.tables import SAMPLES, Row, problem_row, read_rows, write_
 #: What an engine gives of a sample; the rest of its row is what it was asked.
 _GIVEN = ("sample_id", "token_ids", "text", "finish_reason", "error", "n_tokens", "n_prompt_tokens", "effective")
 
-#: Every (problem, request) of an evaluation, by renderer, student and what is asked.
-Asked = list[tuple[Problem, Request]]
+#: The requests of an evaluation, each with the part of its sample's row that is known before it is answered.
+Asked = list[tuple[Request, Row]]
 
 
 class Requests:
@@ -45,13 +45,25 @@ class Requests:
                 as_text = evaluation.output_type != "generate_until" and renderer.is_plain
                 problems = self.bench.tasks.evaluation_problems(evaluation, as_text)
             self._asked[key] = [
-                (problem, request) for problem in problems for request in requests_of(problem, evaluation, renderer)
+                (request, row)
+                for problem in problems
+                for request, row in _with_rows(problem, requests_of(problem, evaluation, renderer), renderer)
             ]
         return self._asked[key]
 
     def renderer(self, stage: Stage) -> Renderer:
         """The renderer of a sample stage, with its student's tokenizer."""
         return self.bench.renderer(stage.roles["student"], stage.roles["renderer"], stage.needs.get("student"))
+
+
+def _with_rows(problem: Problem, requests: list[Request], renderer: Renderer) -> Asked:
+    """The requests of one problem, whose rows share what is said of the problem and of its prompt."""
+    prompt = requests[0].prompt
+    shared = problem_row(problem) | {"prompt": renderer.show(prompt), "prefill": prompt.prefill}
+    return [
+        (request, shared | {"repeat": int(request.sample_id.rpartition("#")[2]), "seed": request.seed})
+        for request in requests
+    ]
 
 
 def requests_of(problem: Problem, evaluation: Evaluation, renderer: Renderer) -> list[Request]:
@@ -117,7 +129,7 @@ class SampleRun:
         self.fresh: list[str] = []
         self._requests = requests
         self._journal: Journal | None = None
-        self._asked: dict[str, tuple[Problem, Request]] = {}
+        self._asked: dict[str, tuple[Request, Row]] = {}
         self._rows: dict[str, Row] = {}
 
     @property
@@ -143,16 +155,16 @@ class SampleRun:
 
     def prompts(self, n: int) -> list[Prompt]:
         """The first prompts that it asks."""
-        return [request.prompt for _, request in self._requests.of(self.stage)[:n]]
+        return [request.prompt for request, _ in self._requests.of(self.stage)[:n]]
 
     def open(self) -> Batch:
         """What is asked of the engine; samples of an earlier run are skipped, failed ones among them are not."""
         bench = self._requests.bench
-        self._asked = {request.sample_id: (problem, request) for problem, request in self._requests.of(self.stage)}
+        self._asked = {request.sample_id: (request, row) for request, row in self._requests.of(self.stage)}
         self._journal = Journal(bench.store.scratch(self.stage) / "samples.jsonl").open()
         found = {row["sample_id"]: row for row in (*_earlier_samples(self.stage, bench), *self._journal.rows)}
         self._rows = {sample_id: row for sample_id, row in found.items() if row["error"] is None}
-        requests = [request for _, request in self._asked.values()]
+        requests = [request for request, _ in self._asked.values()]
         return Batch(self.stage.key, self.checkpoint, requests, frozenset(self._rows))
 
     def take(self, generation: Generation) -> None:
@@ -203,17 +215,8 @@ class SampleRun:
         self._journal, self._asked, self._rows = None, {}, {}
 
     def _row(self, sample_id: str) -> Row:
-        problem, request = self._asked[sample_id]
-        return (
-            problem_row(problem)
-            | self._rows[sample_id]
-            | {
-                "repeat": int(sample_id.rpartition("#")[2]),
-                "prompt": self._requests.renderer(self.stage).show(request.prompt),
-                "prefill": request.prompt.prefill,
-                "seed": request.seed,
-            }
-        )
+        _, row = self._asked[sample_id]
+        return row | self._rows[sample_id]
 
 
 def _earlier_samples(stage: Stage, bench: Bench) -> list[Row]:

@@ -13,7 +13,7 @@ from annotated_types import Gt
 from distillbench.hookspecs import hookimpl
 from distillbench.protocols import Context, Engine, EngineSession, Student
 from distillbench.records import Batch, Checkpoint, Generation, Prompt, Request
-from distillbench_plugins.adapters import read_adapter
+from distillbench_plugins.adapters import check_full, read_adapter
 from distillbench_plugins.engines import continuous
 from distillbench_plugins.engines.grouping import SeededSampling, groups, left_padded
 from distillbench_plugins.engines.scoring import Gathering, Row, last_logits, rows_of, scored
@@ -94,15 +94,15 @@ class _Session:
         return "greedy completions without stop strings" if self.is_continuous else "not in this transformers"
 
     def prepare(self, checkpoint: Checkpoint) -> Mapping[str, Any]:
-        """Compares the keys of an adapter with those that the model expects; a full checkpoint is loaded.
+        """Compares the weights of a checkpoint with those that the model expects, by name and by shape.
 
         Raises:
             StageError: It would not be applied, or not all of it.
         """
+        source = self.student.source(self.built)
         if checkpoint.kind == "adapter":
-            return read_adapter(checkpoint.path, self.student.source(self.built)).facts
-        self._with_weights(checkpoint)
-        return {"kind": "full"}
+            return read_adapter(checkpoint.path, source).facts
+        return check_full(checkpoint.path, source)
 
     def first_token_logprobs(
         self, prompts: Sequence[Prompt], checkpoint: Checkpoint | None
