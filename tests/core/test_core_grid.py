@@ -124,6 +124,17 @@ def test_a_checkpoint_that_changes_nothing_is_never_scored(bench: Toys, control:
     assert not [line for line in control.log("asked") if line.endswith(" 2")], "it was sampled all the same"
 
 
+def test_prompts_that_cannot_be_made_fail_their_own_stages_alone(bench: Toys, control: Control) -> None:
+    bench.run()  # trains, which looks at prompts too
+    control.set("fail-prompt-think", "no such prompt")
+    more = {"first": {"benchmark": "toy", "prefill": "think"}, "second": {"benchmark": "toy", "max_tokens": 12}}
+    summary = bench.run({"evaluations": more})
+    ends = {stage.label: summary.endings[key] for key, stage in summary.plan.stages.items() if stage.kind == "sample"}
+    steps = ("base-small@0", "wise@1", "wise@2")
+    expected = {"toy": "reused", "first": "failed", "second": "done"}
+    assert ends == {f"{step} on {name}": ending for step in steps for name, ending in expected.items()}
+
+
 def test_samples_are_graded_while_others_are_made(bench: Toys, control: Control) -> None:
     """The verdicts on the first 64 samples are journaled before the last sample has come."""
     control.set("sleep-sample-toy-5#10", "3")  # time for the grading thread

@@ -199,6 +199,7 @@ class ToyRenderer(Renderer):
         return None
 
     def prompt(self, messages, prefill="auto"):
+        steer(f"prompt-{prefill}")
         text = self.options.system + messages[-1].content
         return Prompt(np.array(self.tokenizer.encode(text), dtype=np.int32), "")
 
