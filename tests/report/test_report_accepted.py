@@ -8,7 +8,8 @@ from dataclasses import replace
 from report_factories import checkpoint, results, samples
 from rich.console import Console
 
-from distillbench.report.export import ROW_COLUMNS, flat_row, summary_json
+from distillbench.report.columns import ROW_COLUMNS, flat_row
+from distillbench.report.export import summary_json
 from distillbench.report.markdown import render_markdown
 from distillbench.report.results import CellResult, Results
 from distillbench.report.tables import build_rows, notes

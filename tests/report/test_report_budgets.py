@@ -12,7 +12,8 @@ import pytest
 from report_factories import checkpoint, results, samples
 from rich.console import Console
 
-from distillbench.report.export import BUDGET_COLUMNS, summary_json, write
+from distillbench.report.columns import BUDGET_COLUMNS
+from distillbench.report.export import summary_json, write
 from distillbench.report.markdown import render_markdown
 from distillbench.report.results import CheckpointResult, Results, ResultsError
 from distillbench.report.tables import budget_rows, build_rows

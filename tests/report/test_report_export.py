@@ -27,7 +27,7 @@ from lm_eval.utils import (
 from report_factories import any_samples, checkpoint, repeated, results, sample, samples
 
 from distillbench.outcomes import OUTCOMES
-from distillbench.report import export
+from distillbench.report import export, files
 from distillbench.report.results import CellResult, NllPoint, Results, Section
 from distillbench.report.tables import build_rows
 
@@ -249,7 +249,7 @@ def test_unknown_values_become_what_lm_eval_makes_of_them() -> None:
     import numpy as np
 
     for value in (np.int64(3), np.float32(0.5), np.bool_(True), Path("x"), {1}):
-        assert export._unknown(value) == handle_non_serializable(value)
+        assert files.unknown(value) == handle_non_serializable(value)
 
 
 def test_what_is_not_known_is_not_invented(tmp_path: Path) -> None:
