@@ -16,7 +16,7 @@ from distillbench.cli.main import EPILOG, make_group
 from distillbench.cli.plugins import describe
 from distillbench.findings import KINDS
 from distillbench.manager import PREFIX, make_manager
-from distillbench.matrix.evaluations import EvaluationOptions
+from distillbench.matrix.evaluation_options import EvaluationOptions
 from distillbench.options import OptionField, fields_of
 from distillbench.protocols import COMPONENT_KINDS
 from distillbench.report.markdown import OUTCOME_DEFINITIONS

@@ -306,7 +306,7 @@ def _asked(given: Mapping[str, Any]) -> Asked:
     Raises:
         UsageError: Some do not go together.
     """
-    from distillbench.matrix.evaluations import forced_options
+    from distillbench.matrix.evaluation_options import forced_options
 
     if given["limit"] is not None and given["fast"]:
         raise click.UsageError("--limit and --fast exclude each other")

@@ -6,97 +6,28 @@ student's entry says of sampling, the evaluation's entry, an axis, the command l
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, Any
-
-from annotated_types import Ge, Gt, Le, MinLen
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from distillbench.errors import Mistake, TaskError, nearest
 from distillbench.fingerprint import canonical_json
 from distillbench.matrix.choices import Choices, Layers, Picks
+from distillbench.matrix.evaluation_mistakes import budget_mistake, do_sample_mistake, scoring_mistake
+from distillbench.matrix.evaluation_options import (
+    DO_SAMPLE,
+    SAMPLING_OPTIONS,
+    EvaluationOptions,
+    TaskSettings,
+    last_given,
+    origin_of,
+    task_layer,
+)
 from distillbench.matrix.expand import Combination
 from distillbench.matrix.sections import Entry
 from distillbench.options import Given, Resolved, fields_of, resolve_options
-from distillbench.records import Choice, Evaluation, Prefill, Sampling, Subset, TaskRef
+from distillbench.records import Choice, Evaluation, Sampling, TaskRef
 from distillbench.tasks.identity import OUTPUT_TYPES, TaskIndex, TaskSpec
-
-_SAMPLING = ("temperature", "top_p", "top_k", "min_p")
-#: What a student's entry may say under `sampling`.
-SAMPLING_OPTIONS = (*_SAMPLING, "max_tokens", "stop", "seed", "repeats")
-_MOST_SEED = 2**32 - 1
-#: Transformers' word for what a temperature above 0 says.
-_DO_SAMPLE = "do_sample"
-#: lm-eval's names for the token budget.
-_BUDGET = ("max_gen_toks", "max_new_tokens")
-_FAST_LIMIT = 100
-#: What means something only where a completion is drawn.
-_DRAWN = {*_SAMPLING, "max_tokens", "stop", "seed", "until"}
-#: The one grader that reads log-likelihoods.
-_SCORING_GRADER = "lm_eval"
-
-
-@dataclass(frozen=True)
-class EvaluationOptions:
-    """The options of an evaluation in a matrix.
-
-    Attributes:
-        benchmark: An lm-eval task's name; the evaluation's own name where none is given.
-        temperature: 0 is greedy.
-        top_p: Nucleus mass; 1 keeps everything.
-        top_k: Number of candidates; 0 keeps everything.
-        min_p: Least probability relative to the best candidate's; 0 keeps everything.
-        max_tokens: Token budget of one completion.
-        stop: Strings that end a completion wherever they come, inside reasoning too.
-        seed: Of sampling. Each sample's own seed is made from it, the task, the problem and the repeat.
-        budgets: Smaller token budgets, ascending: the same completions are cut there and graded again.
-        repeats: Completions per problem.
-        prefill: What stands in the assistant's turn before the model writes: `auto` what stands there in training,
-            `none` nothing, `think` an open reasoning tag.
-        limit: Number of problems; null for all.
-        subset: Which problems a limit keeps.
-        until: Strings that end the answer part when it is graded.
-        grader: The benchmark component that grades.
-        grader_options: Its options; they go over those in the task's YAML.
-        metadata: What to change in the task's `metadata`, as `lm_eval --metadata` does.
-    """
-
-    benchmark: str
-    temperature: Annotated[float, Ge(0)] = 0.0
-    top_p: Annotated[float, Gt(0), Le(1)] = 1.0
-    top_k: Annotated[int, Ge(0)] = 0
-    min_p: Annotated[float, Ge(0), Le(1)] = 0.0
-    max_tokens: Annotated[int, Ge(1)] = 512
-    budgets: tuple[Annotated[int, Ge(1)], ...] = ()
-    stop: tuple[Annotated[str, MinLen(1)], ...] = ()
-    seed: Annotated[int, Ge(0), Le(_MOST_SEED)] = 0
-    repeats: Annotated[int, Ge(1)] = 1
-    prefill: Prefill = "auto"
-    limit: Annotated[int, Ge(1)] | None = None
-    subset: Subset = "first"
-    until: tuple[str, ...] = ()
-    grader: str = "lm_eval"
-    grader_options: Mapping[str, Any] = field(default_factory=dict)
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class TaskSettings:
-    """What a task YAML may say in `metadata.distillbench`.
-
-    Attributes:
-        grader: The benchmark component that grades.
-        grader_options: Its options.
-        docs: How many problems the task has.
-        grading_columns: Columns that only the grader reads; they are not stored with the samples.
-        licence: The data's licence, for people.
-    """
-
-    grader: str = "lm_eval"
-    grader_options: Mapping[str, Any] = field(default_factory=dict)
-    docs: Annotated[int, Ge(1)] | None = None
-    grading_columns: tuple[str, ...] = ()
-    licence: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +85,9 @@ class Evaluations:
         for entry in sections.entries["student"].values():
             self._check_sampling(entry)
         for name, given in sections.defaults["evaluation"].items():
-            if name == _DO_SAMPLE and not self.entries:
-                self.mistakes.append(_do_sample_mistake(given, None))
-            elif name not in known and name != _DO_SAMPLE:  # which each evaluation tells of
+            if name == DO_SAMPLE and not self.entries:
+                self.mistakes.append(do_sample_mistake(given, None))
+            elif name not in known and name != DO_SAMPLE:  # which each evaluation tells of
                 hint = nearest(name, known)
                 self.mistakes.append(Mistake(given.place, "an option of an evaluation", repr(name), hint))
         for key, target in self.axes.targets.items():
@@ -169,7 +100,7 @@ class Evaluations:
         """Notes what is wrong in a student's `sampling`, whether a cell uses that student or not."""
         owner = f"the sampling of student {student.label!r}"
         for name, given in student.sampling.items():
-            if name not in (*SAMPLING_OPTIONS, _DO_SAMPLE):
+            if name not in (*SAMPLING_OPTIONS, DO_SAMPLE):
                 hint = nearest(name, SAMPLING_OPTIONS)
                 self.mistakes.append(Mistake(given.place, f"an option of {owner}", repr(name), hint))
         layers = [{"benchmark": Given("any", "default")}, _without_do_sample(_known_sampling(student.sampling))]
@@ -178,13 +109,13 @@ class Evaluations:
 
     def _refuse_do_sample(self, written: Layers) -> None:
         """Notes every `do_sample` in the matrix: engines disagree on what it means beside a temperature."""
-        temperature = _last(written, "temperature")
+        temperature = last_given(written, "temperature")
         self.mistakes.extend(
-            _do_sample_mistake(layer[_DO_SAMPLE], temperature) for layer in written if _DO_SAMPLE in layer
+            do_sample_mistake(layer[DO_SAMPLE], temperature) for layer in written if DO_SAMPLE in layer
         )
 
     def _evaluation(self, entry: Entry, combination: Combination, of_student: Mapping[str, Given]) -> Evaluation | None:
-        known = {*fields_of(EvaluationOptions), _DO_SAMPLE}
+        known = {*fields_of(EvaluationOptions), DO_SAMPLE}
         defaults = self.choices.sections.defaults["evaluation"]
         picks = self.axes.picks(combination, "evaluation", entry.label)
         as_written: list[Mapping[str, Given]] = [
@@ -196,17 +127,17 @@ class Evaluations:
         ]
         self._refuse_do_sample(as_written)
         written = [_without_do_sample(layer) for layer in as_written]
-        benchmark = _last(written, "benchmark") or Given(entry.label, "default", entry.where)
-        metadata = _last(written, "metadata") or Given({}, "default")
+        benchmark = last_given(written, "benchmark") or Given(entry.label, "default", entry.where)
+        metadata = last_given(written, "metadata") or Given({}, "default")
         spec = self._task(benchmark, metadata)
         settings = self._settings(spec) if spec else None
-        layers = [{"benchmark": benchmark}, _task_layer(spec) if spec else {}, *written]
+        layers = [{"benchmark": benchmark}, task_layer(spec) if spec else {}, *written]
         resolved = resolve_options(EvaluationOptions, layers, entry.where, f"evaluation {entry.label!r}")
         self.mistakes.extend(resolved.mistakes)
-        if spec is None or settings is None or resolved.mistakes or any(_DO_SAMPLE in layer for layer in as_written):
+        if spec is None or settings is None or resolved.mistakes or any(DO_SAMPLE in layer for layer in as_written):
             return None
-        mistake = _budget_mistake(resolved.options, spec, layers)
-        if mistake := mistake or _scoring_mistake(resolved.options, spec, layers, entry):
+        mistake = budget_mistake(resolved.options, spec, layers)
+        if mistake := mistake or scoring_mistake(resolved.options, spec, layers, entry):
             self.mistakes.append(mistake)
             return None
         grader = self._grader(resolved.options, settings, spec, layers)
@@ -254,7 +185,7 @@ class Evaluations:
         self, options: EvaluationOptions, settings: TaskSettings, spec: TaskSpec, layers: Layers
     ) -> Choice | None:
         """The grader; the task's options for it count only where it is the grader that the task names."""
-        named = _last(layers, "grader") or Given(options.grader, f"task {spec.path.name}", str(spec.path))
+        named = last_given(layers, "grader") or Given(options.grader, f"task {spec.path.name}", str(spec.path))
         known = self.choices.catalog.kind("benchmark")
         if options.grader not in known:
             hint = nearest(options.grader, known)
@@ -262,7 +193,7 @@ class Evaluations:
             return None
         place = f"{spec.path}: metadata.distillbench.grader_options"
         from_task = Given(settings.grader_options, f"task {spec.path.name}", place, spec.path.parent)
-        from_matrix = _last(layers, "grader_options") or Given({}, "default")
+        from_matrix = last_given(layers, "grader_options") or Given({}, "default")
         grader_layers = [
             _split(from_task, from_task.origin) if options.grader == settings.grader else {},
             _split(from_matrix),
@@ -327,7 +258,7 @@ def _findings(spec: TaskSpec, resolved: Resolved) -> tuple[tuple[str, str], ...]
     """What a preflight is to tell of how the task's YAML was read."""
     asked = spec.generation_kwargs
     temperature = asked.get("temperature")
-    if asked.get(_DO_SAMPLE) is not False or not temperature or resolved.origins["temperature"] != _origin(spec):
+    if asked.get(DO_SAMPLE) is not False or not temperature or resolved.origins["temperature"] != origin_of(spec):
         return ()
     text = f"{spec.path}: generation_kwargs has `do_sample: false` and `temperature: {temperature}`; sampled greedily"
     return (("greedy_with_temperature", text),)
@@ -342,105 +273,12 @@ def _origins(resolved: Resolved) -> dict[str, str]:
     }
 
 
-def _origin(spec: TaskSpec) -> str:
-    return f"task {spec.path.name}"
-
-
 def _known_sampling(sampling: Mapping[str, Given]) -> dict[str, Given]:
-    return {name: given for name, given in sampling.items() if name in (*SAMPLING_OPTIONS, _DO_SAMPLE)}
+    return {name: given for name, given in sampling.items() if name in (*SAMPLING_OPTIONS, DO_SAMPLE)}
 
 
 def _without_do_sample(layer: Mapping[str, Given]) -> dict[str, Given]:
-    return {name: given for name, given in layer.items() if name != _DO_SAMPLE}
-
-
-def _budget_mistake(options: EvaluationOptions, spec: TaskSpec, layers: Layers) -> Mistake | None:
-    """What is wrong with the budgets at which completions are cut."""
-    given, most = _last(layers, "budgets"), _last(layers, "max_tokens")
-    if given is None or not options.budgets:
-        return None
-    got = repr(list(options.budgets))
-    if spec.output_type != "generate_until":
-        return Mistake(given.place, "no `budgets` where nothing is generated", f"{got} with {spec.output_type!r}")
-    if list(options.budgets) != sorted(set(options.budgets)):
-        hint = f"write {sorted(set(options.budgets))}"
-        return Mistake(given.place, "each budget once, the smallest first", got, hint)
-    if options.budgets[-1] >= options.max_tokens:
-        where = f" ({most.place})" if most else " (the default)"
-        hint = "max_tokens is the budget of the generation itself and is always reported; name smaller ones"
-        return Mistake(given.place, f"budgets below max_tokens {options.max_tokens}{where}", got, hint)
-    return None
-
-
-def _scoring_mistake(options: EvaluationOptions, spec: TaskSpec, layers: Layers, entry: Entry) -> Mistake | None:
-    """What an evaluation asks for in vain, because its task has given continuations scored and nothing generated.
-
-    What only the defaults or the student say of sampling is meant for other evaluations, and passed over.
-    """
-    if spec.output_type == "generate_until":
-        return None
-    task = f"task {spec.name!r} ({spec.output_type})"
-    repeats, grader = _last(layers, "repeats"), _last(layers, "grader")
-    if repeats is not None and options.repeats > 1:
-        hint = "log-likelihoods of given continuations are the same each time; write `repeats: 1` in this evaluation"
-        return Mistake(repeats.place, f"one repeat of {task}", repr(options.repeats), hint)
-    if grader is not None and options.grader != _SCORING_GRADER:
-        hint = "leave `grader` out; other graders read text, and here are only log-likelihoods"
-        return Mistake(grader.place, f"`grader: {_SCORING_GRADER}` for {task}", repr(options.grader), hint)
-    for name in sorted(entry.options.keys() & _DRAWN):
-        given, hint = entry.options[name], "leave it out: nothing is drawn, and no text is made"
-        return Mistake(given.place, f"no `{name}` for {task}", repr(given.value), hint)
-    return None
-
-
-def _do_sample_mistake(given: Given, temperature: Given | None) -> Mistake:
-    """`do_sample` in a matrix: greedy or not is for the temperature to say, in one place."""
-    wanted = "`temperature`, which alone says whether to sample"
-    got = f"{_DO_SAMPLE}: {str(given.value).lower() if isinstance(given.value, bool) else repr(given.value)}"
-    warm = temperature.value if temperature and temperature.value else None
-    if given.value is not False:
-        return Mistake(given.place, wanted, got, "leave it out; `temperature: 0` is greedy, any above 0 samples")
-    if warm is None or temperature is None:
-        return Mistake(given.place, wanted, got, "leave it out; `temperature: 0` is greedy")
-    got += f" with temperature {warm} ({temperature.place})"
-    return Mistake(given.place, wanted, got, f"`temperature: 0` is greedy; leave do_sample out to sample at {warm}")
-
-
-def forced_options(limit: int | None, fast: bool) -> dict[str, Given]:
-    """What the command line's `--limit` and `--fast` say; a limit outweighs `--fast`."""
-    forced = {}
-    if fast:
-        forced = {"limit": Given(_FAST_LIMIT, "--fast"), "subset": Given("shuffled", "--fast")}
-    if limit is not None:
-        forced = {"limit": Given(limit, "--limit"), "subset": Given("first", "--limit")}
-    return forced
-
-
-def _task_layer(spec: TaskSpec) -> dict[str, Given]:
-    """What a task's YAML says of sampling, in an evaluation's own words."""
-    asked = {key: value for key, value in spec.generation_kwargs.items() if value is not None}
-    named = {name: name for name in (*_SAMPLING, "seed")} | dict.fromkeys(_BUDGET, "max_tokens")
-    origin, place = _origin(spec), f"{spec.path}: generation_kwargs"
-    layer = {}
-    for key, value in asked.items():
-        if key in ("until", "stop"):
-            layer[key] = Given([value] if isinstance(value, str) else value, origin, f"{place}.{key}")
-        elif key in named:
-            layer[named[key]] = Given(value, origin, f"{place}.{key}")
-        elif (key, value) != ("num_beams", 1) and key != _DO_SAMPLE:  # any other is a mistake: it would be ignored
-            layer[key] = Given(value, f"{place}.{key}")
-    if asked.get(_DO_SAMPLE) is False:  # engines disagree on what a temperature means then: it is greedy
-        layer["temperature"] = Given(0, origin, f"{place}.do_sample")
-    elif asked.get(_DO_SAMPLE) is True and "temperature" not in asked:
-        layer["temperature"] = Given(1, origin, f"{place}.do_sample")
-    for name, value in (("repeats", spec.config.get("repeats")), ("grader", spec.settings.get("grader"))):
-        if value is not None:
-            layer[name] = Given(value, origin, f"{spec.path}: {name}")
-    return layer
-
-
-def _last(layers: Sequence[Mapping[str, Given]], name: str) -> Given | None:
-    return next((layer[name] for layer in reversed(layers) if name in layer), None)
+    return {name: given for name, given in layer.items() if name != DO_SAMPLE}
 
 
 def _identity(evaluation: Evaluation) -> list[Any]:

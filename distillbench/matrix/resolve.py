@@ -13,7 +13,8 @@ from distillbench.errors import MatrixError, Mistake, PluginError
 from distillbench.matrix import names
 from distillbench.matrix.axes import combine, read_axes
 from distillbench.matrix.choices import Choices
-from distillbench.matrix.evaluations import Evaluations, Suite, forced_options
+from distillbench.matrix.evaluation_options import forced_options
+from distillbench.matrix.evaluations import Evaluations, Suite
 from distillbench.matrix.expand import Combination
 from distillbench.matrix.read import Document, read_document
 from distillbench.matrix.sections import Header, Sections, read_sections

@@ -16,7 +16,7 @@ from docs_blocks import ROOT, docs_hooks, pages, rendered, table_keys
 from distillbench import hookspecs
 from distillbench.cli.main import invoke, make_group
 from distillbench.matrix.axes import COMPONENT_AXES
-from distillbench.matrix.evaluations import EvaluationOptions
+from distillbench.matrix.evaluation_options import EvaluationOptions
 from distillbench.matrix.sections import SECTIONS
 from distillbench.options import fields_of
 from distillbench.outcomes import OUTCOMES

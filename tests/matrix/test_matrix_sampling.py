@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from distillbench.matrix.evaluations import SAMPLING_OPTIONS
+from distillbench.matrix.evaluation_options import SAMPLING_OPTIONS
 from distillbench.matrix.resolve import Matrix
 from distillbench.options import fields_of
 from distillbench.records import Cell, Evaluation, Sampling
@@ -31,7 +31,7 @@ def only(matrix: Matrix) -> Evaluation:
 
 
 def test_every_sampling_option_is_one_of_an_evaluation_and_of_a_sampling() -> None:
-    from distillbench.matrix.evaluations import EvaluationOptions
+    from distillbench.matrix.evaluation_options import EvaluationOptions
 
     assert set(SAMPLING_OPTIONS) <= set(fields_of(EvaluationOptions))
     assert set(fields_of(Sampling)) | {"repeats"} == set(SAMPLING_OPTIONS)

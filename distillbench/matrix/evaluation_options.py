@@ -1,0 +1,129 @@
+"""The options of an evaluation, and what a task's YAML and the command line say of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from annotated_types import Ge, Gt, Le, MinLen
+
+from distillbench.options import Given
+from distillbench.records import Prefill, Subset
+from distillbench.tasks.identity import TaskSpec
+
+SAMPLING = ("temperature", "top_p", "top_k", "min_p")
+#: What a student's entry may say under `sampling`.
+SAMPLING_OPTIONS = (*SAMPLING, "max_tokens", "stop", "seed", "repeats")
+_MOST_SEED = 2**32 - 1
+#: Transformers' word for what a temperature above 0 says.
+DO_SAMPLE = "do_sample"
+#: lm-eval's names for the token budget.
+_BUDGET = ("max_gen_toks", "max_new_tokens")
+_FAST_LIMIT = 100
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """The options of an evaluation in a matrix.
+
+    Attributes:
+        benchmark: An lm-eval task's name; the evaluation's own name where none is given.
+        temperature: 0 is greedy.
+        top_p: Nucleus mass; 1 keeps everything.
+        top_k: Number of candidates; 0 keeps everything.
+        min_p: Least probability relative to the best candidate's; 0 keeps everything.
+        max_tokens: Token budget of one completion.
+        stop: Strings that end a completion wherever they come, inside reasoning too.
+        seed: Of sampling. Each sample's own seed is made from it, the task, the problem and the repeat.
+        budgets: Smaller token budgets, ascending: the same completions are cut there and graded again.
+        repeats: Completions per problem.
+        prefill: What stands in the assistant's turn before the model writes: `auto` what stands there in training,
+            `none` nothing, `think` an open reasoning tag.
+        limit: Number of problems; null for all.
+        subset: Which problems a limit keeps.
+        until: Strings that end the answer part when it is graded.
+        grader: The benchmark component that grades.
+        grader_options: Its options; they go over those in the task's YAML.
+        metadata: What to change in the task's `metadata`, as `lm_eval --metadata` does.
+    """
+
+    benchmark: str
+    temperature: Annotated[float, Ge(0)] = 0.0
+    top_p: Annotated[float, Gt(0), Le(1)] = 1.0
+    top_k: Annotated[int, Ge(0)] = 0
+    min_p: Annotated[float, Ge(0), Le(1)] = 0.0
+    max_tokens: Annotated[int, Ge(1)] = 512
+    budgets: tuple[Annotated[int, Ge(1)], ...] = ()
+    stop: tuple[Annotated[str, MinLen(1)], ...] = ()
+    seed: Annotated[int, Ge(0), Le(_MOST_SEED)] = 0
+    repeats: Annotated[int, Ge(1)] = 1
+    prefill: Prefill = "auto"
+    limit: Annotated[int, Ge(1)] | None = None
+    subset: Subset = "first"
+    until: tuple[str, ...] = ()
+    grader: str = "lm_eval"
+    grader_options: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    """What a task YAML may say in `metadata.distillbench`.
+
+    Attributes:
+        grader: The benchmark component that grades.
+        grader_options: Its options.
+        docs: How many problems the task has.
+        grading_columns: Columns that only the grader reads; they are not stored with the samples.
+        licence: The data's licence, for people.
+    """
+
+    grader: str = "lm_eval"
+    grader_options: Mapping[str, Any] = field(default_factory=dict)
+    docs: Annotated[int, Ge(1)] | None = None
+    grading_columns: tuple[str, ...] = ()
+    licence: str = ""
+
+
+def forced_options(limit: int | None, fast: bool) -> dict[str, Given]:
+    """What the command line's `--limit` and `--fast` say; a limit outweighs `--fast`."""
+    forced = {}
+    if fast:
+        forced = {"limit": Given(_FAST_LIMIT, "--fast"), "subset": Given("shuffled", "--fast")}
+    if limit is not None:
+        forced = {"limit": Given(limit, "--limit"), "subset": Given("first", "--limit")}
+    return forced
+
+
+def origin_of(spec: TaskSpec) -> str:
+    """How the origin of what a task's YAML says is named."""
+    return f"task {spec.path.name}"
+
+
+def task_layer(spec: TaskSpec) -> dict[str, Given]:
+    """What a task's YAML says of sampling, in an evaluation's own words."""
+    asked = {key: value for key, value in spec.generation_kwargs.items() if value is not None}
+    named = {name: name for name in (*SAMPLING, "seed")} | dict.fromkeys(_BUDGET, "max_tokens")
+    origin, place = origin_of(spec), f"{spec.path}: generation_kwargs"
+    layer = {}
+    for key, value in asked.items():
+        if key in ("until", "stop"):
+            layer[key] = Given([value] if isinstance(value, str) else value, origin, f"{place}.{key}")
+        elif key in named:
+            layer[named[key]] = Given(value, origin, f"{place}.{key}")
+        elif (key, value) != ("num_beams", 1) and key != DO_SAMPLE:  # any other is a mistake: it would be ignored
+            layer[key] = Given(value, f"{place}.{key}")
+    if asked.get(DO_SAMPLE) is False:  # engines disagree on what a temperature means then: it is greedy
+        layer["temperature"] = Given(0, origin, f"{place}.do_sample")
+    elif asked.get(DO_SAMPLE) is True and "temperature" not in asked:
+        layer["temperature"] = Given(1, origin, f"{place}.do_sample")
+    for name, value in (("repeats", spec.config.get("repeats")), ("grader", spec.settings.get("grader"))):
+        if value is not None:
+            layer[name] = Given(value, origin, f"{spec.path}: {name}")
+    return layer
+
+
+def last_given(layers: Sequence[Mapping[str, Given]], name: str) -> Given | None:
+    """What the strongest of some layers says of an option; None where none says anything."""
+    return next((layer[name] for layer in reversed(layers) if name in layer), None)
