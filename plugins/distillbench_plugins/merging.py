@@ -55,9 +55,12 @@ def merged(path: Path, source: ModelSource, folder: Path) -> Path:
         return folder
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    _write_merged(path, source, partial)
-    partial.rename(folder)
+    try:
+        partial.mkdir(parents=True)
+        _write_merged(path, source, partial)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 

@@ -238,13 +238,14 @@ def test_what_cannot_be_merged(tiny: Tiny, tmp_path: Path, config: Any, why: str
     path = made(tiny, tmp_path / "a", **config)
     with pytest.raises(StageError, match=why):
         merged(path, source(tiny), tmp_path / "m")
-    assert not (tmp_path / "m").exists()
+    assert list(tmp_path.iterdir()) == [path], "a refusal leaves nothing half-written"
 
 
 def test_a_spoiled_adapter_is_not_merged(tiny: Tiny, lora: Run, tmp_path: Path) -> None:
     path = changed(lora, tmp_path / "a", lambda found: {key: one * ("lora_A" in key) for key, one in found.items()})
     with pytest.raises(StageError, match="changes nothing"):
         merged(path, source(tiny), tmp_path / "m")
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_full_checkpoint_is_compared_too(tiny: Tiny, full: Run, tmp_path: Path) -> None:
