@@ -21,7 +21,7 @@ Exit codes:
   0    everything asked for is done
   1    a stage failed; what depends on it is blocked, the rest is done
   2    a mistake in the matrix, a task, a plugin or the command line
-  3    done, but some samples could not be generated; run again to fill them
+  3    done, but some samples could not be generated or graded; run again to fill them
   130  interrupted; run again to go on
 
 \b

@@ -53,7 +53,7 @@ class Finished:
     Attributes:
         digest: Of its outputs.
         inputs: The digests its inputs had, by key.
-        holes: Samples whose generation failed.
+        holes: Samples whose generation failed, or whose grader did.
         freed: True when its large checkpoints were deleted after their evaluation.
         seconds: How long it ran.
         facts: Plain values that later stages or reports read, such as the number of kept traces.

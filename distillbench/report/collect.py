@@ -165,7 +165,8 @@ class _Collector:
         for stage in stages:
             found = self.store.lookup(stage)
             if found is not None and found.holes:
-                yield f"{stage.label}: {found.holes} samples could not be generated; the next run tries them again"
+                what = "graded" if stage.kind == "grade" else "generated"
+                yield f"{stage.label}: {found.holes} samples could not be {what}; the next run tries them again"
 
 
 def _graded(verdict: Mapping[str, Any], sample: Mapping[str, Any]) -> GradedSample:

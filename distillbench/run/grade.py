@@ -37,14 +37,17 @@ def verify_traces(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
 
 
 def grade_samples(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
-    """grade: one outcome for each sample; what is known already of the same samples is kept."""
+    """grade: one outcome for each sample; what is known already of the same samples is kept.
+
+    Where the grader failed nothing is known: these samples are holes, which the next run grades again.
+    """
     samples = read_rows(bench.store.folder_of("sample", stage.needs["sample"]) / SAMPLES)
     digests = [key_of(sample) for sample in samples]
     grader = _Grader(stage, bench)
-    known = {row["sample_digest"]: row for row in _earlier_verdicts(stage, bench) if row["sample_digest"] in {*digests}}
-    known |= _verdicts_at_any_budget(stage, bench, samples, digests)
     with Journal(bench.store.scratch(stage) / _AHEAD) as journal:
-        known |= {row["sample_digest"]: row for row in journal.rows if row["sample_digest"] in {*digests}}
+        earlier = [row for row in (*_earlier_verdicts(stage, bench), *journal.rows) if row["outcome"] != GRADER_ERROR]
+        known = {row["sample_digest"]: row for row in earlier if row["sample_digest"] in {*digests}}
+        known |= _verdicts_at_any_budget(stage, bench, samples, digests)
         new = [(sample, digest) for sample, digest in zip(samples, digests, strict=True) if digest not in known]
         for row in grader.verdicts(new):
             journal.append(row)
@@ -52,8 +55,9 @@ def grade_samples(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
             progress(len(known), len(samples), "graded")
     found = [known[digest] for digest in digests]
     write_rows(bench.store.work(stage) / VERDICTS, found)
-    counts = dict(Counter(row["outcome"] for row in found))
-    return Outcome((VERDICTS,), {"outcomes": counts, "grading": dict(grader.grading.facts)})
+    counts = Counter(row["outcome"] for row in found)
+    facts = {"outcomes": dict(counts), "grading": dict(grader.grading.facts)}
+    return Outcome((VERDICTS,), facts, holes=counts[GRADER_ERROR])
 
 
 def grade_ahead(stage: Stage, bench: Bench, samples: Sequence[Row]) -> list[Row]:

@@ -40,7 +40,7 @@ class Outcome:
     Attributes:
         outputs: File names, relative to the work folder, whose contents make the digest.
         facts: Plain values for later stages and reports.
-        holes: Samples whose generation failed.
+        holes: Samples whose generation failed, or whose grader did.
     """
 
     outputs: tuple[str, ...]

@@ -128,7 +128,7 @@ def test_a_grader_that_changes_grades_again_and_samples_nothing(bench: Toys, con
 def test_a_grader_that_fails_costs_no_samples_their_verdict(bench: Toys, control: Control) -> None:
     control.set("fail-judge", "the grader is out of order")
     summary = bench.run(only_training())
-    assert set(endings(summary, "grade")) == {"done"}
+    assert set(endings(summary, "grade")) == {"holes"}, "graded and reported as it is"
     (verdict,) = read_rows(folder(bench, summary.plan, "grade", BASE) / VERDICTS)
     assert (verdict["outcome"], verdict["detail"]) == ("grader_error", "StageError: the grader is out of order")
 
@@ -283,6 +283,22 @@ def test_holes_are_filled_by_the_next_run_which_asks_nothing_else_again(bench: T
     assert sorted(control.log("asked")) == sorted(f"toy/{n}#0 {step}" for n in (1, 4) for step in ("1", "2", "base"))
     rows = read_rows(folder(bench, filled.plan, "sample", BASE) / SAMPLES)
     assert [row["error"] for row in rows] == [None] * 6 and [row["seed"] for row in rows] == seeds
+    verdicts = read_rows(folder(bench, filled.plan, "grade", BASE) / VERDICTS)
+    assert [row["outcome"] for row in verdicts] == ["correct", "wrong"] * 3
+
+
+def test_where_a_grader_failed_the_next_run_grades_again_and_nothing_else(bench: Toys, control: Control) -> None:
+    control.set("fail-judge-toy-1", "the judge is away")
+    summary = bench.run()
+    assert endings(summary, "sample") == ["done"] * 3 and endings(summary, "grade") == ["holes"] * 3
+    verdicts = read_rows(folder(bench, summary.plan, "grade", BASE) / VERDICTS)
+    assert [row["outcome"] for row in verdicts].count("grader_error") == 1
+    control.unset("fail-judge-toy-1")
+    assert states(bench.plan())["grade"] == {"holes"}
+    control.log("judged"), control.log("asked")
+    filled = bench.run()
+    assert counts(filled) == {"done": 3, "reused": 6}
+    assert control.log("judged") == ["toy/1"] * 3 and control.log("asked") == []
     verdicts = read_rows(folder(bench, filled.plan, "grade", BASE) / VERDICTS)
     assert [row["outcome"] for row in verdicts] == ["correct", "wrong"] * 3
 

@@ -391,6 +391,7 @@ class ToyBenchmark(Benchmark):
 
     def judge(self, problem, extracted):
         steer("judge")
+        steer(f"judge-{problem.problem_id.replace('/', '-')}")
         record("judged", problem.problem_id)
         right = extracted == problem.gold or not self.options.strict
         return Judgement(right, "" if right else "wrong_answer")
