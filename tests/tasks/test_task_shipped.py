@@ -202,21 +202,23 @@ def left_to_do(printed: Any) -> set[tuple[str, str]]:
 def test_both_run_by_their_own_names(here: Path, tmp_path: Path, run_cli: Any) -> None:
     own, store = tmp_path / "here", tmp_path / "store"
     shutil.copytree(here, own)
+    # The third row needs NLTK's data: without a network its grade is a hole, and the run says so by its exit code.
+    write_rows(own / "google/IFEval/ifeval_input_data.jsonl", IFEVAL_ROWS[:2])
     path = matrix(tmp_path, **NAMED)
 
     def distillbench(*arguments: str) -> Any:
-        environment = {"HF_HOME": str(tmp_path / "home"), "NLTK_DATA": str(tmp_path)}
-        ran = run_cli("--store", store, *arguments, path, cwd=own, **environment)
+        ran = run_cli("--store", store, *arguments, path, cwd=own, HF_HOME=str(tmp_path / "home"))
         assert ran.code == 0, ran.out + ran.err
         return ran
 
     distillbench("run")
     rows = pq.read_table(store / "reports/shipped/samples.parquet").to_pylist()
     found = {(row["evaluation"], row["problem_id"]) for row in rows}
-    assert found == {(name, f"{name}/{number}") for name in NAMED for number in range(3)}
+    problems = {"gsm8k": 3, "ifeval": 2}
+    assert found == {(name, f"{name}/{number}") for name in NAMED for number in range(problems[name])}
     unfinished = {"no_answer", "truncated", "loop"}
     assert {row["outcome"] for row in rows if row["evaluation"] == "gsm8k"} <= {"correct", "wrong"} | unfinished
-    assert {row["outcome"] for row in rows if row["evaluation"] == "ifeval"} <= {"graded", "grader_error"} | unfinished
+    assert {row["outcome"] for row in rows if row["evaluation"] == "ifeval"} <= {"graded"} | unfinished
     assert not left_to_do(distillbench("plan", "--json").json)
 
     write_rows(own / "openai/gsm8k/main/test.jsonl", [pens(number) for number in range(8, 12)])
