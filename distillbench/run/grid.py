@@ -227,3 +227,6 @@ def _proven(proof: Proof, checkpoint: Checkpoint, prompts: Sequence[Prompt]) -> 
         return proof.of(checkpoint, prompts)
     except StageError as error:
         return error
+    except Exception as error:  # an engine may raise anything over one checkpoint's files, and can use the others
+        traceback.print_exc()
+        return StageError(f"checkpoint {checkpoint.path} cannot be used: {type(error).__name__}: {error}")

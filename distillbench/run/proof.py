@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,11 +43,11 @@ class Proof:
             What a report names: what the engine says of the checkpoint, and the largest change in nats.
 
         Raises:
-            StageError: It would not be applied, or it changes nothing.
+            StageError: It would not be applied, it changes nothing, or it computes no numbers.
         """
         facts = self.session.prepare(checkpoint)
         base, noise = self._base_logprobs(prompts)
-        change = largest_change(base, self.session.first_token_logprobs(prompts, checkpoint))
+        change = largest_change(base, self._logprobs(prompts, checkpoint))
         if not change > max(_LEAST_CHANGE, _TIMES_NOISE * noise):
             raise StageError(
                 f"checkpoint {checkpoint.path} changes nothing: the log-probabilities of the first token after "
@@ -61,9 +62,19 @@ class Proof:
         """The untouched student's, and how much the engine differs from itself, in nats."""
         key = b"".join(prompt.input_ids.tobytes() for prompt in prompts)
         if key not in self._base:
-            once, again = (self.session.first_token_logprobs(prompts, None) for _ in range(2))
+            once, again = (self._logprobs(prompts, None) for _ in range(2))
             self._base[key] = once, largest_change(once, again)
         return self._base[key]
+
+    def _logprobs(self, prompts: Sequence[Prompt], checkpoint: Checkpoint | None) -> TokenLogprobs:
+        found = self.session.first_token_logprobs(prompts, checkpoint)
+        if any(math.isnan(logprob) for by_token in found for logprob in by_token.values()):
+            who = "the untouched student" if checkpoint is None else f"checkpoint {checkpoint.path}"
+            raise StageError(
+                f"{who} computes no numbers: log-probabilities of first tokens are NaN\n"
+                f"    hint: its weights are broken, or too large for its dtype (float16 ends at 65,504)"
+            )
+        return found
 
 
 def largest_change(one: TokenLogprobs, other: TokenLogprobs) -> float:

@@ -189,3 +189,19 @@ def full_run(tiny: Tiny) -> Run:
         tiny, "full-run", coins_traces(240, "verbose"), method="full", learning_rate=3e-3, batch_size=16, max_steps=20,
         checkpoint_every=20, max_length=400, holdout=0.1,
     )  # fmt: skip
+
+
+def made(tiny: Tiny, folder: Path, **config: Any) -> Path:
+    """An adapter that peft itself makes and writes, with weights drawn at random."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    options = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM"} | config
+    torch.manual_seed(1)
+    model = get_peft_model(tiny.student.load_model(tiny.built, "cpu"), LoraConfig(**options))
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.requires_grad and "magnitude" not in name:
+                weight.add_(torch.randn_like(weight) * 0.05)
+    model.save_pretrained(folder)
+    return folder

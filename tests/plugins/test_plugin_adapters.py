@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plugin_helpers import Run, Tiny
+from plugin_helpers import Run, Tiny, made
 
 from distillbench.errors import StageError
 from distillbench.records import ModelSource
@@ -33,22 +33,6 @@ def changed(run: Run, folder: Path, change: Callable[[Tensors], Tensors] | None 
         save_file(change(load_file(file)), file)
     stored = json.loads((folder / "adapter_config.json").read_text())
     (folder / "adapter_config.json").write_text(json.dumps(stored | config))
-    return folder
-
-
-def made(tiny: Tiny, folder: Path, **config: Any) -> Path:
-    """An adapter that peft itself makes and writes, with weights drawn at random."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-
-    options = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM"} | config
-    torch.manual_seed(1)
-    model = get_peft_model(tiny.student.load_model(tiny.built, "cpu"), LoraConfig(**options))
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if weight.requires_grad and "magnitude" not in name:
-                weight.add_(torch.randn_like(weight) * 0.05)
-    model.save_pretrained(folder)
     return folder
 
 

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plugin_helpers import Run, Tiny, asked, generate, request, requests_for
+from plugin_helpers import Run, Tiny, asked, generate, made, request, requests_for
 
 from distillbench.errors import StageError
 from distillbench.protocols import Context, NoOptions, Student
 from distillbench.records import Batch, Checkpoint, Generation, Request, Sampling
+from distillbench.run.proof import largest_change
 from distillbench_plugins.engines.grouping import groups
 from distillbench_plugins.engines.transformers import TransformersEngine, TransformersOptions
 from distillbench_plugins.students.hf import HfOptions, HfStudent
@@ -135,6 +136,19 @@ def test_a_stop_string_is_the_last_text(tiny: Tiny, full: Run) -> None:
         shorter, kept = (tiny.tokenizer.decode(one.token_ids[:n]) for n in (len(one.token_ids) - 1, len(one.token_ids)))
         assert kept.startswith(one.text) and not shorter.startswith(one.text), "the fewest tokens that hold the text"
     assert ended >= 8
+
+
+def test_a_stop_string_does_not_begin_in_the_prompt(tiny: Tiny) -> None:
+    """As in vLLM, which searches the completion alone."""
+    (one,) = requests_for(tiny, n=1, sampling=Sampling(max_tokens=12))
+    (free,) = generate(tiny, [one]).values()
+    end = tiny.tokenizer.decode(one.prompt.input_ids[-1:])
+    across = Request(
+        one.sample_id, one.prompt, Sampling(max_tokens=12, stop=(end + free.text[0],)), one.stop_token_ids, 0
+    )
+    assert end and not free.text.count(end + free.text[0])
+    (found,) = generate(tiny, [across]).values()
+    assert (found.text, found.token_ids, found.finish_reason) == (free.text, free.token_ids, free.finish_reason)
 
 
 def test_stop_strings_of_one_request_are_not_anothers(tiny: Tiny) -> None:
@@ -283,6 +297,60 @@ def test_an_adapter_comes_and_goes(tiny: Tiny, lora: Run) -> None:
         plain = PeftModel.from_pretrained(tiny.student.load_model(tiny.built, "cpu"), str(checkpoint.path)).eval()
         for one in requests[::3]:
             assert found[one.sample_id].token_ids == greedy_loop(plain, one)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"init_lora_weights": "pissa"},
+        {"init_lora_weights": "olora"},
+        {"use_dora": True},
+        {"modules_to_save": ["lm_head"]},
+        {"trainable_token_indices": [5, 6, 7]},
+        {"target_modules": ["q_proj", "embed_tokens"]},
+    ],
+)
+def test_no_kind_of_adapter_leaves_anything_behind(tiny: Tiny, lora: Run, tmp_path: Path, config: Any) -> None:
+    """Some put weights of their own in the place of the base's, which peft does not put back."""
+    from peft import PeftModel
+
+    other = Checkpoint(made(tiny, tmp_path / "other", **config), "adapter", 1, 1)
+    requests = requests_for(tiny, "coins", 4, Sampling(max_tokens=12))
+    with TransformersEngine(TransformersOptions()).open(tiny.student, tiny.built, [], Context(tmp_path)) as session:
+
+        def texts(checkpoint: Checkpoint | None) -> list[tuple[int, ...]]:
+            batch = Batch("", checkpoint, requests)
+            return [found.token_ids for _, found in session.generate([batch])]
+
+        prompts = [one.prompt for one in requests]
+        untouched, first = texts(None), session.first_token_logprobs(prompts, None)
+        for checkpoint in (other, lora.checkpoints[0]):
+            session.prepare(checkpoint)
+        plain = texts(lora.checkpoints[0])
+        own = texts(other)
+        assert texts(lora.checkpoints[0]) == plain
+        assert texts(None) == untouched
+        assert largest_change(session.first_token_logprobs(prompts, None), first) < 1e-5
+    fresh = PeftModel.from_pretrained(tiny.student.load_model(tiny.built, "cpu"), str(other.path)).eval()
+    ordered = sorted(requests, key=lambda one: (len(one.prompt.input_ids), one.sample_id))
+    assert own == [greedy_loop(fresh, one) for one in ordered]
+
+
+def test_an_adapter_that_cannot_be_loaded_leaves_nothing_behind(
+    tiny: Tiny, lora: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from peft import PeftModel
+
+    (prompt,) = [one.prompt for one in requests_for(tiny, "coins", 1)]
+    with TransformersEngine(TransformersOptions()).open(tiny.student, tiny.built, [], Context(tmp_path)) as session:
+        untouched = session.first_token_logprobs([prompt], None)
+        with monkeypatch.context() as patch:  # its layers are in place by then
+            patch.setattr(PeftModel, "load_adapter", lambda *_, **__: (_ for _ in ()).throw(MemoryError))
+            with pytest.raises(MemoryError):
+                session.first_token_logprobs([prompt], lora.checkpoints[0])
+        assert session.first_token_logprobs([prompt], None) == untouched
+        assert not any("lora" in name for name, _ in session.base.named_modules())  # type: ignore[attr-defined]
+        assert session.first_token_logprobs([prompt], lora.checkpoints[0]) != untouched
 
 
 def test_an_adapter_goes_when_nobody_reads_to_the_end(tiny: Tiny, lora: Run) -> None:

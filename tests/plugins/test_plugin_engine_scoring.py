@@ -144,6 +144,18 @@ def test_what_does_not_fit_is_an_error_of_its_own(tiny: Tiny) -> None:
     assert json.loads(found["half#0"].text)[1][0] < -0.1
 
 
+def test_what_is_not_a_number_is_an_error_and_no_score(tiny: Tiny) -> None:
+    """As a float16 model computes that overflows; lm-eval would take the argmax over NaN for an answer."""
+    asked = many(tiny, 2)
+    with opened(tiny) as session:
+        session.base.get_output_embeddings().weight.data.mul_(math.inf)
+        found = list(session.loglikelihood(Batch("", None, asked)))
+        (told,) = session.first_token_logprobs([asked[0].prompt], None)
+    assert {one.sample_id for one in found} == {one.sample_id for one in asked}
+    assert all(one.error is not None and "not a number" in one.error and not one.text for one in found)
+    assert all(math.isnan(logprob) for logprob in told.values())
+
+
 def test_memory_that_runs_out_halves_the_group(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
     from transformers import Qwen3ForCausalLM

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -110,6 +111,8 @@ class LmEvalMetric(Benchmark):
                 f"samples together; numbers of single samples are {sorted(numbers)}"
             )
         value = numbers[decides]
+        if math.isnan(value):
+            raise GraderError(f"metric {decides!r} is not a number")
         if self._task.OUTPUT_TYPE == "loglikelihood" and _PERPLEXITY in numbers:
             numbers[_LOG_LIKELIHOOD] = numbers.pop(_PERPLEXITY)
         if self.options.graded:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,6 +12,7 @@ from distillbench.records import Batch, Checkpoint, Generation, ModelSource, Pro
 from distillbench_plugins.engines import api_adapters, api_wire
 from distillbench_plugins.engines.api_client import ApiClient, Failed, Server
 from distillbench_plugins.engines.api_loop import LoopThread, Turns
+from distillbench_plugins.engines.scoring import with_scores
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -235,7 +235,7 @@ class ApiSession:
             found = [await self._score(checkpoint, ids, each) for each in request.continuations]
         except Failed as error:
             return Generation(request.sample_id, error=str(error))
-        return Generation(request.sample_id, text=json.dumps(found), finish_reason="stop", n_prompt_tokens=len(ids))
+        return with_scores(request, found)
 
     async def _score(self, checkpoint: Checkpoint | None, ids: list[int], each: Sequence[int]) -> tuple[float, bool]:
         body = {**self._asked(checkpoint, [*ids, *each]), **api_wire.scored_fields()}

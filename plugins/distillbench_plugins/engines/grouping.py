@@ -1,4 +1,4 @@
-"""What the `transformers` engine computes together: groups of requests, their padding, and seeded draws."""
+"""What the `transformers` engine computes together: groups of requests, their padding, seeded draws, stop strings."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from distillbench.records import Request
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedTokenizerBase, StoppingCriteria
 
 
 class SeededSampling:
@@ -87,3 +88,26 @@ def left_padded(rows: Sequence[Sequence[int]], pad: int, device: str) -> tuple[t
 def positions(mask: torch.Tensor) -> torch.Tensor:
     """Positions of tokens in left-padded rows, int64[B, T]."""
     return (mask.cumsum(-1) - 1).clamp(min=0)
+
+
+def stop_strings(tokenizer: PreTrainedTokenizerBase, stops: Sequence[str], n_prompt: int) -> StoppingCriteria:
+    """Ends a completion at a stop string of its own.
+
+    transformers' own criterion looks at the prompt as well, so that a stop string which begins there would end it.
+
+    Args:
+        tokenizer: The model's.
+        stops: The strings.
+        n_prompt: The tokens before the completions, padding included.
+    """
+    from transformers import StoppingCriteria, StopStringCriteria
+
+    class InCompletion(StoppingCriteria):
+        found = StopStringCriteria(tokenizer, list(stops))
+
+        def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+            """bool[B]: which rows are done. `input_ids` is int64[B, T]."""
+            done: torch.Tensor = self.found(input_ids[:, n_prompt:], scores, **kwargs)
+            return done
+
+    return InCompletion()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -98,11 +99,18 @@ class Gathering:
     def _generation(self, request: Request) -> Generation:
         self._given.add(request.sample_id)
         found = self._found[request.sample_id]
-        scores = [found.get(number, (0.0, True)) for number in range(len(request.continuations))]
-        n_prompt = len(request.prompt.input_ids)
+        return with_scores(request, [found.get(number, (0.0, True)) for number in range(len(request.continuations))])
+
+
+def with_scores(request: Request, scores: Sequence[Score]) -> Generation:
+    """The generation that holds the scores of a request's continuations; an error where one is no number."""
+    if any(math.isnan(score) for score, _ in scores):
         return Generation(
-            request.sample_id, text=json.dumps(scores), finish_reason="stop", n_tokens=0, n_prompt_tokens=n_prompt
+            request.sample_id,
+            error="a log-likelihood is not a number: the model's weights are broken, or too large for its dtype",
         )
+    n = len(request.prompt.input_ids)
+    return Generation(request.sample_id, text=json.dumps(scores), finish_reason="stop", n_tokens=0, n_prompt_tokens=n)
 
 
 def _longest(request: Request) -> int:

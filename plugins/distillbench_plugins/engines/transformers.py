@@ -15,7 +15,7 @@ from distillbench.protocols import Context, Engine, EngineSession, Student
 from distillbench.records import Batch, Checkpoint, Generation, Prompt, Request
 from distillbench_plugins.adapters import check_full, read_adapter
 from distillbench_plugins.engines import continuous
-from distillbench_plugins.engines.grouping import SeededSampling, groups, left_padded
+from distillbench_plugins.engines.grouping import SeededSampling, groups, left_padded, stop_strings
 from distillbench_plugins.engines.scoring import Gathering, Row, last_logits, rows_of, scored
 
 #: How many first tokens are told of.
@@ -71,7 +71,8 @@ class _Session:
         self.wants_continuous = wants_continuous
         self.is_continuous = wants_continuous and continuous.is_there()
         self.tokenizer = student.load_tokenizer(built)
-        self.base = student.load_model(built, device).eval()
+        self.base = self._load()
+        self._changes_base: set[Path] = set()
         self._loaded: Checkpoint | None = None
         self._model = self.base
 
@@ -100,9 +101,12 @@ class _Session:
             StageError: It would not be applied, or not all of it.
         """
         source = self.student.source(self.built)
-        if checkpoint.kind == "adapter":
-            return read_adapter(checkpoint.path, source).facts
-        return check_full(checkpoint.path, source)
+        if checkpoint.kind == "full":
+            return check_full(checkpoint.path, source)
+        adapter = read_adapter(checkpoint.path, source)
+        if adapter.why_merge is not None:
+            self._changes_base.add(checkpoint.path)
+        return adapter.facts
 
     def first_token_logprobs(
         self, prompts: Sequence[Prompt], checkpoint: Checkpoint | None
@@ -164,17 +168,37 @@ class _Session:
         """The model with a checkpoint's weights, which stay until others are asked for."""
         if checkpoint == self._loaded:
             return self._model
-        if self._loaded is not None and self._loaded.kind == "adapter":
+        if self._loaded is not None and self._is_beside_base(self._loaded):
             self.base = self._model.unload()
         self._model, self._loaded = self.base, None
         if checkpoint is not None and checkpoint.kind == "full":
-            self._model = self.student.load_model(self.built, self.device, weights=checkpoint.path).eval()
+            self._model = self._load(weights=checkpoint.path)
         elif checkpoint is not None:
-            from peft import PeftModel
-
-            self._model = PeftModel.from_pretrained(self.base, str(checkpoint.path), is_trainable=False).eval()
+            self._model = self._adapted(checkpoint)
         self._loaded = checkpoint
         return self._model
+
+    def _load(self, weights: Path | None = None) -> Any:
+        return self.student.load_model(self.built, self.device, weights=weights).eval()
+
+    def _is_beside_base(self, checkpoint: Checkpoint) -> bool:
+        """Whether a checkpoint is low-rank products beside the base's weights, which peft can take off again.
+
+        Biases, whole modules and PiSSA's residual weights take the place of the base's own, and stay there.
+        """
+        return checkpoint.kind == "adapter" and checkpoint.path not in self._changes_base
+
+    def _adapted(self, checkpoint: Checkpoint) -> Any:
+        from peft import PeftModel
+
+        is_beside = self._is_beside_base(checkpoint)
+        model = self.base if is_beside else self._load()
+        try:
+            return PeftModel.from_pretrained(model, str(checkpoint.path), is_trainable=False).eval()
+        except BaseException:
+            if is_beside:  # some of its layers may have been put in already
+                self.base = self._model = self._load()
+            raise
 
     def _generate_group(self, model: Any, group: Sequence[Request]) -> list[Generation]:
         """One group; when memory runs out, its halves."""
@@ -207,7 +231,7 @@ class _Session:
 
     def _generate_ids(self, model: Any, group: Sequence[Request]) -> list[Generation]:
         import torch
-        from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList, StopStringCriteria
+        from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
         first = group[0]
         pad = first.stop_token_ids[0]
@@ -221,7 +245,7 @@ class _Session:
         )
         model.generation_config = GenerationConfig()
         drawn = [] if first.sampling.temperature == 0 else [SeededSampling(group, self.device)]
-        stops = [StopStringCriteria(self.tokenizer, list(first.sampling.stop))] if first.sampling.stop else []
+        stops = [stop_strings(self.tokenizer, first.sampling.stop, input_ids.shape[1])] if first.sampling.stop else []
         with torch.inference_mode():
             output = model.generate(
                 input_ids=input_ids,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from distillbench_plugins.adapters import (
     read_adapter,
     source_folder,
 )
+from distillbench_plugins.engines.scoring import with_scores
 from distillbench_plugins.merging import merged
 
 if TYPE_CHECKING:
@@ -384,12 +384,11 @@ def _scored(request: Request, parts: Mapping[int, Answer]) -> Generation:
     errors = [answer.error for answer in parts.values() if answer.error is not None]
     if errors:
         return Generation(request.sample_id, error=errors[0])
-    rows = [
+    scores = [
         _score(continuation, parts[part].output) if continuation else (0.0, True)
         for part, continuation in enumerate(request.continuations)
     ]
-    n = len(request.prompt.input_ids)
-    return Generation(request.sample_id, text=json.dumps(rows), finish_reason="stop", n_tokens=0, n_prompt_tokens=n)
+    return with_scores(request, scores)
 
 
 def _score(continuation: Sequence[int], output: Any) -> tuple[float, bool]:
