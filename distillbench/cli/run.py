@@ -100,12 +100,17 @@ def _run(session: Session, loaded: Loaded, plan: Plan, look_beside: bool) -> Sum
 
     from distillbench.cli.preflight import looking_beside
     from distillbench.cli.progress import ProgressListener
+    from distillbench.cli.report import note_stages
     from distillbench.run.runner import Runner
+
+    def make_larger_plan() -> Plan:
+        note_stages(loaded)
+        return loaded.make_plan()
 
     session.store.prepare()
     with ProgressListener(Console(stderr=True), session.verbosity) as listener:
         runner = Runner(
-            loaded.make_plan,
+            make_larger_plan,
             session.store,
             session.catalog.build(loaded.matrix.launcher),
             listener,

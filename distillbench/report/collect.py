@@ -57,6 +57,7 @@ class _Collector:
         self.looked = looked
         self.baselines = {cell.setup: cell.name for cell in plan.cells if cell.is_baseline}
         self._graded: dict[str, tuple[GradedSample, ...]] = {}
+        self._current: dict[str, bool] = {}
 
     def cell(self, cell: Cell) -> CellResult:
         """Everything about a cell but its samples."""
@@ -80,7 +81,7 @@ class _Collector:
         """One result for every graded (checkpoint, evaluation, budget) of a cell."""
         for graded in self.plan.graded[cell.name]:
             grade, evaluation = self.plan.stages[graded.grade], graded.evaluation
-            if self.store.lookup(grade) is None:
+            if self.store.lookup(grade) is None or not self._is_current(grade):
                 continue
             yield CheckpointResult(
                 cell=cell.name,
@@ -110,6 +111,17 @@ class _Collector:
                 accepted=self._accepted(cell, evaluation),
                 budget=graded.budget,
             )
+
+    def _is_current(self, stage: Stage) -> bool:
+        """Whether a result was made from the results that its needs have now; what is not there says nothing."""
+        if stage.key not in self._current:
+            own = self.store.lookup(stage)
+            needs = [self.plan.stages[key] for key in stage.needs.values()]
+            self._current[stage.key] = own is None or all(
+                self._is_current(need) and self.store.digest(need.kind, need.key) in (None, own.inputs.get(need.key))
+                for need in needs
+            )
+        return self._current[stage.key]
 
     def _preflight(self, cell: Cell) -> Iterator[str]:
         """What the preflight has to say of a cell."""
@@ -162,6 +174,9 @@ class _Collector:
         absent = [stage for stage in stages if self.store.lookup(stage) is None and stage.key not in self.reasons]
         if absent:
             yield f"{len(absent)} of {len(stages)} stages have not run"
+        old = [stage for stage in stages if stage.kind == "grade" and not self._is_current(stage)]
+        if old:
+            yield f"{len(old)} results are of inputs that changed since, and are left out; the next run renews them"
         for stage in stages:
             found = self.store.lookup(stage)
             if found is not None and found.holes:

@@ -31,6 +31,7 @@ class Attempts:
 
     Attributes:
         failed: The keys of stages that have failed here.
+        busy: The keys of stages that another process was running when they were to be claimed.
     """
 
     def __init__(self, store: Store, send: Send, about: Mapping[str, Any]) -> None:
@@ -38,6 +39,7 @@ class Attempts:
         self.about = about
         self._send = send
         self.failed: set[str] = set()
+        self.busy: set[str] = set()
         self._sending = threading.Lock()
         self._held: dict[str, tuple[FileLock, float]] = {}
         self._told: dict[str, float] = {}
@@ -54,6 +56,7 @@ class Attempts:
         try:
             lock.acquire(timeout=0)
         except Timeout:
+            self.busy.add(stage.key)
             self.tell("busy", stage)
             return False
         self._held[stage.key] = lock, time.monotonic()

@@ -58,8 +58,8 @@ class Grid:
                 self._grades.setdefault(stage.needs["sample"], []).append(stage)
         self._samples = {stage.key: stage for stage in stages if stage.kind == "sample"}
         claimed = [stage for stage in self._samples.values() if self.attempts.start(stage)]
-        waiting = {stage.key for stage in claimed}
-        for key in [key for key in self._grades if key not in waiting | self.attempts.failed]:
+        not_there = {stage.key for stage in claimed} | self.attempts.failed | self.attempts.busy
+        for key in [key for key in self._grades if key not in not_there]:
             self._grade(key)
         runs = [run for stage in claimed if (run := self._begun(stage)) is not None]
         if runs:

@@ -14,7 +14,7 @@ from distillbench.run.bench import Bench
 from distillbench.run.continuations import scoring_request
 from distillbench.run.journal import Journal
 from distillbench.run.store import Outcome
-from distillbench.run.tables import SAMPLES, Row, problem_row, read_rows, write_rows
+from distillbench.run.tables import SAMPLES, Row, problem_row, read_rows, why_unwritable, write_rows
 
 #: What an engine gives of a sample; the rest of its row is what it was asked.
 _GIVEN = ("sample_id", "token_ids", "text", "finish_reason", "error", "n_tokens", "n_prompt_tokens", "effective")
@@ -170,20 +170,12 @@ class SampleRun:
     def take(self, generation: Generation) -> None:
         """Journals what came for one request."""
         assert self._journal is not None  # noqa: S101 - what comes was asked for by `open`
-        n_tokens = len(generation.token_ids) if generation.n_tokens is None else generation.n_tokens
-        row = {
-            "sample_id": generation.sample_id,
-            "token_ids": list(generation.token_ids),
-            "text": generation.text,
-            "finish_reason": generation.finish_reason,
-            "error": generation.error,
-            "n_tokens": n_tokens,
-            "n_prompt_tokens": generation.n_prompt_tokens,
-            "effective": json.dumps(generation.effective, sort_keys=True),
-        }
+        row = _given(generation)
+        if (why := why_unwritable(SAMPLES, row)) is not None:
+            row = _given(Generation(generation.sample_id, error=f"the engine gave what cannot be stored: {why}"))
         self._journal.append(row)
         self._rows[generation.sample_id] = row
-        self.n_tokens += n_tokens
+        self.n_tokens += row["n_tokens"] or 0
         self.fresh.append(generation.sample_id)
 
     def hand_over(self) -> list[Row]:
@@ -217,6 +209,21 @@ class SampleRun:
     def _row(self, sample_id: str) -> Row:
         _, row = self._asked[sample_id]
         return row | self._rows[sample_id]
+
+
+def _given(generation: Generation) -> Row:
+    """What an engine gave, as columns; the number of tokens is null where neither it nor the tokens are known."""
+    known = generation.n_tokens if generation.n_tokens is not None else len(generation.token_ids) or None
+    return {
+        "sample_id": generation.sample_id,
+        "token_ids": list(generation.token_ids),
+        "text": generation.text,
+        "finish_reason": generation.finish_reason,
+        "error": generation.error,
+        "n_tokens": known,
+        "n_prompt_tokens": generation.n_prompt_tokens,
+        "effective": json.dumps(generation.effective, sort_keys=True),
+    }
 
 
 def _earlier_samples(stage: Stage, bench: Bench) -> list[Row]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distillbench.records import Message, Problem, Trace
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 TRACES = "traces.parquet"
 KEPT = "kept.parquet"
@@ -67,12 +70,28 @@ SCHEMAS: Mapping[str, Mapping[str, str]] = {
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Writes rows under the schema that the file's name has; equal rows give equal bytes."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
+    pq.write_table(_table(path.name, list(rows)), path, compression="zstd")
+
+
+def why_unwritable(name: str, row: Row) -> str | None:
+    """What keeps a row from being written into a file of this name: a number too large, half a character; or None."""
+    import pyarrow as pa
+
+    try:
+        _table(name, [row])
+    except (pa.ArrowException, OverflowError, UnicodeError, TypeError) as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _table(name: str, rows: list[Mapping[str, Any]]) -> pa.Table:
+    import pyarrow as pa
+
     types = {_TEXT: pa.string(), _INTEGER: pa.int64(), _YES_NO: pa.bool_(), _IDS: pa.list_(pa.int32())}
-    schema = pa.schema([(name, types[kind]) for name, kind in SCHEMAS[path.name].items()])
-    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), path, compression="zstd")
+    schema = pa.schema([(column, types[kind]) for column, kind in SCHEMAS[name].items()])
+    return pa.Table.from_pylist(rows, schema=schema)
 
 
 def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:

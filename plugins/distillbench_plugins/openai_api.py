@@ -21,7 +21,11 @@ def check_base_url(base_url: str) -> None:
 
 
 def on_one_line(text: str, api_key: str | None) -> str:
-    """A server's words on one line, cut where they are long, and never with the key in it, which servers repeat."""
+    """A server's words on one line, cut where they are long, and never with the key in it, which servers repeat.
+
+    Nothing may have been cut off before: of a key that is cut in two, the first half would be shown. Halves of
+    characters, which JSON can hold and UTF-8 cannot, become question marks.
+    """
     hidden = text.replace(api_key, "[API key]") if api_key else text
-    line = " ".join(hidden.split())
+    line = " ".join(hidden.encode(errors="replace").decode().split())
     return line if len(line) <= _MOST_SHOWN else f"{line[:_MOST_SHOWN]}..."

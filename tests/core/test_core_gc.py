@@ -94,6 +94,24 @@ def test_a_look_at_few_cells_or_few_problems_gives_nothing_up(bench: Toys) -> No
     assert set(named) == whole
 
 
+def test_a_plan_that_grows_is_named_before_it_runs(
+    bench: Toys, cli: Cli, matrix: Matrix, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that ends half-way through the larger plan leaves nothing that `gc` takes for needless."""
+    from distillbench.cli import report
+
+    written, named = report.write_report, []
+
+    def looked(*arguments: Any) -> Any:
+        named.append(json.loads((bench.session.store.reports("toys") / "stages.json").read_text())["stages"])
+        return written(*arguments)
+
+    monkeypatch.setattr(report, "write_report", looked)
+    changes = {"trainers": {"fit": {"steps": []}}}
+    assert cli("--store", bench.session.store.root, "run", matrix(changes)).code == 0
+    assert set(named[0]) == set(bench.plan(changes).stages)
+
+
 # ---------------------------------------------------------------- what stays
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -35,8 +36,8 @@ class Session:
 
     facts: Mapping[str, Any] = {"engine": "made"}
 
-    def __init__(self, change: float, noise: float = 0.0) -> None:
-        self.change, self.noise = change, noise
+    def __init__(self, change: float, noise: float = 0.0, base: float = -1.0) -> None:
+        self.change, self.noise, self.base = change, noise, base
         self.calls: list[Checkpoint | None] = []
 
     def prepare(self, checkpoint: Checkpoint) -> Mapping[str, Any]:
@@ -45,7 +46,7 @@ class Session:
     def first_token_logprobs(self, prompts: Sequence[Prompt], checkpoint: Checkpoint | None) -> Any:
         self.calls.append(checkpoint)
         more = self.change if checkpoint else self.noise * len(self.calls)
-        return [{7: -1.0 + more, 8: -2.0} for _ in prompts]
+        return [{7: self.base + more, 8: -2.0} for _ in prompts]
 
     def generate(self, batches: Any) -> Any:
         raise NotImplementedError
@@ -66,6 +67,15 @@ def test_a_checkpoint_that_changes_nothing_is_refused_by_name(change: float, noi
     with pytest.raises(StageError, match="checkpoint step-1 changes nothing") as raised:
         Proof(Session(change, noise)).of(ONE, PROMPTS)
     assert "it is not scored" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("session", "who"),
+    [(Session(change=math.nan), "checkpoint step-1"), (Session(0.5, base=math.nan), "the untouched student")],
+)
+def test_what_computes_no_numbers_is_refused(session: Session, who: str) -> None:
+    with pytest.raises(StageError, match=f"{who} computes no numbers"):
+        Proof(session).of(ONE, PROMPTS)
 
 
 def test_the_untouched_student_is_asked_twice_for_the_same_prompts_and_no_more() -> None:
@@ -122,6 +132,48 @@ def test_a_checkpoint_that_changes_nothing_is_never_scored(bench: Toys, control:
     assert ends["grade", "wise@2 on toy"] == "blocked" and ends["grade", "wise@3 on toy"] == "done"
     assert any("changes nothing" in why for why in summary.reasons.values())
     assert not [line for line in control.log("asked") if line.endswith(" 2")], "it was sampled all the same"
+
+
+def test_a_checkpoint_over_which_the_engine_breaks_fails_alone(bench: Toys, control: Control) -> None:
+    control.set("break-checkpoint", "2")
+    summary = bench.run(GRID)
+    ends = {stage.label: summary.endings[key] for key, stage in summary.plan.stages.items() if stage.kind == "sample"}
+    names = [
+        f"{step} on {name}" for step in ("wise@1", "wise@2", "wise@3", "base-small@0") for name in GRID["evaluations"]
+    ]
+    assert ends == {name: "failed" if name.startswith("wise@2") else "done" for name in names}
+    assert any("step-2 cannot be used: IndexError: " in why for why in summary.reasons.values())
+
+
+def test_what_cannot_be_stored_is_an_error_of_its_sample(bench: Toys, control: Control) -> None:
+    """It would be journaled, and then keep the stage from ever being finished."""
+    control.set("odd", "toy/1#0")
+    summary = bench.run()
+    for rows in samples(bench, summary.plan).values():
+        assert ["cannot be stored" in (row["error"] or "") for row in rows] == [n == 1 for n in range(len(rows))]
+    control.unset("odd")
+    filled = bench.run()
+    assert filled.count("done") == 6
+    assert all(row["error"] is None for rows in samples(bench, filled.plan).values() for row in rows)
+
+
+def test_samples_that_another_process_makes_are_graded_when_it_is_done(bench: Toys, control: Control) -> None:
+    """Where an earlier run left holes, the old verdicts are not those of the new samples."""
+    control.set("errors", "toy/1#0 toy/4#0")
+    plan = bench.run().plan
+    control.unset("errors")
+    (stage,) = [one for one in plan.stages.values() if (one.kind, one.label) == ("sample", "base-small@0 on toy")]
+    lock = bench.session.store.lock(stage.key)
+    lock.acquire(timeout=0)
+
+    class Releasing(Listener):
+        def waiting(self, stage: Any) -> None:
+            lock.release()
+
+    summary = bench.run(listener=Releasing())
+    grades = [one for one in summary.plan.stages.values() if one.kind == "grade"]
+    found = [row["outcome"] for one in grades for row in read_rows(bench.session.store.folder(one) / VERDICTS)]
+    assert summary.count("done") == 6 and "generation_error" not in found
 
 
 def test_prompts_that_cannot_be_made_fail_their_own_stages_alone(bench: Toys, control: Control) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import signal
 import subprocess
 import sys
@@ -79,6 +80,13 @@ def check_is_error(found: Generation, *words: str) -> None:
     assert (found.text, found.token_ids, found.finish_reason) == ("", (), None), "an error is no answer"
 
 
+def stopped(reply: Reply, at: str) -> Reply:
+    """A reply as vLLM sends it when a stop string ended it."""
+    body = json.loads(reply.body)
+    body["choices"][0]["stop_reason"] = at
+    return as_json(body)
+
+
 GOOD = chat("the right text")
 #: Answers that another try may better, and words of the error where none does.
 PASSING: dict[str, tuple[Reply, str]] = {
@@ -115,6 +123,12 @@ PASSING: dict[str, tuple[Reply, str]] = {
     "no finish reason": (chat("half a", None), "finish reason None"),
     "unknown finish reason": (chat("half a", "error"), "finish reason 'error'"),
     "aborted": (chat("half a", "abort"), "finish reason 'abort'"),
+    "more tokens than there are": (chat("x", n_tokens=10**20), "usage.completion_tokens"),
+    "fewer tokens than none": (chat("x", n_tokens=-5), "usage.completion_tokens"),
+    "a pause that is no date": (
+        refusal(503, "busy", **{"Retry-After": "Mon, 01 Jan 2024 00:00:00 +99999999999999999"}),
+        "HTTP 503: busy",
+    ),
 }
 #: Answers that would come again.
 FINAL: dict[str, tuple[Reply, str]] = {
@@ -126,6 +140,7 @@ FINAL: dict[str, tuple[Reply, str]] = {
     "tools": (chat(None, "tool_calls"), "finish reason 'tool_calls'"),
     "function": (chat("x", "function_call"), "finish reason 'function_call'"),
     "refused": (chat(None, refusal="I will not"), "refused to answer: I will not"),
+    "half a character": (refusal(400, "no \ud83d"), "HTTP 400: no ?"),
 }
 
 
@@ -224,6 +239,7 @@ def test_what_is_made_of_an_answer(
         (chat("5"), None, "5", "absent"),
         (chat(None, "length", reasoning="is it \\boxed{4}?"), "is it \\boxed{4}?", "", "open"),
         (chat(None, reasoning="2 + 3"), "2 + 3", "", "open"),
+        (stopped(chat(None, reasoning="2 + 3"), "STOP"), "2 + 3STOP", "", "open"),
         (chat("", "length"), None, "", "absent"),
     ],
 )
@@ -492,6 +508,8 @@ def test_the_key_is_sent_and_shown_nowhere(server: Server, monkeypatch: pytest.M
         "refused": [chat(None, refusal=told)],
         "reason": [chat("x", told)],
         "long": [Reply(b"x" * 290 + told.encode(), 500)],
+        "long garbage": [Reply(b"x" * 200 + told.encode())],
+        "long error": [as_json({"error": {"message": "x" * 160 + told}})],
     }
     with caplog.at_level(logging.DEBUG), opened(server, api_key_env="A_KEY") as session:
         found = answers(session, asks("good", *server.script))
@@ -830,6 +848,13 @@ def test_loglikelihoods(speaking: Server, tiny: Tiny) -> None:
         [found] = session.loglikelihood(batch([both, replace(both, sample_id="skipped")], skip=frozenset({"skipped"})))
         assert (json.loads(found.text), found.error) == ([[-0.5, True], [-1.75, False]], None)
         assert found.n_prompt_tokens == 2
+        speaking.script["1 6 7 8 9"] = [completion([1, 6, 7, 8, 9], [5], "length", **told(row(_9=-1.0)))]
+        asked = replace(ids_request(tiny, 1, 6), continuations=((7, 8, 9),))
+        [error] = session.loglikelihood(batch([asked]))
+        check_is_error(error, "2 `prompt_logprobs` for a prompt that ends with 3")
+        speaking.script["1 7 7"] = [completion([1, 7, 7], [5], "length", **told(row(_7=math.nan), row(_7=math.nan)))]
+        [error] = session.loglikelihood(batch([replace(ids_request(tiny, 1, 7), continuations=((7,),))]))
+        check_is_error(error, "not a number")
         for last, continuation, words in ((3, 4, "left tokens"), (5, 5, "too long")):
             asked = replace(ids_request(tiny, 1, last), continuations=((continuation,),))
             [error] = session.loglikelihood(batch([asked]))

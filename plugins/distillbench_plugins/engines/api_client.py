@@ -210,7 +210,7 @@ def _json(content: bytes) -> Any:
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise Passing(f"no JSON: {content[:200]!r}") from error
+        raise Passing(f"no JSON: {content.decode(errors='replace')}") from error
 
 
 def _words(content: bytes) -> str:
@@ -234,5 +234,5 @@ def _asked_pause(headers: Mapping[str, str]) -> float:
         pass
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time())
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import pydantic
 
@@ -25,14 +25,17 @@ _NEUTRAL = {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penal
 _OUR_TOKENS = {"ignore_eos": True, "skip_special_tokens": False, "return_token_ids": True}
 #: Finish reasons that are the server's decision on this request; asking again would bring them again.
 _DECIDED = ("content_filter", "tool_calls", "function_call")
-_MOST_SHOWN = 200
 #: A half of a character in JSON, as it is escaped; most have the other half beside them.
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
+#: A number of tokens, or a token's; neither is ever larger.
+_Whole = Annotated[int, pydantic.Field(ge=0, lt=2**31)]
+
+
 class _Usage(pydantic.BaseModel):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: _Whole | None = None
+    completion_tokens: _Whole | None = None
 
 
 class _TopLogprobs(pydantic.BaseModel):
@@ -47,8 +50,8 @@ class _Continued(pydantic.BaseModel):
     text: str
     finish_reason: str | None = None
     stop_reason: int | str | None = None
-    token_ids: list[int] | None = None
-    prompt_token_ids: list[int] | None = None
+    token_ids: list[_Whole] | None = None
+    prompt_token_ids: list[_Whole] | None = None
     logprobs: _TopLogprobs | None = None
     prompt_logprobs: list[dict[int, _Logprob] | None] | None = None
 
@@ -205,6 +208,8 @@ def read_score(content: bytes, continuation: Sequence[int]) -> tuple[float, bool
             "the server does not tell the log-probabilities of a prompt, which log-likelihood tasks need\n"
             "    hint: `vllm serve` does (`prompt_logprobs`); or sample with a local engine"
         )
+    if len(told) < len(continuation):
+        raise Passing(f"the server sent {len(told)} `prompt_logprobs` for a prompt that ends with {len(continuation)}")
     rows = told[len(told) - len(continuation) :]
     total, is_greedy = 0.0, True
     for token, row in zip(continuation, rows, strict=True):
@@ -229,7 +234,10 @@ def read_chat(content: bytes, request: Request) -> Generation:
         raise Failed(f"the server refused to answer: {message.refusal}")
     reasoning, answer = message.reasoning_content or message.reasoning or "", message.content or ""
     if isinstance(choice.stop_reason, str):  # vLLM names the string that it stopped at, and leaves it out
-        answer += choice.stop_reason
+        if answer or not reasoning:
+            answer += choice.stop_reason
+        else:
+            reasoning += choice.stop_reason
     if not reasoning and not answer:
         _check_empty(message.content, reason, written)
     closing = "\n</think>\n\n" if answer else ""
@@ -267,7 +275,7 @@ def _parsed(model: type[Body], content: bytes) -> Body:
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        shown = _error_in(content) or f"{content[:_MOST_SHOWN]!r}"
+        shown = _error_in(content) or content.decode(errors="replace")
         raise Passing(f"the server sent no completion ({where}: {first['msg']}): {shown}") from error
 
 
@@ -289,4 +297,4 @@ def _error_in(content: bytes) -> str | None:
     except (ValueError, RecursionError):
         return None
     error = found.get("error") if isinstance(found, Mapping) else None
-    return json.dumps(error)[:_MOST_SHOWN] if error else None
+    return json.dumps(error, ensure_ascii=False) if error else None

@@ -102,7 +102,7 @@ def stop_strings(tokenizer: PreTrainedTokenizerBase, stops: Sequence[str], n_pro
     """
     from transformers import StoppingCriteria, StopStringCriteria
 
-    class InCompletion(StoppingCriteria):
+    class InCompletion(StoppingCriteria):  # type: ignore[misc]
         found = StopStringCriteria(tokenizer, list(stops))
 
         def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:

@@ -336,6 +336,8 @@ class ToySession:
 
     def prepare(self, checkpoint):
         weights(checkpoint)
+        if str(checkpoint.step) == control("break-checkpoint"):
+            raise IndexError("layer 9")
         return {"kind": checkpoint.kind}
 
     def first_token_logprobs(self, prompts, checkpoint):
@@ -354,6 +356,8 @@ class ToySession:
         record("asked", f"{request.sample_id} {'base' if checkpoint is None else checkpoint.step}")
         if request.sample_id in (control("errors") or "").split():
             return Generation(request.sample_id, error="the toy engine was told to fail")
+        if request.sample_id == control("odd"):
+            return Generation(request.sample_id, (10**20,), "half a character: \ud83d", "stop")
         number = int("".join(filter(str.isdigit, ToyTokenizer().decode(request.prompt.input_ids))))
         text = f"{self.words}{weights(checkpoint)[:1]}={number if number % 2 == 0 else -1}"
         return Generation(request.sample_id, (*map(ord, text), 0), text, "stop")
