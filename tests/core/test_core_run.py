@@ -288,16 +288,16 @@ def test_holes_are_filled_by_the_next_run_which_asks_nothing_else_again(bench: T
     assert [row["outcome"] for row in verdicts] == ["correct", "wrong"] * 3
 
 
-def test_verdicts_on_samples_that_are_not_there_any_more_are_not_reported(bench: Toys, cli: Any, matrix: Any) -> None:
+def test_verdicts_on_samples_that_are_not_there_any_more_are_not_reported(bench: Toys, cli: Any) -> None:
     """As when another matrix has filled the holes of a stage that both share."""
     store, plan = bench.session.store, bench.run().plan
     (sample,) = [
         stage for stage in plan.stages.values() if stage.label == "base-small@0 on toy" and stage.kind == "sample"
     ]
-    reported = cli("--store", store.root, "report", "--json", matrix()).json
+    reported = cli("--store", store.root, "report", "--json", bench.matrix()).json
     manifest = store.folder(sample) / "manifest.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"digest": "another"}))
-    changed = cli("--store", store.root, "report", "--json", matrix()).json
+    changed = cli("--store", store.root, "report", "--json", bench.matrix()).json
     assert len(changed["rows"]) == len(reported["rows"]) - 1
     (missing,) = [why for cell in changed["cells"] for why in cell["missing"]]
     assert missing.startswith("1 results are of inputs that changed since")
