@@ -5,6 +5,7 @@ The command writes itself a matrix, keeps it in the report's folder, and runs it
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 
 import click
 
-from distillbench.cli.model_files import ModelFiles, read_model
+from distillbench.cli.model_files import ModelFiles, other_bases, read_model
 from distillbench.cli.session import FAST, JSON, LIMIT, UNSAFE, Loaded, Session
 from distillbench.errors import DistillbenchError, MatrixError, Mistake
 from distillbench.fingerprint import key_of
@@ -80,7 +81,13 @@ class Decided:
     metavar="DIR",
     help="A LoRA adapter or a full checkpoint of the model, or a folder of several. May be repeated.",
 )
-@click.option("--benchmarks", required=True, metavar="NAMES", help="Names of lm-eval tasks, with commas between them.")
+@click.option(
+    "--benchmarks",
+    required=True,
+    multiple=True,
+    metavar="NAMES",
+    help="Names of lm-eval tasks, with commas between them. May be repeated.",
+)
 @LIMIT
 @FAST
 @click.option("--renderer", metavar="NAME", help="How prompts are written. Default: found from the model's files.")
@@ -150,7 +157,10 @@ def prepare(session: Session, asked: Asked, is_kept: bool = True) -> tuple[Loade
     Raises:
         DistillbenchError: There is no such model.
         MatrixError: Anything else in the command line is wrong, in the words of its options.
+        StoreError: A matrix of the user's has a report of this name.
     """
+    from distillbench.cli.report import claim_report
+
     decided = decide(session, asked)
     text = _as_yaml(decided.matrix)
     with tempfile.TemporaryDirectory() as folder:  # what is wrong leaves no trace in the store
@@ -162,6 +172,7 @@ def prepare(session: Session, asked: Asked, is_kept: bool = True) -> tuple[Loade
             raise MatrixError([_in_options(mistake) for mistake in error.mistakes]) from error
     kept = session.store.root / "reports" / loaded.matrix.name / MATRIX_FILE
     if is_kept:
+        claim_report(session, loaded.matrix.name, kept)
         session.store.reports(loaded.matrix.name)
         kept.write_text(text, encoding="utf-8")
     lines = dict(decided.lines) | dict(_about_checkpoints(loaded)) | {"matrix": str(kept)}
@@ -182,6 +193,8 @@ def decide(session: Session, asked: Asked) -> Decided:
     else:
         renderers, student = _of_files(session, asked, lines)
     lines["engine"] = engine if asked.engine else f"{engine} ({_why_engine(engine)})"
+    if others := [f"{folder} was trained on {base}" for folder, base in other_bases(asked.model, asked.adapters)]:
+        lines["note"] = f"by their own account: {'; '.join(others)}"
     label = _label(asked.model.rstrip("/").rpartition("/")[2])
     matrix: dict[str, Any] = {
         "name": asked.name,
@@ -310,9 +323,12 @@ def _asked(given: Mapping[str, Any]) -> Asked:
 
     if given["limit"] is not None and given["fast"]:
         raise click.UsageError("--limit and --fast exclude each other")
-    benchmarks = tuple(dict.fromkeys(part.strip() for part in given["benchmarks"].split(",") if part.strip()))
+    named = (part.strip() for names in given["benchmarks"] for part in names.split(","))
+    benchmarks = tuple(dict.fromkeys(part for part in named if part))
     if not benchmarks:
         raise click.UsageError("--benchmarks: wanted names of tasks, got none")
+    for name in _SAMPLING:
+        _check_finite(f"--{name.replace('_', '-')}", given[name])
     forced = {name: one.value for name, one in forced_options(given["limit"], given["fast"]).items()}
     return Asked(
         benchmarks=benchmarks,
@@ -337,7 +353,20 @@ def _assigned(text: str) -> tuple[str, Any]:
         read = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise click.UsageError(f"--set {key}: wanted a value as YAML has it, got {value!r}") from error
+    _check_finite(f"--set {key}", read)
     return key.strip(), [read]
+
+
+def _check_finite(where: str, value: Any) -> None:
+    """Refuses numbers that no file of results could hold.
+
+    Raises:
+        UsageError: It is one, or holds one.
+    """
+    try:
+        json.dumps(value, allow_nan=False, default=str)
+    except ValueError as error:
+        raise click.UsageError(f"{where}: wanted a finite number, got {value}") from error
 
 
 @hookimpl

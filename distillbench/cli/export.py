@@ -186,7 +186,10 @@ def _card(session: Session, picked: Picked, about: Exported) -> str:
     from distillbench.report.card import render_card
     from distillbench.report.collect import collect
 
-    return render_card(about, collect(picked.plan, session.store, "distillbench export"))
+    results = collect(picked.plan, session.store, "distillbench export")
+    if not any((one.cell, one.step) == (picked.cell.name, picked.checkpoint.step) for one in results.checkpoints):
+        click.echo("the card has no results: give the same --limit or --fast as the run", err=True)
+    return render_card(about, results)
 
 
 @hookimpl

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from distillbench.errors import DistillbenchError, MistakesError
 from distillbench.manager import make_manager
 
 INTERRUPTED = 130
+#: What a disk or its permissions refuse is no fault of the program, wherever it happens.
+_ABOUT_THE_DISK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 EPILOG = """\b
 Exit codes:
@@ -55,6 +58,12 @@ def invoke(arguments: list[str]) -> int:
     except DistillbenchError as error:
         click.echo(f"error: {error}", err=True)
         return error.exit_code
+    except OSError as error:
+        if error.errno not in _ABOUT_THE_DISK:
+            raise
+        where = f" {error.filename}" if error.filename else ""
+        click.echo(f"error:{where}: {error.strerror}", err=True)
+        return DistillbenchError.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("\ninterrupted: what was finished is kept; run the same command to go on", err=True)
         return INTERRUPTED

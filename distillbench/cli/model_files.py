@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,8 +120,33 @@ def _not_a_model(model: str, folder: Path, why: str) -> str:
 
 
 def _how_to_give(adapter: Path, model: str) -> str:
+    return f"--model {_base_of(adapter) or 'ITS_BASE_MODEL'} --adapters {model}"
+
+
+def _base_of(config: Path) -> str:
+    """The model that an adapter was trained on, by its own account; empty where it gives none."""
     try:
-        base = str(json.loads(adapter.read_bytes())["base_model_name_or_path"])
-    except (ValueError, KeyError, TypeError):
-        base = "ITS_BASE_MODEL"
-    return f"--model {base} --adapters {model}"
+        return str(json.loads(config.read_bytes())["base_model_name_or_path"] or "")
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def other_bases(model: str, folders: Iterable[Path]) -> Iterator[tuple[Path, str]]:
+    """The adapters that name another model than the one they are to be evaluated on.
+
+    Names are compared by their last part, because folders move. Such an adapter may be of Base where Instruct is asked,
+    which has the same shapes, so that nothing else would notice.
+
+    Args:
+        model: A folder or a Hub id.
+        folders: Each an adapter, or several in its subfolders.
+
+    Yields:
+        The adapter's folder, and the model that it names.
+    """
+    own = Path(model).expanduser().resolve().name if Path(model).expanduser().is_dir() else Path(model).name
+    for folder in folders:
+        for config in sorted({*folder.glob(ADAPTER_CONFIG), *folder.glob(f"*/{ADAPTER_CONFIG}")}):
+            base = _base_of(config)
+            if base and Path(base).name.lower() != own.lower():
+                yield config.parent, base

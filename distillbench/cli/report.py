@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +13,7 @@ import click
 
 from distillbench.cli.preflight import preflight_of
 from distillbench.cli.session import FAST, JSON, LIMIT, MATRIX, ONLY, Loaded, Session, print_json
+from distillbench.errors import StoreError
 from distillbench.hookspecs import hookimpl
 from distillbench.run.garbage import STAGES
 
@@ -83,7 +86,41 @@ def note_stages(loaded: Loaded) -> None:
     if loaded.is_cut:
         plans.append(loaded.session.load(loaded.matrix.path).make_plan())
     stages = {key: stage.kind for plan in plans for key, stage in plan.stages.items()}
-    write_json(loaded.session.store.reports(loaded.matrix.name) / STAGES, {"stages": stages})
+    session, matrix = loaded.session, loaded.matrix
+    of_matrix = claim_report(session, matrix.name, matrix.path)
+    named = {"stages": stages, "matrix": of_matrix, "keep": sorted(matrix.keep)}
+    write_json(session.store.reports(matrix.name) / STAGES, named)
+
+
+def claim_report(session: Session, name: str, matrix: Path) -> str:
+    """Makes sure that the report of this name is no other matrix's, which would be overwritten.
+
+    Args:
+        session: Whose store.
+        name: The report's.
+        matrix: The file.
+
+    Returns:
+        The file as the report names it: seen from the store, so that both may move together.
+
+    Raises:
+        StoreError: Another file, which is still there, has a report of this name.
+    """
+    root = session.store.root
+    path = root / "reports" / name / STAGES
+    own = os.path.relpath(matrix.resolve(), root)
+    try:
+        other = json.loads(path.read_bytes()).get("matrix", own)
+    except (OSError, ValueError, AttributeError):  # there is none, or `gc` will say what is wrong with it
+        return own
+    if isinstance(other, str) and other != own and (root / other).is_file():
+        raise StoreError(
+            f"{path.parent} is the report of another matrix, {os.path.normpath(root / other)}\n"
+            f"    wanted: one report for each matrix, so that none is overwritten\n"
+            f"    got:    the same `name`, {name!r}, in {matrix}\n"
+            f"    hint:   give one of them another `name`, or another --store"
+        )
+    return own
 
 
 @hookimpl

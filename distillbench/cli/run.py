@@ -107,7 +107,6 @@ def _run(session: Session, loaded: Loaded, plan: Plan, look_beside: bool) -> Sum
         note_stages(loaded)
         return loaded.make_plan()
 
-    session.store.prepare()
     with ProgressListener(Console(stderr=True), session.verbosity) as listener:
         runner = Runner(
             make_larger_plan,

@@ -83,7 +83,7 @@ def _results(about: Exported, results: Results) -> str:
         if row.result.is_baseline or (row.result.cell, row.result.step) == (about.cell.name, about.step)
     ]
     if not any(not row.result.is_baseline for row in rows):
-        return "## Results\n\nThis checkpoint has not been evaluated."
+        return "## Results\n\nNo results of this checkpoint were in the store."
     headers = ["evaluation", "model", "n", "accuracy or mean score", "completion rate", "against the untouched model"]
     settings = dict.fromkeys(f"- {escape(row.result.evaluation)}: {escape(settings_text(row.result))}" for row in rows)
     merged = "\nThey were measured with the adapter beside its base, not with the merged weights.\n"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from distillbench.outcomes import GRADER_ERROR
 from distillbench.plan.stages import Plan, Stage, effective_sampling
 from distillbench.records import Cell, Evaluation
 from distillbench.report.results import CellResult, CheckpointResult, GradedSample, NllPoint, Results
@@ -18,6 +20,8 @@ from distillbench.run.store import Store
 from distillbench.run.tables import SAMPLES, VERDICTS, problem_of, read_rows
 
 METRICS = "metrics.jsonl"
+#: Characters of an error.
+_MOST_SHOWN = 160
 
 
 def collect(
@@ -180,8 +184,19 @@ class _Collector:
         for stage in stages:
             found = self.store.lookup(stage)
             if found is not None and found.holes:
-                what = "graded" if stage.kind == "grade" else "generated"
-                yield f"{stage.label}: {found.holes} samples could not be {what}; the next run tries them again"
+                what, why = self._why_holes(stage)
+                one = f"{stage.label}: {found.holes} samples could not be {what}; the next run tries them again"
+                yield f"{one} (most often: {why})" if why else one
+
+    def _why_holes(self, stage: Stage) -> tuple[str, str]:
+        """What could not be done with the samples of a stage, and the commonest reason, on one line."""
+        folder = self.store.folder(stage)
+        if stage.kind == "grade":
+            failed = [row["detail"] for row in read_rows(folder / VERDICTS) if row["outcome"] == GRADER_ERROR]
+        else:
+            failed = [row["error"] for row in read_rows(folder / SAMPLES, ("error",)) if row["error"]]
+        words = Counter(" ".join(why.split())[:_MOST_SHOWN] for why in failed).most_common(1)
+        return "graded" if stage.kind == "grade" else "generated", words[0][0] if words else ""
 
 
 def _graded(verdict: Mapping[str, Any], sample: Mapping[str, Any]) -> GradedSample:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import Timeout
 
@@ -20,7 +21,7 @@ from distillbench.errors import StoreError
 from distillbench.plan.stages import KINDS
 from distillbench.run.store import Store, tree_bytes
 
-#: In a report's folder: the keys of the stages that it is made of.
+#: In a report's folder: the keys of the stages that it is made of, its matrix, and what that matrix keeps.
 STAGES = "stages.json"
 _DAY = 24 * 3600.0
 
@@ -111,6 +112,24 @@ def _remove(store: Store, path: Path) -> None:
     shutil.rmtree(aside)
 
 
+def kept_for_reports(store: Store, kind: str) -> frozenset[str]:
+    """The keys of stages whose large checkpoints of a kind a report's matrix keeps.
+
+    Raises:
+        StoreError: A report's list of stages is spoiled.
+    """
+    lists = [_read(path) for path in (store.root / "reports").glob(f"*/{STAGES}")]
+    return frozenset(key for one in lists if kind in one.get("keep", ()) for key in one["stages"])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_bytes())
+        return {"stages": frozenset(found["stages"]), "keep": tuple(found.get("keep", ()))}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise StoreError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
+
+
 def _needed(store: Store) -> tuple[frozenset[str], list[str]]:
     """The keys that reports and runs name, and the reports that name none."""
     keys: set[str] = set()
@@ -120,10 +139,7 @@ def _needed(store: Store) -> tuple[frozenset[str], list[str]]:
         if not path.exists():
             silent.append(f"report {folder.name}")
             continue
-        try:
-            keys.update(json.loads(path.read_bytes())["stages"])
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise StoreError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
+        keys |= _read(path)["stages"]
     return frozenset(keys), silent
 
 

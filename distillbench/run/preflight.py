@@ -199,7 +199,8 @@ class Preflight:
 
     def _remember(self, check: Check, looked: Looked) -> None:
         path = self._path(check)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self.bench.store.prepare()
+        path.parent.mkdir(exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as stream:
             json.dump(asdict(looked), stream)
         Path(stream.name).replace(path)

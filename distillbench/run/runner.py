@@ -15,6 +15,7 @@ from distillbench.plan.inspect import with_statuses
 from distillbench.plan.stages import Plan, Stage
 from distillbench.protocols import Handle, Launcher
 from distillbench.records import Resources
+from distillbench.run.garbage import kept_for_reports
 from distillbench.run.store import Store
 from distillbench.run.worker import Job
 from distillbench.tasks.identity import TaskIndex
@@ -131,6 +132,7 @@ class Runner:
             KeyboardInterrupt: After every worker has been ended; what was journaled is kept.
             Exception: What `stop` was given, likewise.
         """
+        self.store.prepare()
         summary = Summary(plan)
         while True:
             plan = summary.plan
@@ -278,16 +280,17 @@ class Runner:
         self._units.clear()
 
     def _free_checkpoints(self, plan: Plan, summary: Summary) -> None:
-        """Deletes full checkpoints whose every evaluation is done, unless `keep` says otherwise."""
+        """Deletes full checkpoints whose every evaluation is done, unless `keep` of any matrix says otherwise."""
         if "full" in self.keep or any(_is_partial(stage) for stage in plan.stages.values()):
             return
         readers: dict[str, list[str]] = {}
         for stage in plan.stages.values():
             if stage.kind == "sample" and "train" in stage.needs:
                 readers.setdefault(stage.needs["train"], []).append(summary.endings.get(stage.key, ""))
+        kept = kept_for_reports(self.store, "full")
         for key, endings in readers.items():
             found = self.store.lookup(plan.stages[key])
-            if found is None or not set(endings) <= {DONE, REUSED}:
+            if found is None or key in kept or not set(endings) <= {DONE, REUSED}:
                 continue
             full = [entry["path"] for entry in found.facts["checkpoints"] if entry["kind"] == "full"]
             if full:

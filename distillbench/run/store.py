@@ -157,6 +157,8 @@ class Store:
 
     def is_locked(self, key: str) -> bool:
         """Whether a process is running the stage of this key right now."""
+        if not (self.root / "locks" / f"{key}.lock").exists():
+            return False
         try:
             with self.lock(key).acquire(timeout=0):
                 return False
@@ -280,6 +282,12 @@ class Store:
     def _check_format(self) -> None:
         path = self.root / "store.json"
         if not path.exists():
+            if self.root.is_dir() and any(self.root.iterdir()):
+                raise StoreError(
+                    f"{self.root} is no store of distillbench: it holds other files, and no store.json\n"
+                    f"    wanted: a folder of its own, which is made where it is not there, because `distillbench gc` "
+                    f"deletes in it\n    hint:   --store DIR, or DISTILLBENCH_STORE"
+                )
             return
         try:
             found = json.loads(path.read_bytes())["format"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -153,6 +155,36 @@ def test_a_store_that_is_damaged_is_said(cli: Cli, matrix: Matrix, tmp_path: Pat
     (tmp_path / "store" / "store.json").write_text('{"format": 77}')
     done = cli("plan", matrix())
     assert done.code == 2 and "wanted store format 1, got 77" in done.err
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENOSPC, errno.EROFS])
+def test_what_a_disk_refuses_is_no_traceback(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Root writes anywhere, so the refusal is the test's own."""
+
+    def refuse(path: Path, *_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    done = cli("init", tmp_path / "new.yaml")
+    assert (done.code, done.err) == (2, f"error: {tmp_path / 'new.yaml'}: {os.strerror(number)}\n")
+
+
+def test_two_matrices_of_one_name_do_not_write_over_each_other(cli: Cli, matrix: Matrix, tmp_path: Path) -> None:
+    first, second = matrix(), tmp_path / "copies" / "second.yaml"
+    second.parent.mkdir()
+    shutil.copyfile(first, second)
+    assert cli("report", first).code == 0
+    report = tmp_path / "store" / "reports" / "toys" / "report.md"
+    before = report.read_bytes(), report.stat().st_mtime_ns
+    for command in ("report", "run"):
+        done = cli(command, second)
+        assert done.code == 2
+        assert f"is the report of another matrix, {first}" in done.err and "another `name`" in done.err
+    assert (report.read_bytes(), report.stat().st_mtime_ns) == before
+    first.unlink()
+    assert cli("report", second).code == 0, "a matrix that was renamed keeps its report"
 
 
 # ---------------------------------------------------------------- options anywhere

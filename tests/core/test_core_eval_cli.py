@@ -184,6 +184,40 @@ def test_the_matrix_is_kept_and_read_again(cli: Cli, model: Callable[..., Path],
     assert other[0].matrix.name != loaded.matrix.name, "another question has a report of its own"
 
 
+def test_a_report_of_a_matrix_is_not_written_over(
+    cli: Cli, model: Callable[..., Path], matrix: Callable[..., Path], tmp_path: Path
+) -> None:
+    assert cli("report", matrix()).code == 0
+    done = cli("eval", "--model", model(), *ML, "--name", "toys")
+    assert done.code == 2 and "is the report of another matrix" in done.err
+    assert not (tmp_path / "store" / "reports" / "toys" / "matrix.yaml").exists()
+
+
+def test_benchmarks_may_be_named_in_two_ways(cli: Cli, model: Callable[..., Path]) -> None:
+    given = ["--benchmarks", "toy,digits", "--benchmarks", "coins", "--benchmarks", "toy"]
+    done = cli("eval", "--model", model(), *given, "--dry-run", "--json")
+    assert done.code == 0 and "asked of    toy, digits, coins" in done.err
+
+
+@pytest.mark.parametrize(
+    "given", [["--temperature", "nan"], ["--top-p", "inf"], ["--set", "evaluation.min_p=.nan"]], ids=lambda one: one[0]
+)
+def test_numbers_that_are_none_are_refused(cli: Cli, model: Callable[..., Path], given: list[str]) -> None:
+    done = cli("eval", "--model", model(), *ML, *given)
+    assert done.code == 2 and "wanted a finite number" in done.err
+
+
+@pytest.mark.parametrize(("name", "is_told"), [("base", False), ("Base", False), ("base-instruct", True)])
+def test_an_adapter_of_another_model_is_told(
+    cli: Cli, model: Callable[..., Path], tmp_path: Path, name: str, is_told: bool
+) -> None:
+    """By its own account; weights of Base and of Instruct have the same shapes."""
+    path = adapter(tmp_path / "runs" / "step-1").parent
+    done = cli("eval", "--model", model(name), "--adapters", path, *ML, "--dry-run")
+    assert done.code == 0
+    assert (f"note        by their own account: {path / 'step-1'} was trained on org/base" in done.err) == is_told
+
+
 def test_a_dry_run_leaves_nothing(cli: Cli, model: Callable[..., Path], tmp_path: Path) -> None:
     done = cli("eval", "--model", model(), *ML, "--fast", "--dry-run")
     assert done.code == 0 and "1 cells" in done.out and not (tmp_path / "store").exists()

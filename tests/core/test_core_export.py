@@ -163,7 +163,7 @@ def test_a_card_says_how_to_load_each_form() -> None:
     adapter = render_card(exported(), Results("m"))
     assert 'base_model: "org/base"' in adapter and "library_name: peft" in adapter
     assert "vllm serve org/base --dtype bfloat16 --enable-lora --max-lora-rank 16 --lora-modules" in adapter
-    assert "This checkpoint has not been evaluated." in adapter
+    assert "No results of this checkpoint were in the store." in adapter
     merged = render_card(exported(form="merged", rank=None), results(""))
     assert "library_name: transformers" in merged and "vllm serve THIS_FOLDER" in merged
     assert "not with the merged weights" in merged

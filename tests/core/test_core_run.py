@@ -11,6 +11,7 @@ import pytest
 from core_bench import Control, Listener, Toys
 from core_factories import keys, merged, states, tree
 
+from distillbench.cli.report import note_stages
 from distillbench.cli.session import Session
 from distillbench.hookspecs import hookimpl
 from distillbench.manager import make_manager
@@ -435,6 +436,15 @@ def test_full_checkpoints_that_stay(bench: Toys, changes: dict[str, Any]) -> Non
     """A run of a few problems is followed by one of all of them, which needs its checkpoints."""
     summary = bench.run({**FULL, **changes})
     assert len(list(folder(bench, summary.plan, "train").glob("step-*"))) == 2
+
+
+def test_a_checkpoint_that_another_matrix_keeps_stays(bench: Toys) -> None:
+    note_stages(bench.load({**FULL, "name": "keeper", "keep": ["full"]}))
+    summary = bench.run(FULL)
+    assert len(list(folder(bench, summary.plan, "train").glob("step-*"))) == 2
+    note_stages(bench.load({**FULL, "name": "keeper"}))
+    assert bench.run(FULL).freed_bytes > 0
+    assert not list(folder(bench, summary.plan, "train").glob("step-*"))
 
 
 def test_a_checkpoint_stays_while_a_sample_of_it_is_missing(bench: Toys, control: Control) -> None:

@@ -214,6 +214,15 @@ def test_a_store_of_another_format_is_refused(tmp_path: Path, text: str) -> None
         Store(tmp_path)
 
 
+def test_a_folder_with_other_files_is_no_store(tmp_path: Path) -> None:
+    """`gc` would take the user's own `cache` and `work` for the store's."""
+    (tmp_path / "cache").mkdir()
+    with pytest.raises(StoreError, match=r"is no store of distillbench(.|\n)*--store DIR"):
+        Store(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"], "nothing was written"
+    assert Store(tmp_path / "cache").root.exists(), "an empty folder may become one"
+
+
 def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StoreError, match=r"the store .*file/store cannot be"):

@@ -127,6 +127,11 @@ def another_format(run: Path) -> None:
     (adapter(run) / "adapter_model.safetensors").rename(run / "adapter_model.bin")
 
 
+def one_of_another_format(run: Path) -> None:
+    adapter(run / "step-5")
+    another_format(run / "step-9")
+
+
 def a_state_without_a_step(run: Path) -> None:
     (adapter(run / "step-5") / "trainer_state.json").write_text("{}")
 
@@ -137,6 +142,7 @@ def a_state_without_a_step(run: Path) -> None:
         (two_of_a_step, ["other-5", "step-5", "both of step 5"]),
         (one_without_a_step, ["last says no step", "rename it (step-100)"]),
         (another_format, ["holds no checkpoint", "adapter_model.bin is another format"]),
+        (one_of_another_format, ["step-9 holds weights that are not read", "save it as safetensors", "left out"]),
         (a_state_without_a_step, ["names no `global_step`"]),
         (lambda run: (run / "logs").mkdir(parents=True), ["holds no checkpoint", "*.safetensors"]),
         (lambda run: run.write_text("a file"), ["wanted a folder, got the file"]),

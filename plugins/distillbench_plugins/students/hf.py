@@ -121,10 +121,11 @@ class HfStudent(Student):
         try:
             return load(source, **more)
         except Exception as error:  # transformers, safetensors and torch each raise their own when files are spoiled
+            hint = f"\n    hint:   `hf download {source}` shows whether this machine reaches it"
             raise StageError(
-                f"student {self.options.model!r} cannot be loaded: {error}\n"
-                f"    wanted: a folder with config.json, tokenizer and weights, or a Hub id that you may read\n"
-                f"    hint:   `hf download {self.options.model}` shows whether this machine reaches it"
+                f"student {self.options.model!r} cannot be loaded from {source}: {error}\n"
+                f"    wanted: a folder with config.json, tokenizer and weights, or a Hub id that you may read"
+                f"{'' if Path(source).is_dir() else hint}"
             ) from error
 
 

@@ -123,6 +123,11 @@ def find(path: Path) -> list[Found]:
         raise ValueError(f"path: wanted a folder, got the file {path}")
     inside = sorted(each for each in path.iterdir() if each.is_dir() and not each.name.startswith("."))
     several = [(folder, kind) for folder in inside if (kind := _kind(folder)) is not None]
+    if several and (other := next(filter(_is_of_another_format, inside), None)):
+        raise ValueError(
+            f"path: {other} holds weights that are not read{_what_is_there(other)}; mend it, or move it away, so that "
+            f"no checkpoint is left out without a word"
+        )
     if several:
         found = [Found(folder, kind, _step(folder, len(several) > 1)) for folder, kind in several]
         return _distinct(sorted(found, key=lambda one: one.step))
@@ -150,6 +155,12 @@ def _kind(folder: Path) -> Literal["adapter", "full"] | None:
     if (folder / _ADAPTER_CONFIG).is_file():
         return "adapter"
     return "full" if (folder / _CONFIG).is_file() else None
+
+
+def _is_of_another_format(folder: Path) -> bool:
+    """Whether a folder is a checkpoint but for the format of its weights."""
+    has_config = any((folder / name).is_file() for name in (_ADAPTER_CONFIG, _CONFIG))
+    return has_config and _kind(folder) is None and any(one.suffix in (".bin", ".pt") for one in folder.iterdir())
 
 
 def _step(folder: Path, is_one_of_several: bool) -> int:
