@@ -193,15 +193,20 @@ def full_run(tiny: Tiny) -> Run:
 
 def made(tiny: Tiny, folder: Path, **config: Any) -> Path:
     """An adapter that peft itself makes and writes, with weights drawn at random."""
+    options = {"target_modules": ["q_proj", "v_proj"], **config}
+    return made_on(tiny.student.load_model(tiny.built, "cpu"), folder, **options)
+
+
+def made_on(model: Any, folder: Path, **config: Any) -> Path:
+    """As `made`, for any model, which is changed."""
     import torch
     from peft import LoraConfig, get_peft_model
 
-    options = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM"} | config
     torch.manual_seed(1)
-    model = get_peft_model(tiny.student.load_model(tiny.built, "cpu"), LoraConfig(**options))
+    adapted = get_peft_model(model, LoraConfig(**{"r": 4, "lora_alpha": 8, "task_type": "CAUSAL_LM", **config}))
     with torch.no_grad():
-        for name, weight in model.named_parameters():
+        for name, weight in adapted.named_parameters():
             if weight.requires_grad and "magnitude" not in name:
                 weight.add_(torch.randn_like(weight) * 0.05)
-    model.save_pretrained(folder)
+    adapted.save_pretrained(folder)
     return folder

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plugin_helpers import Run, Tiny, made
+from plugin_helpers import Run, Tiny, made, made_on
 
 from distillbench.errors import StageError
 from distillbench.records import ModelSource
@@ -200,6 +200,34 @@ def test_merged_weights_are_the_adapter(tiny: Tiny, tmp_path: Path, config: Any)
     before = (folder / "model.safetensors").stat().st_mtime_ns
     assert merged(path, source(tiny), folder) == folder
     assert (folder / "model.safetensors").stat().st_mtime_ns == before, "what is there is used again"
+
+
+@pytest.mark.parametrize(
+    ("targets", "why"), [(["q_proj", "k_proj", "v_proj", "o_proj"], None), ("all-linear", "MoE experts")]
+)
+def test_a_mixture_of_experts(tiny: Tiny, tmp_path: Path, targets: Any, why: str | None) -> None:
+    """As Qwen3-30B-A3B: adapters on attention are as any other, those on experts are merged."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, Qwen3MoeConfig
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "moe_intermediate_size": 16, "head_dim": 8}
+    counts = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "num_experts": 4}
+    config = Qwen3MoeConfig(vocab_size=len(tiny.tokenizer), num_experts_per_tok=2, **sizes, **counts)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "student")
+    tiny.tokenizer.save_pretrained(tmp_path / "student")
+    of = ModelSource(str(tmp_path / "student"), "float32")
+
+    def load(path: Path | str = of.name) -> Any:
+        return AutoModelForCausalLM.from_pretrained(path).eval()
+
+    path = made_on(load(), tmp_path / "a", target_modules=targets)
+    assert read_adapter(path, of).why_merge == why
+    plain, adapted = load(merged(path, of, tmp_path / "m")), PeftModel.from_pretrained(load(), str(path)).eval()
+    torch.testing.assert_close(logits(plain), logits(adapted), atol=1e-4, rtol=1e-4)
+    assert (logits(plain) - logits(load())).abs().max() > 1e-2
+    assert check_full(tmp_path / "m", of)["kind"] == "full"
 
 
 def test_merged_in_the_students_dtype(tiny: Tiny, lora: Run, tmp_path: Path) -> None:
