@@ -323,6 +323,10 @@ def _asked(given: Mapping[str, Any]) -> Asked:
 
     if given["limit"] is not None and given["fast"]:
         raise click.UsageError("--limit and --fast exclude each other")
+    axes = dict(map(_assigned, given["assignments"]))
+    twice = sorted({"evaluation.limit", "evaluation.subset"} & axes.keys())
+    if twice and (given["limit"] is not None or given["fast"]):
+        raise click.UsageError(f"--set {twice[0]} and --limit or --fast exclude each other")
     named = (part.strip() for names in given["benchmarks"] for part in names.split(","))
     benchmarks = tuple(dict.fromkeys(part for part in named if part))
     if not benchmarks:
@@ -333,7 +337,7 @@ def _asked(given: Mapping[str, Any]) -> Asked:
     return Asked(
         benchmarks=benchmarks,
         evaluation=forced | {name: given[name] for name in _SAMPLING if given[name] is not None},
-        axes=dict(map(_assigned, given["assignments"])),
+        axes=axes,
         **{name: given[name] for name in ("model", "adapters", "renderer", "engine", "dtype", "name", "task_paths")},
     )
 

@@ -226,7 +226,14 @@ def _proven(proof: Proof, checkpoint: Checkpoint, prompts: Sequence[Prompt]) -> 
     try:
         return proof.of(checkpoint, prompts)
     except StageError as error:
-        return error
+        return StageError(f"{error}{_whose(checkpoint)}")
     except Exception as error:  # an engine may raise anything over one checkpoint's files, and can use the others
         traceback.print_exc()
-        return StageError(f"checkpoint {checkpoint.path} cannot be used: {type(error).__name__}: {error}")
+        what = f"checkpoint {checkpoint.path} cannot be used: {type(error).__name__}: {error}"
+        return StageError(f"{what}{_whose(checkpoint)}")
+
+
+def _whose(checkpoint: Checkpoint) -> str:
+    """Where a checkpoint lies that the store has links to, for whoever knows it by that name."""
+    link = next((one for one in sorted(checkpoint.path.glob("*")) if one.is_symlink()), None)
+    return f"\n    it is {link.resolve().parent}" if link else ""

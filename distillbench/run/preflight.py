@@ -198,12 +198,10 @@ class Preflight:
         return [trainer.name, trainer.version, trainer.max_length(), trainer.masks_pad_token]
 
     def _remember(self, check: Check, looked: Looked) -> None:
-        path = self._path(check)
-        self.bench.store.prepare()
-        path.parent.mkdir(exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as stream:
+        folder = self.bench.store.preflight()
+        with tempfile.NamedTemporaryFile("w", dir=folder, delete=False, encoding="utf-8") as stream:
             json.dump(asdict(looked), stream)
-        Path(stream.name).replace(path)
+        Path(stream.name).replace(self._path(check))
 
 
 def refuse_mismatch(stage: Stage, bench: Bench, renderer: Renderer, traces: Sequence[Trace]) -> None:

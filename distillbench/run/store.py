@@ -5,6 +5,7 @@
 <root>/locks/<key>.lock                    held by the process that runs the stage
 <root>/superseded/                         results that a changed input replaced
 <root>/reports/<matrix>/                   reports
+<root>/preflight/                          what the preflight has found
 <root>/cache/<component>/                  what a component makes once for many stages; safe to delete
 """
 
@@ -94,6 +95,10 @@ class Store:
     def session(self, name: str) -> Path:
         """What an engine keeps for its next session with the same student; safe to delete."""
         return self._made("cache", "sessions", name)
+
+    def preflight(self) -> Path:
+        """What the preflight has found, by content; safe to delete."""
+        return self._made("preflight")
 
     def reports(self, matrix: str) -> Path:
         """Where a matrix's report goes."""

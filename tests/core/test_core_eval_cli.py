@@ -240,6 +240,10 @@ def test_a_dry_run_leaves_nothing(cli: Cli, model: Callable[..., Path], tmp_path
         (["--model", "m", *ML, "--adapters", "lora", "--adapters", "x/lora"], ["--adapters", "named 'x-lora'"]),
         (["--model", "m", *ML, "--task-path", "gone"], ["--task-path", "which is no folder"]),
         (["--model", "m", *ML, "--limit", "3", "--fast"], ["--limit and --fast exclude each other"]),
+        (
+            ["--model", "m", *ML, "--limit", "3", "--set", "evaluation.limit=7"],
+            ["--set evaluation.limit and --limit or --fast exclude each other"],
+        ),
         (["--model", "m", *ML, "--dtype", "int4"], ["--model: m.dtype", "one of: bfloat16, float16, float32"]),
         (["--model", "m", *ML, "--renderer", "qwen4"], ["--renderer: qwen4", "did you mean 'qwen3'?"]),
         (["--model", "m", *ML, "--engine", "vlm"], ["--engine: vlm", "a registered engine"]),

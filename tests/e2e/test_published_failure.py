@@ -33,7 +33,7 @@ def test_it_is_refused_mended_or_accepted(start: Start, tmp_path: Path) -> None:
     published, mended, accepted = (tmp_path / f"{name}.yaml" for name in ("published", "mended", "accepted"))
     published.write_text(MATRIX)
     mended.write_text(MATRIX.replace("prefill: think", "prefill: auto"))
-    accepted.write_text(MATRIX + "accept: [prefilled_tag]\n")
+    accepted.write_text(MATRIX.replace("name: published-failure", "name: accepted") + "accept: [prefilled_tag]\n")
     store = tmp_path / "store"
 
     for command in ("check", "run"):

@@ -384,14 +384,14 @@ def test_a_generator_that_is_closed_early_leaves_nothing_behind(server: Server) 
     with opened(server) as session:
         generator = session.generate([batch(asks(*map(str, range(40))))])
         assert next(generator)[1].sample_id == "0"
-        asked = len(server.asked)
-        assert asked <= 5
         begun = time.monotonic()
         generator.close()  # type: ignore[attr-defined]
         assert time.monotonic() - begun < 1.0, "it does not wait for what it has cancelled"
         server.behave = lambda sent: chat("again")
         assert answers(session, asks("more"))["more"].text == "again", "the session goes on"
-        assert len(server.asked) == asked + 1
+        assert {sent.asked for sent in server.asked} <= {"0", "1", "2", "3", "4", "more"}, (
+            "one finished, four under way"
+        )
     assert engine_threads() == []
     wait_until(lambda: server.hung_up + sum(sent.asked == "0" for sent in server.asked) >= 1)
 

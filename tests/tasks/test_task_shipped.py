@@ -183,7 +183,8 @@ NAMED = {
 
 
 def test_check_asks_for_what_decides_before_anything_runs(here: Path, tmp_path: Path, run_cli: Any) -> None:
-    ran = run_cli("--store", tmp_path, "check", "--json", matrix(tmp_path, gsm8k={}), cwd=here, HF_HOME=str(tmp_path))
+    arguments = "--store", tmp_path / "store", "check", "--json", matrix(tmp_path, gsm8k={})
+    ran = run_cli(*arguments, cwd=here, HF_HOME=str(tmp_path))
     assert ran.code == 2
     assert ("ok", "task gsm8k", " 3 problems") in [(line["level"], line["subject"], line["text"]) for line in ran.json]
     [refused] = [line for line in ran.json if line["level"] == "refused"]
