@@ -118,14 +118,15 @@ def kept_for_reports(store: Store, kind: str) -> frozenset[str]:
     Raises:
         StoreError: A report's list of stages is spoiled.
     """
-    lists = [_read(path) for path in (store.root / "reports").glob(f"*/{STAGES}")]
-    return frozenset(key for one in lists if kind in one.get("keep", ()) for key in one["stages"])
+    named = [_read(path) for path in (store.root / "reports").glob(f"*/{STAGES}")]
+    return frozenset(key for keys, kept in named if kind in kept for key in keys)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> tuple[frozenset[str], tuple[str, ...]]:
+    """The keys that a report names, and the kinds of large checkpoints that its matrix keeps."""
     try:
         found: dict[str, Any] = json.loads(path.read_bytes())
-        return {"stages": frozenset(found["stages"]), "keep": tuple(found.get("keep", ()))}
+        return frozenset(found["stages"]), tuple(found.get("keep", ()))
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise StoreError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
 
@@ -139,7 +140,7 @@ def _needed(store: Store) -> tuple[frozenset[str], list[str]]:
         if not path.exists():
             silent.append(f"report {folder.name}")
             continue
-        keys |= _read(path)["stages"]
+        keys |= _read(path)[0]
     return frozenset(keys), silent
 
 

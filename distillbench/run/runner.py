@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import pluggy
 
+from distillbench.errors import StoreError
 from distillbench.plan.inspect import with_statuses
 from distillbench.plan.stages import Plan, Stage
 from distillbench.protocols import Handle, Launcher
@@ -287,7 +288,10 @@ class Runner:
         for stage in plan.stages.values():
             if stage.kind == "sample" and "train" in stage.needs:
                 readers.setdefault(stage.needs["train"], []).append(summary.endings.get(stage.key, ""))
-        kept = kept_for_reports(self.store, "full")
+        try:
+            kept = kept_for_reports(self.store, "full")
+        except StoreError:  # what is kept cannot be known; `gc` says why
+            return
         for key, endings in readers.items():
             found = self.store.lookup(plan.stages[key])
             if found is None or key in kept or not set(endings) <= {DONE, REUSED}:

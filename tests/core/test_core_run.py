@@ -442,6 +442,9 @@ def test_a_checkpoint_that_another_matrix_keeps_stays(bench: Toys) -> None:
     note_stages(bench.load({**FULL, "name": "keeper", "keep": ["full"]}))
     summary = bench.run(FULL)
     assert len(list(folder(bench, summary.plan, "train").glob("step-*"))) == 2
+    (bench.session.store.reports("spoiled") / "stages.json").write_text("{")
+    assert bench.run(FULL).freed_bytes == 0, "what it keeps is not known"
+    note_stages(bench.load({**FULL, "name": "spoiled"}))
     note_stages(bench.load({**FULL, "name": "keeper"}))
     assert bench.run(FULL).freed_bytes > 0
     assert not list(folder(bench, summary.plan, "train").glob("step-*"))
