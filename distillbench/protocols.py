@@ -514,6 +514,9 @@ class EngineSession(Protocol):
 class Engine(Component):
     """Generates completions."""
 
+    #: True where a server computes: the untouched student is then the server's affair, and is not looked at beforehand.
+    is_remote: ClassVar[bool] = False
+
     def resources(self, student: Student) -> Resources:
         """What sampling a student needs."""
         return student.resources()

@@ -22,7 +22,7 @@ from distillbench.records import Batch, Checkpoint, Generation, Prompt
 from distillbench.run.attempts import Attempts
 from distillbench.run.bench import Bench
 from distillbench.run.grade import grade_ahead, grade_samples
-from distillbench.run.proof import N_PROMPTS, Proof
+from distillbench.run.proof import N_PROMPTS, Proof, name_of
 from distillbench.run.samples import Requests, SampleRun, checkpoint_of
 from distillbench.run.store import Outcome
 from distillbench.run.tables import Row
@@ -78,9 +78,10 @@ class Grid:
         self._runs = {run.stage.key: run for run in runs}
         try:
             with ExitStack() as stack:
+                engine: Engine = self.bench.catalog.build(runs[0].stage.roles["engine"])
                 with self.bench.loading:
-                    session = stack.enter_context(self._open(runs))
-                self._prove(session)
+                    session = stack.enter_context(self._opened(engine, runs))
+                self._prove(session, engine.is_remote)
                 self._ask(session)
         except Exception as error:  # an engine may raise anything
             for run in list(self._runs.values()):
@@ -106,33 +107,32 @@ class Grid:
     def _under_way(self) -> list[SampleRun]:
         return [run for run in self._runs.values() if run.is_open]
 
-    def _open(self, runs: Sequence[SampleRun]) -> AbstractContextManager[EngineSession]:
+    def _opened(self, engine: Engine, runs: Sequence[SampleRun]) -> AbstractContextManager[EngineSession]:
         stage = runs[0].stage
         student: Student = self.bench.catalog.build(stage.roles["student"])
-        engine: Engine = self.bench.catalog.build(stage.roles["engine"])
         distinct = {run.checkpoint.path: run.checkpoint for run in runs if run.checkpoint is not None}
         context = self.bench.session_context(stage, self.attempts.progress(stage))
         return engine.open(student, self.bench.built(stage.needs.get("student")), list(distinct.values()), context)
 
-    def _prove(self, session: EngineSession) -> None:
-        """Makes every checkpoint ready and proves it; the stages of one that fails, fail."""
+    def _prove(self, session: EngineSession, is_remote: bool) -> None:
+        """Makes every checkpoint ready and proves it, the untouched student too; the stages of one that fails, fail."""
         proof = Proof(session)
-        found: dict[Path, Mapping[str, Any] | StageError] = {}
+        found: dict[Path | None, Mapping[str, Any] | StageError] = {None: {}} if is_remote else {}
         for run in list(self._runs.values()):
             run.facts["engine"] = dict(session.facts)
-            if (checkpoint := run.checkpoint) is None:
-                continue
-            if checkpoint.path not in found:
+            checkpoint = run.checkpoint
+            path = None if checkpoint is None else checkpoint.path
+            if path not in found:
                 try:
                     prompts = run.prompts(N_PROMPTS)
                 except Exception as error:  # a task's own code may raise anything: its stage fails, and no other
                     self._drop(run, error)
                     continue
-                found[checkpoint.path] = _proven(proof, checkpoint, prompts)
-            proven = found[checkpoint.path]
+                found[path] = _proven(proof, checkpoint, prompts)
+            proven = found[path]
             if isinstance(proven, StageError):
                 self._drop(run, proven)
-            else:
+            elif checkpoint is not None:
                 run.facts["checkpoint"] = dict(proven)
 
     def _batches(self, scores_continuations: bool) -> Iterator[Batch]:
@@ -221,7 +221,7 @@ class Grid:
         )
 
 
-def _proven(proof: Proof, checkpoint: Checkpoint, prompts: Sequence[Prompt]) -> Mapping[str, Any] | StageError:
+def _proven(proof: Proof, checkpoint: Checkpoint | None, prompts: Sequence[Prompt]) -> Mapping[str, Any] | StageError:
     """What is to be known of a checkpoint, or why none of its stages may be sampled."""
     try:
         return proof.of(checkpoint, prompts)
@@ -229,11 +229,13 @@ def _proven(proof: Proof, checkpoint: Checkpoint, prompts: Sequence[Prompt]) -> 
         return StageError(f"{error}{_whose(checkpoint)}")
     except Exception as error:  # an engine may raise anything over one checkpoint's files, and can use the others
         traceback.print_exc()
-        what = f"checkpoint {checkpoint.path} cannot be used: {type(error).__name__}: {error}"
+        what = f"{name_of(checkpoint)} cannot be used: {type(error).__name__}: {error}"
         return StageError(f"{what}{_whose(checkpoint)}")
 
 
-def _whose(checkpoint: Checkpoint) -> str:
+def _whose(checkpoint: Checkpoint | None) -> str:
     """Where a checkpoint lies that the store has links to, for whoever knows it by that name."""
+    if checkpoint is None:
+        return ""
     link = next((one for one in sorted(checkpoint.path.glob("*")) if one.is_symlink()), None)
     return f"\n    it is {link.resolve().parent}" if link else ""

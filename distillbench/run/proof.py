@@ -1,4 +1,4 @@
-"""Proof that a checkpoint changes the model, before anything that it writes is scored."""
+"""Proof that a model computes numbers, and that a checkpoint changes it, before anything that it writes is scored."""
 
 from __future__ import annotations
 
@@ -32,19 +32,23 @@ class Proof:
         self.session = session
         self._base: dict[bytes, tuple[TokenLogprobs, float]] = {}
 
-    def of(self, checkpoint: Checkpoint, prompts: Sequence[Prompt]) -> Mapping[str, Any]:
+    def of(self, checkpoint: Checkpoint | None, prompts: Sequence[Prompt]) -> Mapping[str, Any]:
         """Makes a checkpoint ready and proves it.
 
         Args:
-            checkpoint: The checkpoint.
+            checkpoint: The checkpoint; None for the untouched student, which has to compute numbers and no more.
             prompts: A few prompts that it will be asked.
 
         Returns:
-            What a report names: what the engine says of the checkpoint, and the largest change in nats.
+            What a report names: what the engine says of the checkpoint, and the largest change in nats. Nothing for
+            the untouched student.
 
         Raises:
             StageError: It would not be applied, it changes nothing, or it computes no numbers.
         """
+        if checkpoint is None:
+            self._logprobs(prompts, None)
+            return {}
         facts = self.session.prepare(checkpoint)
         base, noise = self._base_logprobs(prompts)
         change = largest_change(base, self._logprobs(prompts, checkpoint))
@@ -69,12 +73,16 @@ class Proof:
     def _logprobs(self, prompts: Sequence[Prompt], checkpoint: Checkpoint | None) -> TokenLogprobs:
         found = self.session.first_token_logprobs(prompts, checkpoint)
         if any(math.isnan(logprob) for by_token in found for logprob in by_token.values()):
-            who = "the untouched student" if checkpoint is None else f"checkpoint {checkpoint.path}"
             raise StageError(
-                f"{who} computes no numbers: log-probabilities of first tokens are NaN\n"
+                f"{name_of(checkpoint)} computes no numbers: log-probabilities of first tokens are NaN\n"
                 f"    hint: its weights are broken, or too large for its dtype (float16 ends at 65,504)"
             )
         return found
+
+
+def name_of(checkpoint: Checkpoint | None) -> str:
+    """What errors call it."""
+    return "the untouched student" if checkpoint is None else f"checkpoint {checkpoint.path}"
 
 
 def largest_change(one: TokenLogprobs, other: TokenLogprobs) -> float:

@@ -154,8 +154,10 @@ class SampleRun:
         return len(self._rows)
 
     def prompts(self, n: int) -> list[Prompt]:
-        """The first prompts that it asks."""
-        return [request.prompt for request, _ in self._requests.of(self.stage)[:n]]
+        """The shortest prompts that it asks."""
+        asked = (request.prompt for request, _ in self._requests.of(self.stage))
+        distinct = {prompt.input_ids.tobytes(): prompt for prompt in asked}
+        return sorted(distinct.values(), key=lambda prompt: len(prompt.input_ids))[:n]
 
     def open(self) -> Batch:
         """What is asked of the engine; samples of an earlier run are skipped, failed ones among them are not."""

@@ -78,6 +78,14 @@ def test_what_computes_no_numbers_is_refused(session: Session, who: str) -> None
         Proof(session).of(ONE, PROMPTS)
 
 
+def test_an_untouched_student_is_asked_once_where_nothing_is_compared_with_it() -> None:
+    session = Session(change=0.5)
+    assert Proof(session).of(None, PROMPTS) == {}
+    assert session.calls == [None]
+    with pytest.raises(StageError, match="the untouched student computes no numbers"):
+        Proof(Session(0.5, base=math.nan)).of(None, PROMPTS)
+
+
 def test_the_untouched_student_is_asked_twice_for_the_same_prompts_and_no_more() -> None:
     session = Session(change=0.5)
     proof = Proof(session)
@@ -132,6 +140,16 @@ def test_a_checkpoint_that_changes_nothing_is_never_scored(bench: Toys, control:
     assert ends["grade", "wise@2 on toy"] == "blocked" and ends["grade", "wise@3 on toy"] == "done"
     assert any("changes nothing" in why for why in summary.reasons.values())
     assert not [line for line in control.log("asked") if line.endswith(" 2")], "it was sampled all the same"
+
+
+def test_an_untouched_student_that_computes_no_numbers_is_never_scored(bench: Toys, control: Control) -> None:
+    """Also where there is no checkpoint to be compared with it: a diverged model reads as one that knows nothing."""
+    control.set("nan", "yes")
+    summary = bench.run(GRID, only=("base-*",))
+    ends = {(stage.kind, summary.endings[key]) for key, stage in summary.plan.stages.items()}
+    assert ends == {("student", "done"), ("sample", "failed"), ("grade", "blocked")}
+    assert any("the untouched student computes no numbers" in why for why in summary.reasons.values())
+    assert not control.log("asked")
 
 
 def test_a_checkpoint_over_which_the_engine_breaks_fails_alone(bench: Toys, control: Control) -> None:

@@ -74,6 +74,7 @@ class ApiEngine(Engine):
 
     name = "api"
     Options = ApiOptions
+    is_remote = True
 
     def resources(self, student: Student) -> Resources:
         """One core: the server has the model."""

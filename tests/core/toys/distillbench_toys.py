@@ -342,7 +342,8 @@ class ToySession:
 
     def first_token_logprobs(self, prompts, checkpoint):
         changed = checkpoint is not None and str(checkpoint.step) != control("no-op")
-        return [{0: -1.0, 1: -2.0 if changed else -3.0} for _ in prompts]
+        first = float("nan") if control("nan") else -1.0
+        return [{0: first, 1: -2.0 if changed else -3.0} for _ in prompts]
 
     def generate(self, batches):
         for batch in batches:
