@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,7 @@ class _Collector:
             grade, evaluation = self.plan.stages[graded.grade], graded.evaluation
             if self.store.lookup(grade) is None or not self._is_current(grade):
                 continue
+            samples = self._samples(grade)
             yield CheckpointResult(
                 cell=cell.name,
                 step=graded.step,
@@ -100,8 +101,8 @@ class _Collector:
                 trainer=cell.trainer.label if cell.trainer else None,
                 filters=tuple(choice.label for choice in cell.filters),
                 seed=cell.seed,
-                subset=_subset(evaluation),
-                samples=self._samples(grade),
+                subset=_subset(evaluation, samples),
+                samples=samples,
                 settings=asdict(effective_sampling(evaluation.sampling))
                 | {
                     "prefill": evaluation.prefill,
@@ -226,8 +227,9 @@ def _cut(sample: GradedSample) -> GradedSample:
     return replace(sample, text="", finish_reason=None)
 
 
-def _subset(evaluation: Evaluation) -> str:
-    if evaluation.limit is None:
+def _subset(evaluation: Evaluation, samples: Sequence[GradedSample]) -> str:
+    """Which problems a limit kept, in words; empty where it kept all."""
+    if evaluation.limit is None or len({sample.problem_id for sample in samples}) < evaluation.limit:
         return ""
     if evaluation.subset == "shuffled":
         return f"{evaluation.limit} problems, fixed shuffle"

@@ -348,6 +348,12 @@ def test_every_pattern_of_only_must_match() -> None:
 # ---------------------------------------------------------------- running
 
 
+def test_a_part_of_a_benchmark_is_marked(cli: Cli, matrix: Matrix) -> None:
+    drawn = {**SMALL, "evaluations": {"toy": {"limit": 2, "subset": "shuffled"}}}
+    done = cli("run", matrix(drawn), "--only", "base-*")
+    assert done.code == 0 and "toy: a subset, 2 problems, fixed shuffle." in done.out
+
+
 @pytest.mark.slow
 def test_a_run_from_the_first_to_the_report(cli: Cli, matrix: Matrix, control: Control, tmp_path: Path) -> None:
     path = matrix(SMALL)
@@ -362,7 +368,7 @@ def test_a_run_from_the_first_to_the_report(cli: Cli, matrix: Matrix, control: C
     assert {(row["n"], row["subset"]) for row in one.json["rows"]} == {(2, "first 2 problems")}
 
     fast = cli("run", path, "--only", "seed=*", "--fast")
-    assert fast.code == 0 and "100 problems, fixed shuffle" in fast.out
+    assert fast.code == 0 and "subset" not in fast.out, "the task has six problems, and all were asked"
     assert control.log("train") == ["0 4"], "a training does not depend on the problems asked"
 
     whole = cli("run", path)
