@@ -12,7 +12,7 @@ from distillbench.hookspecs import hookimpl
 @JSON
 @click.pass_context
 def status(context: click.Context, as_json: bool) -> None:
-    """Show what the store holds: finished stages by kind, stages under way or interrupted, reports and sizes."""
+    """Show what the store holds: finished stages, those running or stopped (failed, interrupted), reports and sizes."""
     session: Session = context.obj
     found = session.store.overview()
     if as_json:

@@ -231,7 +231,7 @@ class Store:
         unfinished = [
             {
                 "key": path.name,
-                "state": "running" if self.is_locked(path.name) else "interrupted",
+                "state": "running" if self.is_locked(path.name) else "stopped",
                 "bytes": tree_bytes(path),
             }
             for path in sorted((self.root / "work").glob("*"))

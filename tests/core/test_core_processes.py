@@ -110,7 +110,7 @@ def test_ctrl_c_ends_every_worker_and_the_next_run_goes_on(
     assert "interrupted: what was finished is kept; run the same command to go on" in said
     assert "Traceback" not in said
     store = Store(tmp_path / "store")
-    assert {unfinished["state"] for unfinished in store.overview()["unfinished"]} == {"interrupted"}
+    assert {unfinished["state"] for unfinished in store.overview()["unfinished"]} == {"stopped"}
     assert store.overview()["finished"]["curate"]["stages"] == 1
     control.unset("sleep-train")
     control.log("teacher")

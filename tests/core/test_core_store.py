@@ -161,7 +161,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_result_or_none(
 
 
 def test_recovering_nothing_leaves_nothing(store: Store) -> None:
-    """`status` would show a stage as interrupted that never began."""
+    """`status` would show a stage as stopped that never began."""
     make(store, ONE)
     store.recover(ONE)
     store.recover(TWO)
@@ -173,7 +173,7 @@ def test_a_half_written_work_folder_is_not_a_result(store: Store) -> None:
     store.recover(ONE)
     assert store.lookup(ONE) is None
     (unfinished,) = store.overview()["unfinished"]
-    assert unfinished == {"key": ONE.key, "state": "interrupted", "bytes": 4}
+    assert unfinished == {"key": ONE.key, "state": "stopped", "bytes": 4}
 
 
 def test_large_files_are_freed_and_the_rest_stays(store: Store) -> None:
