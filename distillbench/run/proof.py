@@ -47,7 +47,8 @@ class Proof:
             StageError: It would not be applied, it changes nothing, or it computes no numbers.
         """
         if checkpoint is None:
-            self._logprobs(prompts, None)
+            if not self._base:  # otherwise it was looked at for a checkpoint, and may not be loaded now
+                self._logprobs(prompts, None)
             return {}
         facts = self.session.prepare(checkpoint)
         base, noise = self._base_logprobs(prompts)

@@ -91,6 +91,7 @@ def test_the_untouched_student_is_asked_twice_for_the_same_prompts_and_no_more()
     proof = Proof(session)
     proof.of(ONE, PROMPTS)
     proof.of(Checkpoint(Path("step-2"), "adapter", 2, 2), PROMPTS)
+    proof.of(None, PROMPTS[:1])
     assert [one is None for one in session.calls] == [True, True, False, False]
 
 

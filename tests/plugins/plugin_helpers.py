@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -192,12 +193,12 @@ def full_run(tiny: Tiny) -> Run:
 
 
 def made(tiny: Tiny, folder: Path, **config: Any) -> Path:
-    """An adapter that peft itself makes and writes, with weights drawn at random."""
+    """An adapter that peft itself makes and writes, with weights drawn at random (`spread`: how far)."""
     options = {"target_modules": ["q_proj", "v_proj"], **config}
     return made_on(tiny.student.load_model(tiny.built, "cpu"), folder, **options)
 
 
-def made_on(model: Any, folder: Path, **config: Any) -> Path:
+def made_on(model: Any, folder: Path, *, spread: float = 0.05, **config: Any) -> Path:
     """As `made`, for any model, which is changed."""
     import torch
     from peft import LoraConfig, get_peft_model
@@ -207,6 +208,17 @@ def made_on(model: Any, folder: Path, **config: Any) -> Path:
     with torch.no_grad():
         for name, weight in adapted.named_parameters():
             if weight.requires_grad and "magnitude" not in name:
-                weight.add_(torch.randn_like(weight) * 0.05)
+                weight.add_(torch.randn_like(weight) * spread)
     adapted.save_pretrained(folder)
+    return folder
+
+
+def diverged(tiny: Tiny, folder: Path) -> Path:
+    """A full model of which one weight is NaN, as a training that diverged leaves it."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(tiny.built, folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["model.layers.0.mlp.up_proj.weight"][0, 0] = float("nan")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     return folder

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plugin_helpers import Run, Tiny, asked, generate, made, request, requests_for
+from plugin_helpers import Run, Tiny, asked, diverged, generate, made, request, requests_for
 
 from distillbench.errors import StageError
 from distillbench.protocols import Context, NoOptions, Student
 from distillbench.records import Batch, Checkpoint, Generation, Request, Sampling
-from distillbench.run.proof import largest_change
+from distillbench.run.proof import Proof, largest_change
 from distillbench_plugins.engines.grouping import groups
 from distillbench_plugins.engines.transformers import TransformersEngine, TransformersOptions
 from distillbench_plugins.students.hf import HfOptions, HfStudent
@@ -334,6 +334,16 @@ def test_no_kind_of_adapter_leaves_anything_behind(tiny: Tiny, lora: Run, tmp_pa
     fresh = PeftModel.from_pretrained(tiny.student.load_model(tiny.built, "cpu"), str(other.path)).eval()
     ordered = sorted(requests, key=lambda one: (len(one.prompt.input_ids), one.sample_id))
     assert own == [greedy_loop(fresh, one) for one in ordered]
+
+
+def test_a_model_that_computes_no_numbers_is_refused(tiny: Tiny, tmp_path: Path) -> None:
+    student = HfStudent(HfOptions(str(diverged(tiny, tmp_path / "model")), dtype="float32"))
+    prompts = [one.prompt for one in requests_for(tiny, "coins", 2)]
+    with (
+        TransformersEngine(TransformersOptions()).open(student, None, [], Context(tmp_path)) as session,
+        pytest.raises(StageError, match="the untouched student computes no numbers"),
+    ):
+        Proof(session).of(None, prompts)
 
 
 def test_an_adapter_that_cannot_be_loaded_leaves_nothing_behind(

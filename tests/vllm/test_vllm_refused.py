@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plugin_helpers import Tiny
+from plugin_helpers import Tiny, diverged, made, requests_for
 from vllm_helpers import batches, collect, mixed_requests, name_of, told, transformers, vllm
 
 from distillbench.errors import StageError
 from distillbench.records import Batch, Checkpoint
+from distillbench.run.proof import Proof
 from distillbench_plugins.engines.vllm_session import VllmSession
 from distillbench_plugins.students.hf import HfOptions, HfStudent
 
@@ -29,20 +30,9 @@ def copied(checkpoint: Checkpoint, folder: Path, change: Any) -> Checkpoint:
     return Checkpoint(folder, "adapter", 1, 0)
 
 
-def made(tiny: Tiny, folder: Path, **config: Any) -> Checkpoint:
-    """An adapter that peft makes and writes, with weights drawn at random."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-
-    options = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM"} | config
-    torch.manual_seed(1)
-    model = get_peft_model(tiny.student.load_model(tiny.built, "cpu"), LoraConfig(**options))
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if weight.requires_grad and "magnitude" not in name:
-                weight.add_(torch.randn_like(weight) * 0.15)
-    model.save_pretrained(folder)
-    return Checkpoint(folder, "adapter", 1, 0)
+def adapter(tiny: Tiny, folder: Path, **config: Any) -> Checkpoint:
+    """An adapter that peft makes and writes, whose texts are not the student's."""
+    return Checkpoint(made(tiny, folder, spread=0.15, **config), "adapter", 1, 0)
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +47,13 @@ def checkpoints(tiny: Tiny, five: list[Checkpoint], tmp_path_factory: pytest.Tem
         "good": good,
         "zero": copied(good, base / "zero", lambda found: {key: one * ("lora_A" in key) for key, one in found.items()}),
         "prefix": copied(good, base / "prefix", lambda found: {f"model.{key}": one for key, one in found.items()}),
-        "rank-24": made(tiny, base / "rank-24", r=24),
-        "rank-pattern": made(tiny, base / "rank-pattern", rank_pattern={"layers.0.self_attn.q_proj": 6}),
-        "rslora": made(tiny, base / "rslora", use_rslora=True, alpha_pattern={"v_proj": 2}),
-        "rank-40": made(tiny, base / "rank-40", r=40),
-        "dora": made(tiny, base / "dora", use_dora=True),
-        "saved": made(tiny, base / "saved", modules_to_save=["norm"]),
-        "tied": made(tiny, base / "tied", target_modules=["q_proj", "lm_head"]),
+        "rank-24": adapter(tiny, base / "rank-24", r=24),
+        "rank-pattern": adapter(tiny, base / "rank-pattern", rank_pattern={"layers.0.self_attn.q_proj": 6}),
+        "rslora": adapter(tiny, base / "rslora", use_rslora=True, alpha_pattern={"v_proj": 2}),
+        "rank-40": adapter(tiny, base / "rank-40", r=40),
+        "dora": adapter(tiny, base / "dora", use_dora=True),
+        "saved": adapter(tiny, base / "saved", modules_to_save=["norm"]),
+        "tied": adapter(tiny, base / "tied", target_modules=["q_proj", "lm_head"]),
         "empty": Checkpoint(full, "full", 1, 0),
         "nowhere": Checkpoint(base / "nowhere", "adapter", 1, 0),
     }
@@ -98,6 +88,12 @@ def test_refused_by_name(session: VllmSession, checkpoints: dict[str, Checkpoint
         session.prepare(checkpoints[name])
     assert words in str(caught.value)
     assert str(checkpoints[name].path) in str(caught.value)
+
+
+def test_what_computes_no_numbers_is_refused(session: VllmSession, tiny: Tiny, tmp_path: Path) -> None:
+    prompts = [one.prompt for one in requests_for(tiny, "coins", 2)]
+    with pytest.raises(StageError, match="model computes no numbers"):
+        Proof(session).of(Checkpoint(diverged(tiny, tmp_path / "model"), "full", 1, 0), prompts)
 
 
 def test_the_others_are_served(
