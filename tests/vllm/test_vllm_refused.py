@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plugin_helpers import Tiny, diverged, made, requests_for
+from plugin_helpers import Tiny, diverged, made
 from vllm_helpers import batches, collect, mixed_requests, name_of, told, transformers, vllm
 
 from distillbench.errors import StageError
@@ -90,10 +90,17 @@ def test_refused_by_name(session: VllmSession, checkpoints: dict[str, Checkpoint
     assert str(checkpoints[name].path) in str(caught.value)
 
 
-def test_what_computes_no_numbers_is_refused(session: VllmSession, tiny: Tiny, tmp_path: Path) -> None:
-    prompts = [one.prompt for one in requests_for(tiny, "coins", 2)]
+def test_what_computes_no_numbers_is_refused_and_spoils_nothing(
+    session: VllmSession, tiny: Tiny, tmp_path: Path
+) -> None:
+    """What it has left in the cache would reach the models after it."""
+    requests = mixed_requests(tiny, 6)
+    before = told(collect(session.generate(batches(requests, [None]))))
     with pytest.raises(StageError, match="model computes no numbers"):
-        Proof(session).of(Checkpoint(diverged(tiny, tmp_path / "model"), "full", 1, 0), prompts)
+        Proof(session).of(
+            Checkpoint(diverged(tiny, tmp_path / "model"), "full", 1, 0), [one.prompt for one in requests[:4]]
+        )
+    assert told(collect(session.generate(batches(requests, [None])))) == before
 
 
 def test_the_others_are_served(

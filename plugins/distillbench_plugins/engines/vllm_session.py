@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -157,6 +158,9 @@ class VllmSession:
                 raise StageError(f"vllm gives no log-probabilities: {answer.error}")
             (first,) = answer.output.outputs[0].logprobs or ({},)
             found[answer.asked.request.sample_id] = {token: one.logprob for token, one in first.items()}
+        if any(math.isnan(logprob) for by_token in found.values() for logprob in by_token.values()):
+            self._empty_cache()
+            self.engine.collective_rpc("zero_cache")
         return [found[str(number)] for number in range(len(prompts))]
 
     def generate(self, batches: Iterable[Batch]) -> Iterator[tuple[str, Generation]]:

