@@ -425,6 +425,14 @@ class Benchmark(Component):
         """
         return None
 
+    def unusable_golds(self, problems: Iterable[Problem]) -> Iterator[str | None]:
+        """For each problem, in order: why no answer can be judged by its gold answer; None where one can.
+
+        Asked by `distillbench check`, before samples are paid. Such a problem's answers are `grader_error`, never
+        wrong: `judge` or the grading says the same. To be written where not every gold answer will do.
+        """
+        return (None for _ in problems)
+
     @classmethod
     def lacks(cls) -> list[str]:
         """The methods that a benchmark of this class still has to be given."""

@@ -185,7 +185,7 @@ def test_no_text_in_a_box_makes_the_grader_fail(verdict: Grade, text: str) -> No
 
 def test_an_unreadable_gold_answer_is_a_grader_error(verdict: Grade) -> None:
     assert verdict("\\boxed{5}", "").outcome == "grader_error"
-    with pytest.raises(GraderError, match="cannot read the gold answer ''"):
+    with pytest.raises(GraderError, match="there is no gold answer: ''"):
         GRADER.judge(problem(gold=""), "5")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Self
@@ -14,6 +14,7 @@ from distillbench.errors import GraderError
 from distillbench.hookspecs import hookimpl
 from distillbench.protocols import Benchmark, Context, Grading, OneByOne
 from distillbench.records import Judgement, Problem
+from distillbench_plugins.grading.golds import is_missing
 
 #: Filters that look at all completions of a problem together, which a verdict on one sample cannot.
 _NEED_ALL = frozenset({"majority_vote", "take_first_k"})
@@ -49,7 +50,7 @@ class LmEvalMetric(Benchmark):
     """
 
     name = "lm_eval"
-    version = 2
+    version = 3
     packages = ("lm_eval",)
     Options = LmEvalOptions
     needs_task = True
@@ -93,12 +94,30 @@ class LmEvalMetric(Benchmark):
         self.check()
         return nullcontext(_Named(self, {"metric": self._metric(), "filter": self._filter()}))
 
+    def unusable_golds(self, problems: Iterable[Problem]) -> Iterator[str | None]:
+        """A gold answer that is missing, or none of the choices; lm-eval itself calls every answer to it wrong."""
+        return map(self._unusable, problems)
+
+    def _unusable(self, problem: Problem) -> str | None:
+        """See `unusable_golds`; what a task's own `process_results` makes of its documents is its own affair."""
+        from lm_eval.api.task import ConfigurableTask
+
+        own = type(self._task).process_results is not ConfigurableTask.process_results
+        if own or self._task.config.process_results is not None:
+            return None
+        if self._task.OUTPUT_TYPE == "multiple_choice" and not getattr(self._task, "multiple_input", 0):
+            doc = problem.metadata["doc"]
+            return _no_choice(self._task.doc_to_target(doc), self._task.doc_to_choice(doc))
+        return f"there is no gold answer: {problem.gold!r}" if is_missing(problem) else None
+
     def extract(self, answer: str, problem: Problem) -> str | None:
         """The answer part, unless it is empty."""
         return answer if answer.strip() else None
 
     def judge(self, problem: Problem, extracted: str) -> Judgement:
         """What the deciding metric says."""
+        if why := self._unusable(problem):
+            raise GraderError(why)
         doc = problem.metadata["doc"]
         metrics = self._results(doc, self._filtered(doc, extracted))
         numbers = {name: number for name, value in metrics.items() if (number := _number(value)) is not None}
@@ -173,6 +192,13 @@ class LmEvalMetric(Benchmark):
         if found is None:
             raise GraderError(f"task {self._task.config.task!r} lists no metric: name one in grader_options")
         return str(found)
+
+
+def _no_choice(target: Any, choices: list[str]) -> str | None:
+    """Why a target names none of the choices, or not only choices; None where it does."""
+    named = target if isinstance(target, list) else [target]
+    is_one = [one in choices if isinstance(one, str) else one in range(len(choices)) for one in named]
+    return None if named and all(is_one) else f"the gold answer {target!r} is none of the choices {choices!r:.300}"
 
 
 class _Named(OneByOne):

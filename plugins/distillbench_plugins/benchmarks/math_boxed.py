@@ -15,7 +15,8 @@ from distillbench.errors import GraderError
 from distillbench.hookspecs import hookimpl
 from distillbench.protocols import Benchmark, Context, Grading
 from distillbench.records import Judgement, Problem
-from distillbench_plugins.grading.mathematics.boxes import last_boxed
+from distillbench_plugins.grading.golds import is_collection, is_missing
+from distillbench_plugins.grading.mathematics.boxes import is_balanced, last_boxed
 
 if TYPE_CHECKING:
     from distillbench_plugins.grading.mathematics.checker import MathChecker
@@ -59,6 +60,13 @@ class MathBoxed(Benchmark):
 
         return canonical(normalised(problem.gold.strip()), normalised(extracted))
 
+    def unusable_golds(self, problems: Iterable[Problem]) -> Iterator[str | None]:
+        """A gold answer that is missing, a list, or that math-verify cannot read."""
+        from distillbench_plugins.grading.mathematics.checker import MathChecker
+
+        with MathChecker() as checker:
+            yield from checker.unreadable(_not_a_text(problem) or problem.gold for problem in problems)
+
     def open(self, context: Context) -> AbstractContextManager[Grading]:
         """Processes that run math-verify, as many as there are cores; none is started before one is needed."""
         return _opened(self.options.time_limit, context.resources.cpus)
@@ -82,8 +90,20 @@ class _MathGrading:
 
     def judge_all(self, answers: Iterable[tuple[Problem, str]]) -> Iterator[Judgement]:
         """Right when math-verify says that the box equals the gold answer."""
-        for found in self._checker.compare_all((problem.gold, extracted) for problem, extracted in answers):
+        asked = ((_not_a_text(problem) or problem.gold, extracted) for problem, extracted in answers)
+        for found in self._checker.compare_all(asked):
             yield _judgement(found)
+
+
+def _not_a_text(problem: Problem) -> GraderError | None:
+    """Why the gold answer is no text that an answer may equal; None where it is one."""
+    if is_missing(problem):
+        return GraderError(f"there is no gold answer: {problem.gold!r}")
+    if is_collection(problem):
+        return GraderError(f"the gold answer is a list or a mapping, and not one text: {problem.gold!r:.200}")
+    if not is_balanced(problem.gold):
+        return GraderError(f"the braces of the gold answer do not balance: {problem.gold!r:.200}")
+    return None
 
 
 def _judgement(found: bool | GraderError) -> Judgement:

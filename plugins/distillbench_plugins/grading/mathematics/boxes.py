@@ -23,3 +23,14 @@ def last_boxed(text: str) -> str | None:
         elif mark.group().endswith("{") and mark.group() != "\\{":
             opened.append(mark.end() if "boxed" in mark.group() else None)
     return text[slice(*last)].strip() if last else None
+
+
+def is_balanced(text: str) -> bool:
+    """Whether a text's braces balance, as those of what stands in a box do."""
+    depth = 0
+    for mark in _MARK.finditer(text):
+        depth += mark.group()[-1] == "{" and mark.group() != "\\{"
+        depth -= mark.group() == "}"
+        if depth < 0:
+            return False
+    return depth == 0

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from distillbench.errors import GraderError
-from distillbench_plugins.grading.mathematics.exact import percent_pair, shortcut
+from distillbench_plugins.grading.mathematics.exact import is_plain, percent_pair, shortcut
 from distillbench_plugins.grading.mathematics.normal import normalised
 from distillbench_plugins.grading.mathematics.process import DEFAULT_LIMITS, Limits, Question, Worker
 
@@ -49,12 +49,26 @@ class MathChecker:
             raise found
         return found
 
-    def compare_all(self, pairs: Iterable[tuple[str, str]]) -> Iterator[bool | GraderError]:
-        """For each (gold answer, answer), in order: whether they are equal, or why nobody knows."""
+    def unreadable(self, golds: Iterable[str | GraderError]) -> Iterator[str | None]:
+        """For each gold answer, in order: why no answer can be compared with it; None where one can.
+
+        math-verify is asked whether it equals itself. A plain number needs no asking; what is known to be unusable is
+        given as the error that says so.
+        """
+        for found in self._settle_all(map(_own_question, golds)):
+            yield str(found) if isinstance(found, GraderError) else None
+
+    def compare_all(self, pairs: Iterable[tuple[str | GraderError, str]]) -> Iterator[bool | GraderError]:
+        """For each (gold answer, answer), in order: whether they are equal, or why nobody knows.
+
+        A gold answer that is known to be unusable is given as the error that says so.
+        """
+        return self._settle_all(_question(gold, answer) for gold, answer in pairs)
+
+    def _settle_all(self, questions: Iterable[Question]) -> Iterator[bool | GraderError]:
         waiting: deque[Question] = deque()
         try:
-            for gold, answer in pairs:
-                question = _question(gold, answer)
+            for question in questions:
                 waiting.append(question)
                 if question.found is None:
                     self._hand_out(question)
@@ -82,7 +96,17 @@ class MathChecker:
             worker.look(worker.replies in ready)
 
 
-def _question(gold: str, answer: str) -> Question:
+def _own_question(gold: str | GraderError) -> Question:
+    """Whether a gold answer equals itself."""
+    if isinstance(gold, GraderError):
+        return Question(found=gold)
+    gold = normalised(gold.strip())
+    return Question(found=True) if is_plain(gold) else Question((gold,), gold)
+
+
+def _question(gold: str | GraderError, answer: str) -> Question:
+    if isinstance(gold, GraderError):
+        return Question(found=gold)
     golds, answer = percent_pair(normalised(gold.strip()), normalised(answer))
     found = {shortcut(one, answer) for one in golds}
     if True in found or found == {False}:

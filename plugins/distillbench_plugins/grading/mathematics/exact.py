@@ -48,6 +48,12 @@ def shortcut(gold: str, answer: str) -> bool | None:
     return _equal(_number(wanted), _number(got))
 
 
+def is_plain(gold: str) -> bool:
+    """Whether a gold answer is a plain number, which is read without math-verify."""
+    bare = _plain(_bare(gold))
+    return _INTEGER.fullmatch(bare) is not None or _number(bare) is not None
+
+
 def canonical(gold: str, answer: str) -> str:
     """One text for all answers that `shortcut` finds equal to one another.
 
