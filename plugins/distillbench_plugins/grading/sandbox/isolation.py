@@ -132,6 +132,7 @@ def _python_folders() -> list[str]:
     paths = sysconfig.get_paths()
     folders = {sys.base_prefix, sys.prefix, paths["stdlib"], paths["platstdlib"], paths["purelib"], paths["platlib"]}
     folders |= {str(Path(sys.executable).parent), str(Path(sys.executable).resolve().parent), *site.getsitepackages()}
+    folders |= {path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")}  # also by a .pth
     found = sorted(folder for folder in folders if Path(folder).is_dir())
     return [one for one in found if not any(one != other and Path(one).is_relative_to(other) for other in found)]
 
