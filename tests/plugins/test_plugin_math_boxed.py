@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from plugin_helpers import beside, problem
 
 from distillbench.errors import GraderError
-from distillbench.outcomes import CORRECT, ERRORS, WRONG, decide_all
+from distillbench.outcomes import CORRECT, ERRORS, LOOP, NO_ANSWER, TRUNCATED, WRONG, decide_all
 from distillbench.protocols import Context, Grading
-from distillbench.records import Completion, Resources, Verdict
+from distillbench.records import Completion, FinishReason, Resources, Verdict
 from distillbench_plugins.benchmarks.math_boxed import MathBoxed, MathBoxedOptions
 from distillbench_plugins.grading.mathematics.boxes import last_boxed
 
@@ -60,7 +60,7 @@ def verdict(grading: Grading) -> Grade:
         ("\\boxed{a\\}b}", "a\\}b"),
         ("\\boxed{a \\\\ b}", "a \\\\ b"),
         ("\\boxed{a\\\\}", "a\\\\"),
-        ("\\boxed{}", ""),
+        ("\\boxed{}", None),
         ("\\fbox{4} \\boxed{5}", "5"),
         ("\\boxed{5} and \\boxed{4", "5"),
         ("\\boxed{4", None),
@@ -80,6 +80,71 @@ def test_the_last_complete_box(text: str, box: str | None) -> None:
     assert last_boxed(text) == box
 
 
+BLANK = [
+    "",
+    " ",
+    "\n",
+    "\\ ",
+    "~",
+    "\\,",
+    "\\quad",
+    "{}",
+    "\\text{}",
+    "\\text{ }",
+    "\\mathrm{\\,}",
+    "?",
+    "...",
+    "\\ldots",
+    "$$",
+]
+BLANK += ["\\_\\_\\_", "\\underline{\\hspace{1cm}}", "\\text{?}", "\\boxed{}", "**", "\u200b", "\\left.\\right."]
+FILLED = [
+    "0",
+    "\\emptyset",
+    "\\{\\}",
+    "\\varnothing",
+    "-",
+    "\\infty",
+    "\\text{no}",
+    "()",
+    "\\square",
+    "∅",
+    "\\%",
+    "\u2212",
+    "\\textbf{B}",
+]
+
+
+@pytest.mark.parametrize("blank", BLANK)
+def test_a_blank_box_is_no_answer(blank: str) -> None:
+    assert last_boxed(f"So \\boxed{{{blank}}}.") is None
+    assert last_boxed(f"So \\boxed{{5}}. (Put the answer in \\boxed{{{blank}}}.)") == "5"
+    assert last_boxed(f"\\boxed{{{blank}}} " * 50 + "\\boxed{6") is None
+
+
+@pytest.mark.parametrize("filled", FILLED)
+def test_a_box_that_holds_a_sign_is_an_answer(filled: str) -> None:
+    assert last_boxed(f"Not \\boxed{{5}}, but \\boxed{{{filled}}}.") == filled
+
+
+@pytest.mark.parametrize(
+    ("text", "ids", "finish", "outcome"),
+    [
+        ("\\boxed{}. " * 40, tuple(range(5)) * 40, "length", LOOP),
+        ("So \\boxed{ } or", tuple(range(50)), "length", TRUNCATED),
+        ("I cannot say: \\boxed{}", tuple(range(50)), "stop", NO_ANSWER),
+        ("So \\boxed{5}. " + "\\boxed{}. " * 40, tuple(range(5)) * 40, "length", CORRECT),
+        ("\\boxed{\\text{ }} so \\boxed{6}", tuple(range(50)), "stop", WRONG),
+    ],
+)
+def test_what_a_completion_with_blank_boxes_is(
+    grading: Grading, text: str, ids: tuple[int, ...], finish: FinishReason, outcome: str
+) -> None:
+    completion = Completion(text, ids, finish, "", None, text, "absent")
+    (found,) = decide_all([(completion, problem(gold="5"))], GRADER, grading)
+    assert found.outcome == outcome
+
+
 BALANCED = st.recursive(
     st.text(st.characters(exclude_characters="{}\\", exclude_categories=["Cs"]), max_size=5),
     lambda inner: st.builds("{}{{{}}}{}".format, inner, inner, inner),
@@ -89,7 +154,8 @@ BALANCED = st.recursive(
 
 @given(before=BALANCED, content=BALANCED, after=BALANCED)
 def test_a_balanced_box_is_found_whatever_stands_around_it(before: str, content: str, after: str) -> None:
-    assert last_boxed(f"\\boxed{{no}} {before} \\boxed{{{content}}} {after} \\boxed{{open") == content.strip()
+    text = f"\\boxed{{no}} {before} \\boxed{{x{content}}} {after} \\boxed{{open"
+    assert last_boxed(text) == f"x{content}".strip()
 
 
 @given(st.text(alphabet="{}\\boxed a5"))
@@ -106,7 +172,9 @@ def test_a_long_text_of_unclosed_boxes_takes_no_time() -> None:
     begin = time.monotonic()
     assert last_boxed("\\boxed{" * 50_000) is None
     assert last_boxed("\\boxed{5}" + "\\boxed{" * 50_000) == "5"
-    assert time.monotonic() - begin < 2
+    assert last_boxed("\\boxed{" * 50_000 + "}" * 50_000) is None
+    assert last_boxed("\\" * 100_000) is None
+    assert time.monotonic() - begin < 5
 
 
 @pytest.mark.parametrize(
@@ -152,7 +220,6 @@ def test_a_long_text_of_unclosed_boxes_takes_no_time() -> None:
         ("[1,2)", "[1,2]", False),
         ("\\text{Evelyn}", "Evelyn", True),
         ("\\text{Evelyn}", "Carla", False),
-        ("5", "", False),
         ("5", "\\text{I do not know}", False),
         ("5", "\\frac{}", False),
         ("5", "((((5", False),
@@ -179,7 +246,7 @@ def test_what_equals_the_gold_answer(verdict: Grade, gold: str, box: str, is_rig
 @settings(max_examples=150, deadline=None)
 @given(st.text(st.sampled_from(list("0123456789+-*/^_.,=()[]{}$%&~ ab\\")), max_size=20))
 def test_no_text_in_a_box_makes_the_grader_fail(verdict: Grade, text: str) -> None:
-    found = verdict(f"\\boxed{{{text}}}", "\\frac{7}{13}")
+    found = verdict(f"\\boxed{{x{text}}}", "\\frac{7}{13}")
     assert found.outcome not in ERRORS, found
 
 

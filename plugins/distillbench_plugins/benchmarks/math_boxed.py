@@ -39,18 +39,19 @@ class MathBoxedOptions:
 class MathBoxed(Benchmark):
     r"""Grades mathematics: the last complete `\boxed{}` of the answer, checked by math-verify.
 
-    A box that is not closed is no answer. Integers, and answers that are the gold answer but for how they are set, are
-    compared at once; the rest goes to math-verify in a process that is killed at the limits. Where math-verify raises
-    or runs into a limit the sample is a `grader_error`, never `wrong` (math-verify itself would say `False`).
+    A box that is not closed, or blank, is no answer. Integers, and answers that are the gold answer but for how they
+    are set, are compared at once; the rest goes to math-verify in a process that is killed at the limits. Where
+    math-verify raises or runs into a limit the sample
+    is a `grader_error`, never `wrong` (math-verify itself says `False`).
     """
 
     name = "math_boxed"
-    version = 2
+    version = 3
     packages = ("latex2sympy2_extended", "math-verify", "sympy")
     Options = MathBoxedOptions
 
     def extract(self, answer: str, problem: Problem) -> str | None:
-        r"""The content of the last complete `\boxed{}`; None when there is none."""
+        r"""The content of the last complete `\boxed{}` that is not blank; None when there is none."""
         return last_boxed(answer)
 
     def canonical(self, extracted: str, problem: Problem) -> str:
