@@ -159,6 +159,21 @@ def test_evalplus_exact_keeps_its_bug(exact: Grading) -> None:
     assert exact.facts["mode"] == "evalplus_exact"
 
 
+def test_the_exact_mode_mends_no_indentation_as_evalplus_does_not() -> None:
+    from evalplus.sanitize import sanitize
+
+    answer = "1. It is:\n   ```python\n   def double(x):\n       return 2 * x\n   ```\n"
+    problem, found = HUMANEVAL.problem("HumanEval/0"), []
+    for exact in (True, False):
+        found.append(EvalPlus(EvalPlusOptions("humaneval", evalplus_exact=exact)).extract(answer, problem))
+    assert found == [
+        "   def double(x):\n       return 2 * x\n",
+        "def double(x):\n    return 2 * x\n",
+    ]
+    with pytest.raises(SyntaxError):
+        compile(sanitize(answer, "double"), "solution.py", "exec")
+
+
 @pytest.mark.parametrize(
     ("name", "code", "right"),
     [

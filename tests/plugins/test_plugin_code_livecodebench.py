@@ -299,6 +299,22 @@ def test_the_last_complete_block_is_the_solution() -> None:
     assert grader.extract("no code", None) is None  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("answer", "official", "process"),
+    [
+        ("```python\na\n```\nOutput:\n```\n3\n```", "3", "a\n"),
+        ("```python\na\n```\nor\n```python\nb", "or", "a\n"),
+        ("- x\n  ```python\n  a\n  ```", "  a", "a\n"),
+        ("~~~python\na\n~~~", None, "a\n"),
+        ("no code, ```", None, None),
+        ("```\n\n```", None, None),
+    ],
+)
+def test_the_official_mode_keeps_the_official_rule(answer: str, official: str | None, process: str | None) -> None:
+    found = [LiveCodeBench(LiveCodeBenchOptions(mode=mode)).extract(answer, None) for mode in ("official", "process")]  # type: ignore[arg-type]
+    assert found == [official, process]
+
+
 ANSWERS = {
     "own_1": "```python\nimport sys\nprint(sum(map(int, sys.stdin.read().split())))\n```",
     "own_2": "```python\nclass Solution:\n    def twice(self, s: str, n: int) -> str:\n        return s * n\n```",

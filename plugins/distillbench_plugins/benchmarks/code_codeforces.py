@@ -44,6 +44,7 @@ class Codeforces(CodeBenchmark):
     """
 
     name = "code_codeforces"
+    version = 2
     Options = CodeforcesOptions
     preload = (
         "collections",

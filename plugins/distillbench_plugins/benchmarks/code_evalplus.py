@@ -17,7 +17,7 @@ from distillbench.errors import GraderError
 from distillbench.hookspecs import hookimpl
 from distillbench.protocols import Benchmark, Context
 from distillbench.records import Judgement, Problem
-from distillbench_plugins.grading.code import Attempt, CodeBenchmark, was_disturbed
+from distillbench_plugins.grading.code import Attempt, CodeBenchmark, find_code, was_disturbed
 from distillbench_plugins.grading.evalplus import (
     LONGEST,
     Dataset,
@@ -67,9 +67,14 @@ class EvalPlus(CodeBenchmark):
     """
 
     name = "code_evalplus"
+    version = 2
     packages = ("evalplus", "numpy")
     Options = EvalPlusOptions
     preload = ("numpy", "typing", "collections", "math", "re", "itertools", "functools", "heapq", "string", "hashlib")
+
+    def extract(self, answer: str, problem: Problem) -> str | None:
+        """The code of the answer; in the exact mode as it is indented, which evalplus does not mend."""
+        return find_code(answer, self.entry_point(problem), as_written=self.options.evalplus_exact)
 
     def facts(self) -> Mapping[str, Any]:
         """Which rules were used."""

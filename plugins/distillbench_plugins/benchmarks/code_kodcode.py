@@ -116,6 +116,7 @@ class CodeKodCode(CodeBenchmark):
     """
 
     name = "code_kodcode"
+    version = 2
     packages = ("pytest",)
     Options = KodCodeOptions
     preload: ClassVar[tuple[str, ...]] = (*_PYTEST, "timeit", "typing", "collections", "heapq", "inspect")

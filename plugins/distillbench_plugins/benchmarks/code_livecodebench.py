@@ -14,7 +14,7 @@ from distillbench.hookspecs import hookimpl
 from distillbench.protocols import Benchmark, Context
 from distillbench.records import Judgement, Problem
 from distillbench_plugins.grading.code import Attempt, CodeBenchmark, was_disturbed
-from distillbench_plugins.grading.livecodebench import MODULES, PREAMBLE, Cases, read_tests, same_value
+from distillbench_plugins.grading.livecodebench import MODULES, PREAMBLE, Cases, official_code, read_tests, same_value
 from distillbench_plugins.grading.sandbox.channel import ChannelError
 from distillbench_plugins.grading.sandbox.confinement import Limits
 from distillbench_plugins.grading.sandbox.runners.emulated import OUTPUT
@@ -56,6 +56,7 @@ class LiveCodeBench(CodeBenchmark):
     """
 
     name = "code_livecodebench"
+    version = 2
     Options = LiveCodeBenchOptions
     preload = (*MODULES, "typing", "numpy")
 
@@ -66,6 +67,10 @@ class LiveCodeBench(CodeBenchmark):
     def entry_point(self, problem: Problem) -> str:
         """None: the last complete block is the solution, whatever it defines."""
         return ""
+
+    def extract(self, answer: str, problem: Problem) -> str | None:
+        """The code of the answer; in the official mode by the official rule, complete or not."""
+        return official_code(answer) if self.options.mode == "official" else super().extract(answer, problem)
 
     def runner(self, sandbox: Sandbox, context: Context) -> Callable[[Problem, str], Attempt]:
         """Runs a solution on the tests of its problem."""

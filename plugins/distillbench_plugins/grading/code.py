@@ -17,10 +17,13 @@ from typing import Any, ClassVar
 from distillbench.errors import GraderError
 from distillbench.protocols import Benchmark, Context, Grading
 from distillbench.records import Judgement, Problem, Resources
+from distillbench_plugins.grading.fences import Block, blocks
 from distillbench_plugins.grading.sandbox.sandbox import Ending, Sandbox
 
-#: A line that opens or closes a fenced code block: its indentation, its fence, what follows.
-_FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})([^\n]*)$", re.MULTILINE)
+#: What a program that reads standard input does, and what it printed hardly says.
+_DOES_SOMETHING = re.compile(
+    r"\b(?:print|input|open|exec)[ \t]*\(|\bstd(?:in|out)\b|^[ \t]*(?:import|from|def|class)[ \t]", re.MULTILINE
+)
 #: A process that took this much longer than its processor time did not have a core to itself.
 _DISTURBED = 1.25
 #: Answers that are judged ahead of the one that is waited for, for each process that runs: enough to keep the others
@@ -29,35 +32,38 @@ _AHEAD = 256
 
 
 def code_blocks(text: str) -> list[str]:
-    """The complete fenced code blocks of a text. A block whose fence is not closed is none."""
-    blocks, opened = [], None
-    for fence in _FENCE.finditer(text):
-        mark, rest = fence[1], fence[2].strip()
-        if opened is None:
-            if not (mark[0] == "`" and "`" in rest):  # that is code within a line
-                opened = fence
-        elif mark[0] == opened[1][0] and len(mark) >= len(opened[1]) and not rest:
-            blocks.append(text[opened.end() + 1 : fence.start()])
-            opened = None
-    return blocks
+    """The code of a text's complete fenced blocks. A block whose fence is not closed is none."""
+    return [block.code() for block in blocks(text)]
 
 
-def find_code(answer: str, entry_point: str = "") -> str | None:
-    """The code of an answer: the last complete block that defines the entry point, otherwise the last complete block.
+def find_code(answer: str, entry_point: str = "", *, as_written: bool = False) -> str | None:
+    """The code of an answer: its last complete block that can be what was asked for.
+
+    With an entry point that is a block that defines it; without one, a block that is tagged as Python, or that is not
+    tagged and reads, prints, imports or defines something (what a program printed does not). Blocks with another tag
+    come after these, and any block last.
 
     Args:
         answer: The answer part of a completion.
         entry_point: The name of the function or class that is asked for; empty where any program will do.
+        as_written: Whether to leave the indentation of a block as it is, with that of its fence.
 
     Returns:
         The code; None where there is no complete block with anything in it.
     """
-    blocks = [block for block in code_blocks(answer) if block.strip()]
-    if entry_point:
-        name = re.escape(entry_point)
-        defines = re.compile(rf"^\s*(?:async\s+def|def|class)\s+{name}\b|^{name}\s*=", re.MULTILINE)
-        blocks = [block for block in blocks if defines.search(block)] or blocks
-    return blocks[-1] if blocks else None
+    texts = [(block, block.raw() if as_written else block.code()) for block in blocks(answer)]
+    ranked = [(*_rank(block, code, entry_point), n, code) for n, (block, code) in enumerate(texts) if code.strip()]
+    return max(ranked)[-1] if ranked else None
+
+
+def _rank(block: Block, code: str, entry_point: str) -> tuple[bool, bool, bool]:
+    """How likely a block is what was asked for."""
+    does_something = block.is_python or _DOES_SOMETHING.search(code) is not None
+    if not entry_point:
+        return block.may_be_python and does_something, does_something, block.may_be_python
+    name = re.escape(entry_point)
+    defines = rf"^[ \t]*(?:async[ \t]+def|def|class)[ \t]+{name}\b|^{name}[ \t]*(?::[^=\n]*)?=(?!=)"
+    return re.search(defines, code, re.MULTILINE) is not None, block.may_be_python, does_something
 
 
 @dataclass(frozen=True, slots=True)

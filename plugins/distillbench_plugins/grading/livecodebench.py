@@ -123,6 +123,17 @@ def _pickled_text(data: bytes) -> str:
     return texts[0]
 
 
+def official_code(answer: str) -> str | None:
+    """The code of an answer by the official rule: what stands between the last two lines that hold a fence.
+
+    Source: LiveCodeBench, `lcb_runner/utils/extraction_utils.py` (`extract_code`).
+    """
+    lines = answer.split("\n")
+    fences = [number for number, line in enumerate(lines) if "```" in line]
+    code = "\n".join(lines[fences[-2] + 1 : fences[-1]]) if len(fences) > 1 else ""
+    return code if code.strip() else None
+
+
 def same_value(result: Any, expected: Any) -> bool:
     """Whether a returned value is right: a tuple counts as a list, and then plain equality decides.
 
