@@ -226,7 +226,7 @@ def _words(annotation: Any) -> tuple[str, str]:
         one, many = _words(arguments[0])
         limits = _limits(arguments[1:])
         return one + limits, many + limits
-    if choices := list(_choices(annotation)):
+    if (choices := list(_choices(annotation))) and _is_one_of(annotation):
         one = "one of: " + ", ".join(_shown(choice) if not isinstance(choice, str) else choice for choice in choices)
         return one, f"values, each {one}"
     if origin in (Union, types.UnionType):
@@ -271,6 +271,12 @@ def _choices(annotation: Any) -> Iterator[Any]:
     elif typing.get_origin(annotation) in (Union, types.UnionType, typing.Annotated):
         for member in _members(annotation):
             yield from _choices(member)
+
+
+def _is_one_of(annotation: Any) -> bool:
+    """Whether there is nothing beside a `Literal` or an `Enum` but null."""
+    others = (one for one in _members(annotation) if one is not type(None))
+    return all(any(True for _ in _choices(one)) for one in others)
 
 
 def _limits(constraints: Sequence[Any]) -> str:

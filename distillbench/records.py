@@ -5,10 +5,11 @@ Shapes: `T` is a number of tokens.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,6 +107,11 @@ class Sampling:
         max_tokens: Token budget of one completion, end-of-turn token included.
         stop: Strings that end a completion wherever they come, inside reasoning too; they are its last text.
         seed: Goes into the seed of every sample.
+        repetition_penalty: Divides the positive logits of tokens that the prompt or the completion holds already, and
+            multiplies the negative ones; 1 changes nothing.
+        presence_penalty: Is taken off the logits of tokens that the completion holds already; 0 changes nothing.
+
+    Source: of `repetition_penalty`, Keskar et al. (2019), "CTRL", section 4.1.
     """
 
     temperature: float = 0.0
@@ -115,6 +121,18 @@ class Sampling:
     max_tokens: int = 512
     stop: tuple[str, ...] = ()
     seed: int = 0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+
+    @property
+    def penalties(self) -> dict[str, float]:
+        """The penalties that change something, greedy decoding too."""
+        asked = {"repetition_penalty": self.repetition_penalty, "presence_penalty": self.presence_penalty}
+        return {name: value for name, value in asked.items() if value != getattr(_NEUTRAL, name)}
+
+
+#: What changes nothing.
+_NEUTRAL = Sampling()
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,10 +305,36 @@ class TaskRef:
     Attributes:
         name: The lm-eval task's name.
         metadata: What the evaluation changes in the task's `metadata`, as canonical JSON.
+        num_fewshot: Examples before each problem; None for the task's own number.
+        system: What the system turn begins with; a description of the task's own follows it.
     """
 
     name: str
     metadata: str = "{}"
+    num_fewshot: int | None = None
+    system: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Every:
+    """The steps that a number divides.
+
+    Raises:
+        ValueError: The number is below 1.
+    """
+
+    __pydantic_config__: ClassVar[Mapping[str, str]] = {"extra": "forbid"}
+
+    every: int
+
+    def __post_init__(self) -> None:
+        """Refuses what divides nothing."""
+        if self.every < 1:
+            raise ValueError(f"every: wanted a whole number >= 1, got {self.every}")
+
+
+#: Which checkpoints an evaluation is asked of. The untouched student is asked always.
+Steps = Literal["all", "none", "last"] | Every | tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,6 +360,10 @@ class Evaluation:
             continuations are scored.
         findings: What a preflight is to tell of how its options were resolved: names of findings, with words.
         budgets: Smaller token budgets at which the same completions are cut and graded again.
+        steps: Which checkpoints it is asked of.
+        problems: The places of the problems that it asks, ascending; None for every problem of the task.
+        num_fewshot: Examples before each problem; None for the task's own number.
+        system: What the system turn begins with.
     """
 
     name: str
@@ -336,11 +384,37 @@ class Evaluation:
     output_type: str = "generate_until"
     findings: tuple[tuple[str, str], ...] = field(default=(), compare=False)
     budgets: tuple[int, ...] = ()
+    steps: Steps = "all"
+    problems: tuple[int, ...] | None = None
+    num_fewshot: int | None = None
+    system: str = ""
 
     @property
     def ref(self) -> TaskRef:
         """The task, with what the evaluation changes in it."""
-        return TaskRef(self.task, self.metadata)
+        return TaskRef(self.task, self.metadata, self.num_fewshot, self.system)
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether it asks only some problems of the task."""
+        return self.limit is not None or self.problems is not None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything that it says of how it asks, by the names that a matrix has for it."""
+        return asdict(self.sampling) | {
+            "budgets": list(self.budgets),
+            "steps": asdict(self.steps) if isinstance(self.steps, Every) else self.steps,
+            "num_fewshot": self.num_fewshot,
+            "system": self.system,
+            "prefill": self.prefill,
+            "repeats": self.repeats,
+            "limit": self.limit,
+            "subset": self.subset,
+            "problems": self.problems,
+            "until": list(self.until),
+            "metadata": json.loads(self.metadata),
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -75,16 +74,7 @@ def _choices(cell: Cell) -> Iterator[tuple[str, Choice]]:
 
 
 def _settings(evaluation: Evaluation) -> dict[str, Any]:
-    return asdict(evaluation.sampling) | {
-        "budgets": list(evaluation.budgets),
-        "prefill": evaluation.prefill,
-        "repeats": evaluation.repeats,
-        "limit": evaluation.limit,
-        "subset": evaluation.subset,
-        "until": list(evaluation.until),
-        "grader": evaluation.grader.component,
-        "metadata": json.loads(evaluation.metadata),
-    }
+    return evaluation.settings | {"grader": evaluation.grader.component}
 
 
 def _as_json(cell: Cell) -> dict[str, Any]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
 
 from distillbench.options import Given
-from distillbench.records import Prefill, Subset
+from distillbench.records import Every, Prefill, Subset
 from distillbench.tasks.identity import TaskSpec
 
-SAMPLING = ("temperature", "top_p", "top_k", "min_p")
+SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty")
 #: What a student's entry may say under `sampling`.
 SAMPLING_OPTIONS = (*SAMPLING, "max_tokens", "stop", "seed", "repeats")
 _MOST_SEED = 2**32 - 1
@@ -33,6 +33,10 @@ class EvaluationOptions:
         top_p: Nucleus mass; 1 keeps everything.
         top_k: Number of candidates; 0 keeps everything.
         min_p: Least probability relative to the best candidate's; 0 keeps everything.
+        repetition_penalty: Above 1, tokens that the prompt or the completion holds already become less likely, in
+            greedy decoding too; 1 changes nothing.
+        presence_penalty: Taken off the logits of tokens that the completion holds already, in greedy decoding too; 0
+            changes nothing.
         max_tokens: Token budget of one completion.
         stop: Strings that end a completion wherever they come, inside reasoning too.
         seed: Of sampling. Each sample's own seed is made from it, the task, the problem and the repeat.
@@ -42,6 +46,13 @@ class EvaluationOptions:
             `none` nothing, `think` an open reasoning tag.
         limit: Number of problems; null for all.
         subset: Which problems a limit keeps.
+        steps: Which checkpoints are asked: `all`, `none` (the untouched student alone), `last`, `{every: 100}` (the
+            steps that 100 divides), or a list of steps. The untouched student is asked always.
+        problems: The problems to ask, by their ids in a report (`math500/17`) or their numbers alone (17, from 0); null
+            for all. A limit counts among them.
+        num_fewshot: Examples before each problem, as lm-eval draws them; null for the task's own number.
+        system: What the system turn begins with, as `lm_eval --system_instruction`; a description of the task's own
+            follows it.
         until: Strings that end the answer part when it is graded.
         grader: The benchmark component that grades.
         grader_options: Its options; they go over those in the task's YAML.
@@ -53,6 +64,8 @@ class EvaluationOptions:
     top_p: Annotated[float, Gt(0), Le(1)] = 1.0
     top_k: Annotated[int, Ge(0)] = 0
     min_p: Annotated[float, Ge(0), Le(1)] = 0.0
+    repetition_penalty: Annotated[float, Gt(0)] = 1.0
+    presence_penalty: Annotated[float, Ge(-2), Le(2)] = 0.0
     max_tokens: Annotated[int, Ge(1)] = 512
     budgets: tuple[Annotated[int, Ge(1)], ...] = ()
     stop: tuple[Annotated[str, MinLen(1)], ...] = ()
@@ -61,10 +74,21 @@ class EvaluationOptions:
     prefill: Prefill = "auto"
     limit: Annotated[int, Ge(1)] | None = None
     subset: Subset = "first"
+    steps: Literal["all", "none", "last"] | Every | tuple[Annotated[int, Ge(0)], ...] = "all"
+    problems: tuple[str | Annotated[int, Ge(0)], ...] | None = None
+    num_fewshot: Annotated[int, Ge(0)] | None = None
+    system: str = ""
     until: tuple[str, ...] = ()
     grader: str = "lm_eval"
     grader_options: Mapping[str, Any] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuses lists that ask for nothing."""
+        if self.problems == ():
+            raise ValueError("problems: an empty list asks nothing; leave it out to ask all")
+        if self.steps == ():
+            raise ValueError("steps: an empty list; `steps: none` asks the untouched student alone")
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from distillbench.matrix.evaluation_options import (
     task_layer,
 )
 from distillbench.matrix.expand import Combination
+from distillbench.matrix.problems import places_of
 from distillbench.matrix.sections import Entry
 from distillbench.options import Given, Resolved, fields_of, resolve_options
 from distillbench.records import Choice, Evaluation, Sampling, TaskRef
@@ -140,8 +141,24 @@ class Evaluations:
         if mistake := mistake or scoring_mistake(resolved.options, spec, layers, entry):
             self.mistakes.append(mistake)
             return None
+        problems = self._problems(resolved.options, settings, spec, layers)
         grader = self._grader(resolved.options, settings, spec, layers)
-        return _record(entry.label, spec, settings, resolved, grader) if grader else None
+        if grader is None or isinstance(problems, Mistake):
+            return None
+        return _record(entry.label, spec, settings, resolved, grader, problems)
+
+    def _problems(
+        self, options: EvaluationOptions, settings: TaskSettings, spec: TaskSpec, layers: Layers
+    ) -> tuple[int, ...] | Mistake | None:
+        """The places of the problems that an evaluation names, or what is wrong with them, which is noted."""
+        given = last_given(layers, "problems")
+        if given is None or options.problems is None:
+            return None
+        n_docs = None if options.metadata else settings.docs  # which may leave some out
+        found = places_of(options.problems, spec.name, n_docs, given.place)
+        if isinstance(found, Mistake):
+            self.mistakes.append(found)
+        return found
 
     def _task(self, benchmark: Given, metadata: Given) -> TaskSpec | None:
         name = benchmark.value
@@ -217,7 +234,14 @@ def _split(given: Given, origin: str = "") -> dict[str, Given]:
     }
 
 
-def _record(name: str, spec: TaskSpec, settings: TaskSettings, resolved: Resolved, grader: Choice) -> Evaluation:
+def _record(
+    name: str,
+    spec: TaskSpec,
+    settings: TaskSettings,
+    resolved: Resolved,
+    grader: Choice,
+    problems: tuple[int, ...] | None,
+) -> Evaluation:
     options: EvaluationOptions = resolved.options
     is_generated = spec.output_type == "generate_until"
     return Evaluation(
@@ -226,6 +250,10 @@ def _record(name: str, spec: TaskSpec, settings: TaskSettings, resolved: Resolve
         task_path=spec.path,
         sampling=_sampling(options) if is_generated else Sampling(max_tokens=1),
         prefill=options.prefill,
+        steps=options.steps,
+        problems=problems,
+        num_fewshot=None if options.num_fewshot == spec.num_fewshot else options.num_fewshot,
+        system=options.system,
         repeats=options.repeats,
         limit=options.limit,
         subset=options.subset,
@@ -251,6 +279,8 @@ def _sampling(options: EvaluationOptions) -> Sampling:
         max_tokens=options.max_tokens,
         stop=options.stop,
         seed=options.seed,
+        repetition_penalty=options.repetition_penalty,
+        presence_penalty=options.presence_penalty,
     )
 
 
@@ -282,16 +312,5 @@ def _without_do_sample(layer: Mapping[str, Given]) -> dict[str, Given]:
 
 
 def _identity(evaluation: Evaluation) -> list[Any]:
-    return [
-        evaluation.name,
-        evaluation.sample_identity,
-        evaluation.grade_identity,
-        evaluation.sampling,
-        evaluation.prefill,
-        evaluation.repeats,
-        evaluation.limit,
-        evaluation.subset,
-        evaluation.until,
-        evaluation.budgets,
-        evaluation.grader.identity,
-    ]
+    identities = (evaluation.sample_identity, evaluation.grade_identity, evaluation.grader.identity)
+    return [evaluation.name, *identities, evaluation.settings]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from distillbench.catalog import Catalog
-from distillbench.errors import Mistake, PluginError, StageError, TaskError, nearest
+from distillbench.errors import MatrixError, Mistake, PluginError, StageError, TaskError, nearest
 from distillbench.matrix.choices import identity_of
 from distillbench.options import Given, resolve_options
 from distillbench.plan.stages import Check, Graded, Plan, Stage, effective_sampling, sampling_params, stage_key
+from distillbench.plan.steps import chosen_steps, steps_mistake
 from distillbench.protocols import Benchmark, Engine, Filter, Renderer, Student, Teacher, Trainer
 from distillbench.records import Cell, Choice, Evaluation, Resources
 from distillbench.tasks.identity import TaskIndex, TaskSpec
@@ -25,10 +26,13 @@ def build_plan(matrix: str, cells: Iterable[Cell], catalog: Catalog, tasks: Task
     Raises:
         PluginError: A filter needs verdicts, and the teacher names no task to verify with.
         TaskError: A teacher's task does not exist.
+        MatrixError: An evaluation names steps at which a cell has no checkpoint.
     """
     builder = _Builder(catalog, tasks, kept)
     cells = tuple(cells)
     cell_stages = {cell.name: tuple(builder.add(cell)) for cell in cells}
+    if builder.mistakes:
+        raise MatrixError(list(dict.fromkeys(builder.mistakes)))
     graded = {name: tuple(found) for name, found in builder.graded.items()}
     return Plan(
         matrix, cells, builder.checked_stages(), cell_stages, graded, frozenset(builder.open_cells), builder.checks
@@ -44,6 +48,7 @@ class _Builder:
         self.open_cells: list[str] = []
         self.graded: dict[str, list[Graded]] = {}
         self.checks: dict[str, Check] = {}
+        self.mistakes: list[Mistake] = []
         self._checks_of: dict[str, dict[Check, None]] = {}
         self._components: dict[tuple[str, str], Any] = {}
 
@@ -54,7 +59,7 @@ class _Builder:
         keys = [student.key] if student else []
         if cell.trainer is None:
             self.checks[cell.name] = _check(cell, _student_need(student))
-            return keys + self._evaluate(cell, student, None, 0)
+            return keys + self._evaluate(cell, cell.evaluations, student, None, 0)
         if not self._component(cell.trainer, Trainer).needs_traces:
             return keys + self._add_without_traces(cell, student)
         curate_keys = self._curate(cell, student)
@@ -66,9 +71,7 @@ class _Builder:
         steps = self._component(cell.trainer, Trainer).checkpoint_steps(self.kept(curate_keys[-1]))
         if steps is None:
             self.open_cells.append(cell.name)
-        for step in steps or ():
-            keys += self._evaluate(cell, student, train, step)
-        return keys
+        return keys + self._evaluate_steps(cell, student, train, steps or ())
 
     def _add_without_traces(self, cell: Cell, student: Stage | None) -> list[str]:
         """Checkpoints that need no traces: nothing is rendered, so that prompts are all there is to check.
@@ -79,9 +82,19 @@ class _Builder:
         roles = {"student": cell.student, "renderer": cell.renderer, "trainer": cell.trainer}
         session, resources = self._session(cell, student), self._component(cell.student, Student).resources()
         train = self._stage("train", cell.name, roles, {}, _student_need(student), session=session, resources=resources)
-        keys = [train.key]
-        for step in self._component(cell.trainer, Trainer).checkpoint_steps(None) or ():
-            keys += self._evaluate(cell, student, train, step)
+        steps = self._component(cell.trainer, Trainer).checkpoint_steps(None) or ()
+        return [train.key, *self._evaluate_steps(cell, student, train, steps)]
+
+    def _evaluate_steps(self, cell: Cell, student: Stage | None, train: Stage, steps: Sequence[int]) -> list[str]:
+        """The stages that ask each checkpoint what it is to be asked, checkpoint by checkpoint."""
+        if steps:
+            found = (steps_mistake(cell, evaluation, steps) for evaluation in cell.evaluations)
+            self.mistakes.extend(mistake for mistake in found if mistake)
+        at = {evaluation: chosen_steps(evaluation, steps) for evaluation in cell.evaluations}
+        keys = []
+        for step in steps:
+            asked = [evaluation for evaluation, chosen in at.items() if step in chosen]
+            keys += self._evaluate(cell, asked, student, train, step)
         return keys
 
     def checked_stages(self) -> dict[str, Stage]:
@@ -154,9 +167,11 @@ class _Builder:
         resources = self._component(cell.student, Student).resources()
         return self._stage("train", cell.name, roles, {"seed": cell.seed}, needs, resources=resources)
 
-    def _evaluate(self, cell: Cell, student: Stage | None, train: Stage | None, step: int) -> list[str]:
+    def _evaluate(
+        self, cell: Cell, evaluations: Iterable[Evaluation], student: Stage | None, train: Stage | None, step: int
+    ) -> list[str]:
         keys = []
-        for evaluation in cell.evaluations:
+        for evaluation in evaluations:
             sample = self._sample(cell, evaluation, student, train, step)
             keys.append(sample.key)
             if evaluation.budgets:
@@ -278,9 +293,9 @@ class _Builder:
 
 
 def _check(cell: Cell, needs: Mapping[str, str]) -> Check:
-    return Check(
-        cell.student, cell.renderer, cell.evaluations, cell.rules, cell.teacher, cell.filters, cell.trainer, needs
-    )
+    """What a preflight looks at: nothing that checkpoints of the cell are never asked."""
+    asked = tuple(one for one in cell.evaluations if cell.trainer is None or one.steps != "none")
+    return Check(cell.student, cell.renderer, asked, cell.rules, cell.teacher, cell.filters, cell.trainer, needs)
 
 
 def _student_need(student: Stage | None) -> dict[str, str]:

@@ -52,7 +52,8 @@ def estimate(plan: Plan, history: History) -> Estimate:
 def _samples(stage: Stage) -> tuple[int, int] | None:
     """Completions of a sample stage, and the budget of one."""
     evaluation: Any = stage.extras["evaluation"]
-    sizes = [size for size in (evaluation.limit, evaluation.n_docs) if size is not None]
-    if evaluation.n_docs is None and evaluation.limit is None:
+    named = None if evaluation.problems is None else len(evaluation.problems)
+    sizes = [size for size in (evaluation.limit, evaluation.n_docs, named) if size is not None]
+    if not sizes:
         return None
     return min(sizes) * evaluation.repeats, evaluation.sampling.max_tokens

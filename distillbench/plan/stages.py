@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -15,6 +15,8 @@ from distillbench.records import Cell, Choice, Evaluation, PreflightRules, Resou
 KEY_FORMAT = 2
 #: In the order in which data flows.
 KINDS = ("student", "traces", "verify", "curate", "train", "sample", "grade")
+
+_PENALTIES = frozenset({"repetition_penalty", "presence_penalty"})
 
 State = Literal["done", "todo", "stale", "holes", "waits"]
 
@@ -171,19 +173,35 @@ def effective_sampling(sampling: Sampling) -> Sampling:
     """What of it decides a completion: at temperature 0 no candidate is left out, and no seed is used."""
     if sampling.temperature > 0:
         return sampling
-    return Sampling(max_tokens=sampling.max_tokens, stop=sampling.stop)
+    return Sampling(
+        max_tokens=sampling.max_tokens,
+        stop=sampling.stop,
+        repetition_penalty=sampling.repetition_penalty,
+        presence_penalty=sampling.presence_penalty,
+    )
 
 
 @lru_cache(maxsize=65536)
 def sampling_params(evaluation: Evaluation) -> str:
-    """Canonical JSON of everything in an evaluation that decides what is sampled."""
+    """Canonical JSON of everything in an evaluation that decides what is sampled.
+
+    What asks for nothing is left out where it came later than stored results, so that these keep their keys.
+    """
+    drawn = asdict(effective_sampling(evaluation.sampling))
+    later = {
+        "problems": evaluation.problems,
+        "num_fewshot": evaluation.num_fewshot,
+        "system": evaluation.system or None,
+    }
     return canonical_json(
         {
             "task": evaluation.sample_identity,
-            "sampling": effective_sampling(evaluation.sampling),
+            "sampling": {name: value for name, value in drawn.items() if name not in _PENALTIES}
+            | evaluation.sampling.penalties,
             "prefill": evaluation.prefill,
             "repeats": evaluation.repeats,
             "limit": evaluation.limit,
             "subset": evaluation.subset if evaluation.limit is not None else None,
         }
+        | {name: value for name, value in later.items() if value is not None}
     )

@@ -22,6 +22,8 @@ from distillbench.run.tables import SAMPLES, VERDICTS, problem_of, read_rows
 METRICS = "metrics.jsonl"
 #: Characters of an error.
 _MOST_SHOWN = 160
+#: Places of problems.
+_MOST_NAMED = 10
 
 
 def collect(
@@ -103,14 +105,7 @@ class _Collector:
                 seed=cell.seed,
                 subset=_subset(evaluation, samples),
                 samples=samples,
-                settings=asdict(effective_sampling(evaluation.sampling))
-                | {
-                    "prefill": evaluation.prefill,
-                    "repeats": evaluation.repeats,
-                    "until": list(evaluation.until),
-                    "n_docs": evaluation.n_docs,
-                    "metadata": None if evaluation.metadata == "{}" else evaluation.metadata,
-                },
+                settings=_settings(evaluation),
                 grader=evaluation.grader.component,
                 grading=(self.store.facts("grade", grade.key) or {}).get("grading", {}),
                 accepted=self._accepted(cell, evaluation),
@@ -227,13 +222,36 @@ def _cut(sample: GradedSample) -> GradedSample:
     return replace(sample, text="", finish_reason=None)
 
 
+def _settings(evaluation: Evaluation) -> dict[str, Any]:
+    """How completions were drawn; what changed nothing is None or not there."""
+    drawn = effective_sampling(evaluation.sampling)
+    without = {"repetition_penalty", "presence_penalty"} - drawn.penalties.keys()
+    return {name: value for name, value in asdict(drawn).items() if name not in without} | {
+        "num_fewshot": evaluation.num_fewshot,
+        "system": evaluation.system or None,
+        "prefill": evaluation.prefill,
+        "repeats": evaluation.repeats,
+        "until": list(evaluation.until),
+        "n_docs": evaluation.n_docs,
+        "metadata": None if evaluation.metadata == "{}" else evaluation.metadata,
+    }
+
+
 def _subset(evaluation: Evaluation, samples: Sequence[GradedSample]) -> str:
-    """Which problems a limit kept, in words; empty where it kept all."""
+    """Which problems were asked, in words; empty where all were."""
+    named = "" if evaluation.problems is None else _named(evaluation.problems)
     if evaluation.limit is None or len({sample.problem_id for sample in samples}) < evaluation.limit:
-        return ""
+        return named
+    cut = f"first {evaluation.limit} problems"
     if evaluation.subset == "shuffled":
-        return f"{evaluation.limit} problems, fixed shuffle"
-    return f"first {evaluation.limit} problems"
+        cut = f"{evaluation.limit} problems, fixed shuffle"
+    return f"{cut} of {named}" if named else cut
+
+
+def _named(places: Sequence[int]) -> str:
+    shown = ", ".join(map(str, places[:_MOST_NAMED]))
+    more = f" and {len(places) - _MOST_NAMED} more" if len(places) > _MOST_NAMED else ""
+    return f"{len(places)} named problem{'s' if len(places) > 1 else ''} ({shown}{more})"
 
 
 def _json_lines(path: Path) -> list[dict[str, Any]]:

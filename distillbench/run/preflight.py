@@ -158,7 +158,10 @@ class Preflight:
         return kept
 
     def _asked(self, evaluation: Evaluation) -> preflight.Asked:
-        problems = self.bench.tasks.problems(evaluation.ref, "test", _PROBLEMS)
+        if evaluation.problems is None:
+            problems = self.bench.tasks.problems(evaluation.ref, "test", _PROBLEMS)
+        else:
+            problems = self.bench.tasks.evaluation_problems(evaluation)[:_PROBLEMS]
         return preflight.Asked(evaluation, self.bench.benchmark(evaluation.grader, evaluation.ref), problems)
 
     def _source(self, check: Check) -> tuple[str, str | None]:

@@ -285,9 +285,11 @@ class Runner:
         if "full" in self.keep or any(_is_partial(stage) for stage in plan.stages.values()):
             return
         readers: dict[str, list[str]] = {}
+        asked: set[tuple[str, int]] = set()
         for stage in plan.stages.values():
             if stage.kind == "sample" and "train" in stage.needs:
                 readers.setdefault(stage.needs["train"], []).append(summary.endings.get(stage.key, ""))
+                asked.add((stage.needs["train"], stage.params["step"]))
         try:
             kept = kept_for_reports(self.store, "full")
         except StoreError:  # what is kept cannot be known; `gc` says why
@@ -296,7 +298,11 @@ class Runner:
             found = self.store.lookup(plan.stages[key])
             if found is None or key in kept or not set(endings) <= {DONE, REUSED}:
                 continue
-            full = [entry["path"] for entry in found.facts["checkpoints"] if entry["kind"] == "full"]
+            full = [
+                entry["path"]
+                for entry in found.facts["checkpoints"]
+                if entry["kind"] == "full" and (key, entry["step"]) in asked  # the others were never looked at
+            ]
             if full:
                 summary.freed_bytes += self.store.free(plan.stages[key], full)
 
@@ -326,4 +332,4 @@ def _fits(granted: Resources, used: list[Resources], capacity: Resources) -> boo
 def _is_partial(stage: Stage) -> bool:
     """Whether a stage samples only some problems, so that a later run will need its checkpoint again."""
     evaluation = stage.extras.get("evaluation")
-    return evaluation is not None and evaluation.limit is not None
+    return evaluation is not None and evaluation.is_partial

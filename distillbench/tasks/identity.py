@@ -80,6 +80,12 @@ class TaskSpec:
         return str(self.config.get("output_type", "generate_until"))
 
     @property
+    def num_fewshot(self) -> int:
+        """The examples that the task puts before each problem."""
+        found = self.config.get("num_fewshot")
+        return found if isinstance(found, int) else 0
+
+    @property
     def generation_kwargs(self) -> Mapping[str, Any]:
         """The task's own `generation_kwargs`."""
         found = self.config.get("generation_kwargs")
@@ -111,7 +117,7 @@ class TaskIndex:
         Raises:
             TaskError: No such task, or its YAML cannot be read, or it does not take the changes.
         """
-        ref = TaskRef(task) if isinstance(task, str) else task
+        ref = TaskRef(task) if isinstance(task, str) else TaskRef(task.name, task.metadata)
         if ref not in self._specs:
             path = self._index().get(ref.name) or _shipped_with_lm_eval(ref.name)
             if path is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from threading import RLock
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from distillbench.errors import DistillbenchError, TaskError
 from distillbench.records import Evaluation, Message, Problem, TaskRef
 from distillbench.tasks.identity import OUTPUT_TYPES, TaskIndex, TaskSpec
+from distillbench.tasks.problems import problem_id, unknown_problems
 
 #: lm-eval's own default, so that few-shot examples are those of the stock command.
 FEWSHOT_SEED = 1234
@@ -45,7 +46,10 @@ class LmEvalTasks:
         """
         with self._lock:
             if task not in self._tasks:
-                self._tasks[task] = _load(self.index.find(task))
+                loaded = _load(self.index.find(task))
+                if isinstance(task, TaskRef) and task.num_fewshot is not None:
+                    _set_fewshot(loaded, task.num_fewshot)
+                self._tasks[task] = loaded
             return self._tasks[task]
 
     def problems(
@@ -68,6 +72,7 @@ class LmEvalTasks:
 
     def _problems(self, task: str | TaskRef, split: str, limit: int | None, as_text: bool) -> list[Problem]:
         loaded, spec = self.load(task), self.index.find(task)
+        system = task.system if isinstance(task, TaskRef) else ""
         asked = (task, split, as_text)
         if asked not in self._made:
             self._docs[asked] = _docs(loaded, spec, split)
@@ -78,7 +83,7 @@ class LmEvalTasks:
         stop = None if loaded.config.num_fewshot else limit
         try:
             for number, doc in islice(enumerate(self._docs[asked]), len(made), stop):
-                made.append(_problem(loaded, spec, number, doc, as_text))
+                made.append(_problem(loaded, spec, number, doc, as_text, system))
         except TaskError:
             raise
         except Exception as error:  # templates and functions of the task raise anything
@@ -88,17 +93,31 @@ class LmEvalTasks:
         return made[:limit]
 
     def evaluation_problems(self, evaluation: Evaluation, as_text: bool = False) -> list[Problem]:
-        """The problems that an evaluation samples: all, the first ones, or those of a fixed shuffle.
+        """The problems that an evaluation samples: all or those it names, of these the first or those of a shuffle.
 
         Args:
             evaluation: The evaluation.
             as_text: See `problems`.
+
+        Raises:
+            TaskError: It names problems that the task has not; or see `problems`.
         """
-        if evaluation.limit is None or evaluation.subset == "first":
-            return self.problems(evaluation.ref, "test", evaluation.limit, as_text)
-        problems = self.problems(evaluation.ref, "test", as_text=as_text)
+        is_cut = evaluation.limit is not None and evaluation.subset == "first"
+        if evaluation.problems is not None:
+            problems = self._named(evaluation, evaluation.problems, as_text)
+        else:
+            problems = self.problems(evaluation.ref, "test", evaluation.limit if is_cut else None, as_text)
+        if evaluation.limit is None or is_cut:
+            return problems[: evaluation.limit]
         chosen = random.Random(SUBSET_SEED).sample(range(len(problems)), min(evaluation.limit, len(problems)))
         return [problems[number] for number in sorted(chosen)]
+
+    def _named(self, evaluation: Evaluation, places: Sequence[int], as_text: bool) -> list[Problem]:
+        """The problems at some places of the task."""
+        found = self.problems(evaluation.ref, "test", max(places) + 1, as_text)
+        if missing := [place for place in places if place >= len(found)]:
+            raise TaskError(f"evaluation {evaluation.name!r}: {unknown_problems(evaluation.task, missing, len(found))}")
+        return [found[place] for place in places]
 
 
 def _load(spec: TaskSpec) -> Any:
@@ -135,6 +154,17 @@ def _why_not(task: Any) -> str:
     return ""
 
 
+def _set_fewshot(task: Any, num_fewshot: int) -> None:
+    """Has a task put so many examples before each problem.
+
+    Where it names no split for them and has only its test split, lm-eval draws from that, and would draw a problem
+    among its own examples: it leaves the problem out only where the split is named.
+    """
+    task.set_config("num_fewshot", num_fewshot)
+    if task.fewshot_cfg.split is None and not task.has_training_docs() and not task.has_validation_docs():
+        task.fewshot_cfg.split = task.config.test_split
+
+
 def _docs(task: Any, spec: TaskSpec, split: str) -> Any:
     """The documents of a split; few-shot examples are drawn anew from here on."""
     if split == "train":
@@ -149,12 +179,15 @@ def _docs(task: Any, spec: TaskSpec, split: str) -> Any:
     return found
 
 
-def _problem(task: Any, spec: TaskSpec, number: int, doc: Mapping[str, Any], as_text: bool) -> Problem:
+def _problem(
+    task: Any, spec: TaskSpec, number: int, doc: Mapping[str, Any], as_text: bool, system: str = ""
+) -> Problem:
     """One document as a problem; its messages come out of lm-eval through the chat template callable."""
     unstored = frozenset(spec.settings.get("grading_columns", ()))
     context = task.fewshot_context(
         doc,
         num_fewshot=task.config.num_fewshot or 0,
+        system_instruction=system or None,
         apply_chat_template=not as_text,
         fewshot_as_multiturn=not as_text,
         chat_template=None if as_text else _as_messages,
@@ -165,7 +198,7 @@ def _problem(task: Any, spec: TaskSpec, number: int, doc: Mapping[str, Any], as_
     if task.OUTPUT_TYPE != "generate_until":
         metadata["continuations"] = _continuations(task, spec, number, doc, context)
     return Problem(
-        problem_id=f"{spec.name}/{number}",
+        problem_id=problem_id(spec.name, number),
         domain=spec.name,
         messages=(Message("user", context),) if as_text else context,
         gold=target if isinstance(target, str) else json.dumps(target),

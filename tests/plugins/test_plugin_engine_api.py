@@ -315,6 +315,27 @@ def test_other_servers_that_fill_in_what_is_left_out_are_told_too(server: Server
     assert (effective["top_k"], effective["min_p"], effective["repetition_penalty"]) == (-1, 0.0, 1.0)
 
 
+@pytest.mark.parametrize("owner", ["vllm", "sglang", "llamacpp", "openai", None])
+@pytest.mark.parametrize(
+    "penalties",
+    [{"presence_penalty": 1.5}, {"repetition_penalty": 1.1}, {"presence_penalty": 1, "repetition_penalty": 2}],
+)
+def test_penalties_are_sent_or_refused_and_never_dropped(
+    server: Server, owner: str | None, penalties: dict[str, float]
+) -> None:
+    card = {"id": "m"} | ({"owned_by": owner} if owner else {})
+    server.pages = {"/v1/models": {"data": [card]}, "/version": {"version": "0.99"}}
+    with opened(server) as session:
+        if "repetition_penalty" in penalties and owner not in ("vllm", "sglang"):
+            with pytest.raises(StageError, match=r"repetition_penalty .* may ignore it without a word"):
+                answers(session, asks("it", **penalties))
+            assert not server.asked
+        else:
+            found = answers(session, asks("it", **penalties))["it"]
+            assert {name: found.effective[name] for name in penalties} == penalties
+            assert {name: server.asked[0].body[name] for name in penalties} == penalties
+
+
 def test_retry_after_is_waited_for(server: Server) -> None:
     """In seconds, and as a date (whose seconds are whole, so that it may be up to one second early)."""
     date = formatdate(time.time() + 2, usegmt=True)
@@ -546,6 +567,7 @@ def test_a_key_that_is_missing_or_none(server: Server, monkeypatch: pytest.Monke
         ({"base_url": f"https://me:{KEY}@host/v1"}, "no user, password or query"),
         ({"base_url": f"https://host/v1?key={KEY}"}, "no user, password or query"),
         ({"extra_body": {"temperature": 1, "user": "x"}}, "extra_body temperature: the engine sets that itself"),
+        ({"extra_body": {"presence_penalty": 1}}, "extra_body presence_penalty: the engine sets that itself"),
     ],
 )
 def test_options_that_are_refused(options: dict[str, Any], words: str) -> None:

@@ -37,7 +37,7 @@ def by_id(found: Sequence[Generation]) -> dict[str, Generation]:
 def test_greedy_texts_are_those_of_generate(tiny: Tiny, lora: Run, full: Run) -> None:
     kinds = [None, lora.checkpoints[-1], full.checkpoints[-1], None]
     with opened(tiny, batch_size=4) as session:
-        assert session.facts["continuous_batching"] == "greedy completions without stop strings"
+        assert session.facts["continuous_batching"] == "greedy completions, no stop strings, no penalties"
         found = [by_id(asked(session, mixed(tiny), which)) for which in kinds]
     for which, one in zip(kinds, found, strict=True):
         assert one == generate(tiny, mixed(tiny), which)

@@ -69,6 +69,8 @@ def test_effective_parameters_are_vllms(session: VllmSession, tiny: Tiny) -> Non
     off = {"top_p": 1.0, "top_k": 0, "min_p": 0.0}
     assert effective(temperature=1.0).effective == {"temperature": 1.0, **off, "seed": 7, **ends}
     assert effective(top_p=0.5, top_k=3).effective == {"temperature": 0.0, **ends}, "greedy is greedy"
+    penalties = {"repetition_penalty": 1.2, "presence_penalty": 1.5}
+    assert effective(**penalties).effective == {"temperature": 0.0, **penalties, **ends}, "and yet penalised"
     # vLLM raises what is too near to zero, and we tell what it computed with.
     assert effective(temperature=0.001).effective["temperature"] == pytest.approx(0.01)
 

@@ -22,7 +22,7 @@ Mode = Literal["tokens", "chat"]
 _WHAT_IS_ASKED = frozenset({"model", "messages", "prompt", "stream", "n", "return_token_ids", "skip_special_tokens"})
 _HOW_IT_IS_DRAWN = frozenset(
     {"max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k", "min_p", "seed"}
-    | {"stop", "stop_token_ids", "ignore_eos"}
+    | {"stop", "stop_token_ids", "ignore_eos", "presence_penalty"}
 )
 
 

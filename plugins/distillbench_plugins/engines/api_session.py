@@ -160,6 +160,9 @@ class ApiSession:
 
     async def _generation(self, batch: Batch, request: Request) -> tuple[str, Generation]:
         is_chat = self.asking.mode == "chat"
+        server = self._known or (None if is_chat else "vllm")  # only vLLM takes tokens as they are
+        if why := api_wire.penalties_mistake(request.sampling, server):
+            raise StageError(why)
         body = self._chat_body(batch, request) if is_chat else self._completion_body(batch, request)
         read: Callable[[bytes], Generation] = (
             partial(api_wire.read_chat, request=request)

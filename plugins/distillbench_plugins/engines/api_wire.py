@@ -13,14 +13,16 @@ from typing import Annotated, Any, TypeVar
 import pydantic
 
 from distillbench.errors import StageError
-from distillbench.records import Generation, Request
+from distillbench.records import Generation, Request, Sampling
 from distillbench_plugins.engines.api_client import Failed, Passing
 
 #: Servers, by what they call themselves in `owned_by`, that take more than OpenAI's parameters, and fill in what is
 #: left out from the model's generation_config (vLLM, SGLang) or with defaults of their own (llama.cpp).
 TAKE_ALL = ("vllm", "sglang", "llamacpp")
+#: Those of them that have `repetition_penalty`; llama.cpp has another, over a window, under another name.
+_PENALISE = ("vllm", "sglang")
 #: What such a server would otherwise fill in.
-_NEUTRAL = {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
+_NEUTRAL: Mapping[str, float] = {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
 #: vLLM's extensions: only our end tokens end a turn, and the tokens come back.
 _OUR_TOKENS = {"ignore_eos": True, "skip_special_tokens": False, "return_token_ids": True}
 #: Finish reasons that are the server's decision on this request; asking again would bring them again.
@@ -98,7 +100,26 @@ def sampled_fields(request: Request, max_tokens_field: str, takes_all: bool) -> 
         fields["top_k"] = sampling.top_k or -1
     if takes_all or sampling.min_p:
         fields["min_p"] = sampling.min_p
-    return {**fields, **_NEUTRAL} if takes_all else fields
+    return {**fields, **(_NEUTRAL if takes_all else {}), **sampling.penalties}
+
+
+def penalties_mistake(sampling: Sampling, server: str | None) -> str | None:
+    """Why a server cannot draw with an evaluation's penalties; None where it can.
+
+    `presence_penalty` is of OpenAI's API. `repetition_penalty` is vLLM's and SGLang's: others ignore or refuse it.
+
+    Args:
+        sampling: What is asked.
+        server: What it calls itself, of `TAKE_ALL`; None for any other.
+    """
+    if "repetition_penalty" not in sampling.penalties or server in _PENALISE:
+        return None
+    what = f"a server of {server}'s" if server else "a server that does not call itself vLLM or SGLang"
+    return (
+        f"repetition_penalty {sampling.repetition_penalty} cannot be asked of {what}: it may ignore it without a word\n"
+        f"    hint: leave it out (1 changes nothing), or set `presence_penalty`, which every OpenAI-compatible server "
+        f"has; or `extra_body` of the engine, in the server's own words"
+    )
 
 
 def completion_fields(request: Request) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Continuous batching of transformers: a request that ends makes room for the next one at once.
 
 It takes greedy requests. Its random numbers are one stream for all requests, so that a sample would depend on what else
-is computed; and it does not look for stop strings. Both are left to `generate`.
+is computed; and it neither looks for stop strings nor knows penalties. All of these are left to `generate`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def is_there() -> bool:
 
 def takes(request: Request) -> bool:
     """Whether a request can go through it."""
-    return request.sampling.temperature == 0 and not request.sampling.stop
+    return request.sampling.temperature == 0 and not request.sampling.stop and not request.sampling.penalties
 
 
 def generate(model: Any, requests: Sequence[Request], n_at_once: int, device: str) -> Iterator[Answer]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from distillbench.records import Request
+from distillbench.records import Request, Sampling
 
 if TYPE_CHECKING:
     import torch
@@ -53,12 +53,47 @@ class SeededSampling:
         return warped.double() + noise.to(self.device)
 
 
+class Penalties:
+    """Takes the repetition and presence penalties off the logits of tokens that are there already.
+
+    transformers' own processor counts the padding too, which would penalise the token that ends a turn; and it has no
+    presence penalty. This one is vLLM's order and meaning.
+
+    Args:
+        sampling: Whose penalties.
+        prompts: Token ids, int64[B, T], padded.
+        mask: Which of them are no padding.
+    """
+
+    def __init__(self, sampling: Sampling, prompts: torch.Tensor, mask: torch.Tensor) -> None:
+        self.sampling = sampling
+        self.prompts = prompts
+        self.mask = mask
+        self._asked: torch.Tensor | None = None
+        self._written: torch.Tensor | None = None
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """The logits less the penalties. `input_ids` is int64[B, T], `scores` float[B, V]."""
+        import torch
+
+        if self._asked is None or self._written is None:
+            self._written = torch.zeros_like(scores, dtype=torch.bool)
+            counts = torch.zeros_like(scores, dtype=torch.long)
+            self._asked = counts.scatter_add_(1, self.prompts, self.mask) > 0  # B x V
+        if input_ids.shape[1] > self.prompts.shape[1]:
+            self._written.scatter_(1, input_ids[:, -1:], True)
+        factor = self.sampling.repetition_penalty
+        repeated = torch.where(scores > 0, scores / factor, scores * factor)
+        penalised: torch.Tensor = torch.where(self._asked | self._written, repeated, scores)
+        return penalised - self.sampling.presence_penalty * self._written
+
+
 def groups(requests: Sequence[Request], size: int) -> Iterator[list[Request]]:
     """Groups requests that can be generated together, short prompts first, in an order that only they decide."""
 
     def kind(request: Request) -> tuple[Any, ...]:
         sampling = request.sampling
-        warping = (sampling.temperature, sampling.top_p, sampling.top_k, sampling.min_p)
+        warping = (sampling.temperature, sampling.top_p, sampling.top_k, sampling.min_p, *sampling.penalties.items())
         return (sampling.max_tokens, warping, sampling.stop, request.stop_token_ids)
 
     ordered = sorted(requests, key=lambda one: (kind(one), len(one.prompt.input_ids), one.sample_id))

@@ -15,7 +15,7 @@ from distillbench.protocols import Context, Engine, EngineSession, Student
 from distillbench.records import Batch, Checkpoint, Generation, Prompt, Request
 from distillbench_plugins.adapters import check_full, read_adapter
 from distillbench_plugins.engines import continuous
-from distillbench_plugins.engines.grouping import SeededSampling, groups, left_padded, stop_strings
+from distillbench_plugins.engines.grouping import Penalties, SeededSampling, groups, left_padded, stop_strings
 from distillbench_plugins.engines.scoring import Gathering, Row, last_logits, rows_of, scored
 
 #: How many first tokens are told of.
@@ -92,7 +92,7 @@ class _Session:
         }
 
     def _told_of_continuous(self) -> str:
-        return "greedy completions without stop strings" if self.is_continuous else "not in this transformers"
+        return "greedy completions, no stop strings, no penalties" if self.is_continuous else "not in this transformers"
 
     def prepare(self, checkpoint: Checkpoint) -> Mapping[str, Any]:
         """Compares the weights of a checkpoint with those that the model expects, by name and by shape.
@@ -244,7 +244,8 @@ class _Session:
             pad_token_id=pad,
         )
         model.generation_config = GenerationConfig()
-        drawn = [] if first.sampling.temperature == 0 else [SeededSampling(group, self.device)]
+        drawn: list[Any] = [Penalties(first.sampling, input_ids, attention_mask)] if first.sampling.penalties else []
+        drawn += [] if first.sampling.temperature == 0 else [SeededSampling(group, self.device)]
         stops = [stop_strings(self.tokenizer, first.sampling.stop, input_ids.shape[1])] if first.sampling.stop else []
         with torch.inference_mode():
             output = model.generate(
@@ -317,6 +318,7 @@ def _effective(request: Request) -> dict[str, Any]:
     return {
         "temperature": sampling.temperature,
         **(drawn if sampling.temperature else {}),
+        **sampling.penalties,
         "max_tokens": sampling.max_tokens,
         "stop": list(sampling.stop),
         "stop_token_ids": list(request.stop_token_ids),

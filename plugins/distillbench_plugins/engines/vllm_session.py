@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distillbench.errors import StageError
-from distillbench.records import Batch, Checkpoint, Generation, ModelSource, Prompt, Request
+from distillbench.records import Batch, Checkpoint, Generation, ModelSource, Prompt, Request, Sampling
 from distillbench_plugins.adapters import (
     Adapter,
     check_full,
@@ -355,6 +355,7 @@ def sampling_arguments(request: Request) -> dict[str, Any]:
     return {
         "temperature": sampling.temperature,
         **(drawn if sampling.temperature else {}),
+        **sampling.penalties,
         "max_tokens": sampling.max_tokens,
         "stop": list(sampling.stop),
         "include_stop_str_in_output": True,
@@ -372,6 +373,7 @@ def _effective(params: Any) -> dict[str, Any]:
     return {
         "temperature": params.temperature,
         **(drawn if params.temperature else {}),
+        **Sampling(repetition_penalty=params.repetition_penalty, presence_penalty=params.presence_penalty).penalties,
         "max_tokens": params.max_tokens,
         "stop": list(params.stop),
         "stop_token_ids": list(params.stop_token_ids),
