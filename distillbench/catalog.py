@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import pluggy
 
-from distillbench.errors import PluginError
+from distillbench.errors import DistillbenchError, PluginError
+from distillbench.manager import whose
 from distillbench.protocols import COMPONENT_KINDS, Component
 from distillbench.records import Choice
+
+_T = TypeVar("_T")
 
 
 class Catalog:
@@ -33,6 +37,33 @@ class Catalog:
     def build(self, choice: Choice) -> Any:
         """The component that a cell chose."""
         return self._kinds[choice.kind][choice.component](choice.options)
+
+    @contextmanager
+    def blaming(self, choice: Choice) -> Iterator[None]:
+        """Names the component, and the plugin that it is of, in whatever it raises.
+
+        Raises:
+            PluginError: It raised something that is not meant for users.
+        """
+        try:
+            yield
+        except DistillbenchError:
+            raise
+        except Exception as error:  # a plugin may raise anything
+            plugin = whose(self.manager, self.provider(choice.kind, choice.component))
+            raise PluginError(
+                f"{type(error).__name__}: {error}\n    in {choice.kind} {choice.component!r} of plugin {plugin}"
+            ) from error
+
+    def given_by(self, choice: Choice, values: Iterable[_T]) -> Iterator[_T]:
+        """What a component gives one by one; what it raises meanwhile is named as by `blaming`."""
+        iterator, end = iter(values), object()
+        while True:
+            with self.blaming(choice):
+                value = next(iterator, end)
+            if value is end:
+                return
+            yield cast(_T, value)
 
     @cached_property
     def task_roots(self) -> tuple[Path, ...]:

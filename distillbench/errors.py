@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,21 @@ class PluginError(DistillbenchError):
 
 class StoreError(DistillbenchError):
     """The store cannot be read or written."""
+
+
+class DamagedError(StoreError):
+    """A file of the store is not there any more, or is not what was written.
+
+    Args:
+        path: The file.
+        why: What is wrong with it, in words that follow its name.
+        whose: Whose result it is part of.
+    """
+
+    def __init__(self, path: Path, why: str, whose: str = "") -> None:
+        self.path = path
+        self.why = why
+        super().__init__(f"{whose}: {path} {why}" if whose else f"{path} {why}")
 
 
 class StageError(DistillbenchError):

@@ -12,6 +12,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from distillbench.errors import StoreError
+from distillbench.sealed import read_sealed, write_sealed
+
 _BLOCK_BYTES = 1 << 20
 #: From this size on a file's digest is remembered, in bytes.
 _LARGE_BYTES = 64 << 20
@@ -58,9 +61,14 @@ def digest_path(path: Path, remember: bool = False) -> str:
 
 def digest_files(named: Iterable[tuple[str, Path]], remember: bool = False) -> str:
     """One digest of several named files, in the order given."""
+    return digest_named((name, digest_path(path, remember)) for name, path in named)
+
+
+def digest_named(named: Iterable[tuple[str, str]]) -> str:
+    """One digest of the digests of several named files, in the order given."""
     whole = hashlib.sha256()
-    for name, path in named:
-        whole.update(f"{name}\0{digest_path(path, remember)}\n".encode())
+    for name, digest in named:
+        whole.update(f"{name}\0{digest}\n".encode())
     return whole.hexdigest()
 
 
@@ -80,18 +88,16 @@ def _cache_path() -> Path:
 @lru_cache(maxsize=1)
 def _large_digests() -> dict[str, str]:
     try:
-        return dict(json.loads(_cache_path().read_bytes()))
-    except (OSError, ValueError):  # no cache, or one that was cut off: the files are read again
+        return read_sealed(_cache_path())
+    except (OSError, StoreError):  # no cache, or one that is damaged: the files are read again
         return {}
 
 
 def _save_large_digests() -> None:
     path = _cache_path()
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(_large_digests()))
-        partial.replace(path)
+        write_sealed(path, _large_digests())
     except OSError:  # a home folder that cannot be written only costs time
         return
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -71,6 +72,7 @@ class DistillbenchManager(pluggy.PluginManager):
     def __init__(self) -> None:
         super().__init__("distillbench")
         self.add_hookspecs(hookspecs)
+        self.distributions: dict[str, str] = {}  # by plugin, who brought it
 
     def parse_hookimpl_opts(self, plugin: Any, name: str) -> pluggy.HookimplOpts | None:
         """Refuses a hook-named function that lacks `@hookimpl`, which pluggy would ignore."""
@@ -108,6 +110,7 @@ def make_manager(block: Iterable[str] = (), builtins: Iterable[str] = BUILTIN_MO
     for entry_point in entry_points:
         if not manager.is_blocked(entry_point.name):
             register(manager, _load(entry_point), entry_point.name)
+            manager.distributions[entry_point.name] = _distribution(entry_point)
     _refuse_unknown_hooks(manager)
     return manager
 
@@ -139,12 +142,64 @@ def _load(entry_point: importlib.metadata.EntryPoint) -> Any:
     try:
         return entry_point.load()
     except (Exception, SystemExit) as error:  # whatever a third party's import raises stops the program, with its name
-        distribution = entry_point.dist.name if entry_point.dist else "unknown distribution"
         raise PluginError(
-            f"plugin {entry_point.name!r} of {distribution} ({entry_point.value}) cannot be imported\n"
+            f"plugin {entry_point.name!r} of {_distribution(entry_point)} ({entry_point.value}) cannot be imported\n"
             f"    cause: {type(error).__name__}: {error}\n"
             f"    {_how_to_block(entry_point.name)}"
         ) from error
+
+
+def _distribution(entry_point: importlib.metadata.EntryPoint) -> str:
+    return entry_point.dist.name if entry_point.dist else "unknown distribution"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one plugin's hook returned, or what went wrong in it.
+
+    Attributes:
+        plugin: The plugin's name.
+        value: What it returned; None where it raised.
+        error: Names the plugin, its distribution and its module; None where it returned.
+    """
+
+    plugin: str
+    value: Any = None
+    error: PluginError | None = None
+
+
+def ask_each(manager: pluggy.PluginManager, hook: str, **arguments: Any) -> Iterator[Answer]:
+    """Calls a hook of each plugin by itself, so that what one raises costs no other its call, last registered first."""
+    everyone = manager.get_plugins()
+    for implementation in reversed(getattr(manager.hook, hook).get_hookimpls()):
+        plugin, name = implementation.plugin, implementation.plugin_name
+        caller = manager.subset_hook_caller(hook, everyone - {plugin})
+        try:
+            answer = Answer(name, next(map(_listed, caller(**arguments)), None))
+        except Exception as error:  # a plugin may raise anything; it is said which one
+            answer = Answer(name, error=hook_error(manager, name, hook, error))
+        yield answer
+
+
+def hook_error(manager: pluggy.PluginManager, name: str, hook: str, error: Exception | str) -> PluginError:
+    """An error that names the plugin whose hook it comes from."""
+    why = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+    made = PluginError(f"plugin {whose(manager, name)}, {hook}: {why}\n    {_how_to_block(name)}")
+    made.__cause__ = None if isinstance(error, str) else error
+    return made
+
+
+def whose(manager: pluggy.PluginManager, name: str) -> str:
+    """A plugin by name, distribution and module."""
+    plugin = manager.get_plugin(name)
+    module = getattr(plugin, "__name__", type(plugin).__module__)
+    distribution = getattr(manager, "distributions", {}).get(name, module.partition(".")[0])
+    return f"{name!r} of {distribution} ({module})"
+
+
+def _listed(value: Any) -> Any:
+    """What a hook wrote as a generator runs now, while it is known whose it is."""
+    return list(value) if isinstance(value, Iterator) else value
 
 
 def _refuse_unknown_hooks(manager: DistillbenchManager) -> None:

@@ -13,7 +13,7 @@ import click
 from distillbench import __version__
 from distillbench.cli.session import Session
 from distillbench.errors import DistillbenchError, MistakesError
-from distillbench.manager import make_manager
+from distillbench.manager import ask_each, make_manager
 
 INTERRUPTED = 130
 #: What a disk or its permissions refuse is no fault of the program, wherever it happens.
@@ -96,7 +96,9 @@ def make_group(blocked: tuple[str, ...] = ()) -> click.Group:
         """
         context.obj = Session(manager, blocked, store, -1 if quiet else verbose)
 
-    manager.hook.distillbench_add_commands(group=distillbench)
+    for answer in ask_each(manager, "distillbench_add_commands", group=distillbench):
+        if answer.error is not None:
+            raise answer.error
     return distillbench
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,12 +12,17 @@ import click
 
 from distillbench.cli.preflight import preflight_of
 from distillbench.cli.session import FAST, JSON, LIMIT, MATRIX, ONLY, Loaded, Session, print_json
-from distillbench.errors import StoreError
+from distillbench.errors import DamagedError, DistillbenchError, StoreError
 from distillbench.hookspecs import hookimpl
 from distillbench.run.garbage import STAGES
+from distillbench.sealed import read_sealed, write_json
 
 if TYPE_CHECKING:
     from distillbench.report.results import Results
+
+
+#: In a folder that `--output` has written a report into.
+_MARK = ".distillbench-report.json"
 
 
 @click.command(short_help="Tables and files of what is finished.")
@@ -26,15 +30,32 @@ if TYPE_CHECKING:
 @ONLY
 @LIMIT
 @FAST
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Write it there, and nothing into the store, which may be read-only.",
+)
 @JSON
 @click.pass_context
 def report(
-    context: click.Context, matrix: Path, only: tuple[str, ...], limit: int | None, fast: bool, as_json: bool
+    context: click.Context,
+    matrix: Path,
+    only: tuple[str, ...],
+    limit: int | None,
+    fast: bool,
+    output: Path | None,
+    as_json: bool,
 ) -> None:
-    """Print and write the report of MATRIX from what is finished, also while a run is going on."""
+    """Print and write the report of MATRIX from what is finished, also while a run is going on.
+
+    What is damaged in the store is named and left out; the next run makes it again.
+    """
     session: Session = context.obj
     loaded = session.load(matrix, only, limit, fast)
-    results, folder = write_report(session, loaded, command=f"distillbench report {matrix.name}")
+    if output is not None:
+        _refuse_other_files(output)
+    results, folder = write_report(session, loaded, f"distillbench report {matrix.name}", output=output)
     if as_json:
         from distillbench.report.export import summary_json
 
@@ -47,7 +68,11 @@ def report(
 
 
 def write_report(
-    session: Session, loaded: Loaded, command: str, reasons: Mapping[str, str] | None = None
+    session: Session,
+    loaded: Loaded,
+    command: str,
+    reasons: Mapping[str, str] | None = None,
+    output: Path | None = None,
 ) -> tuple[Results, Path]:
     """Collects the results of a matrix and writes its report.
 
@@ -56,22 +81,39 @@ def write_report(
         loaded: The matrix and the chosen cells.
         command: What the user asked for.
         reasons: By key, why stages of the last run failed or were blocked.
+        output: The folder of the report; the store's own where None.
 
     Returns:
         The results, and the folder of the report.
     """
     from distillbench.report.collect import collect
     from distillbench.report.export import write
+    from distillbench.report.sections import with_sections
 
-    note_stages(loaded)
+    if output is None:
+        note_stages(loaded)
     plan, preflight = loaded.plan(), preflight_of(loaded)
     looked = {name: preflight.known(check) for name, check in plan.checks.items()}
-    results = collect(plan, session.store, command, reasons, looked)
-    groups = session.manager.hook.distillbench_report_sections(results=results)
-    sections = [section for group in groups for section in group]
-    folder = session.store.reports(loaded.matrix.name)
+    found = collect(plan, session.store, command, reasons, looked)
+    results, sections = with_sections(found, session.manager)
+    folder = session.store.reports(loaded.matrix.name) if output is None else output
     write(results, folder, sections)
+    if output is not None:
+        write_json(output / _MARK, {"matrix": str(loaded.matrix.path.resolve())})
     return results, folder
+
+
+def _refuse_other_files(folder: Path) -> None:
+    """Refuses a folder whose files a report might overwrite.
+
+    Raises:
+        DistillbenchError: It holds something, and no earlier report.
+    """
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / _MARK).exists():
+        raise DistillbenchError(
+            f"--output {folder}: the folder holds other files\n    wanted: a folder that is empty or not there, or one "
+            f"that an earlier --output wrote a report into"
+        )
 
 
 def note_stages(loaded: Loaded) -> None:
@@ -80,7 +122,7 @@ def note_stages(loaded: Loaded) -> None:
     They are those of all its cells, whichever were chosen, and also those of the whole matrix where the command line
     cuts the number of problems, so that a quick look at a few problems gives nothing up.
     """
-    from distillbench.run.store import write_json
+    from distillbench.sealed import write_sealed
 
     plans = [replace(loaded, cells=tuple(loaded.matrix.cells)).make_plan()]
     if loaded.is_cut:
@@ -89,7 +131,7 @@ def note_stages(loaded: Loaded) -> None:
     session, matrix = loaded.session, loaded.matrix
     of_matrix = claim_report(session, matrix.name, matrix.path)
     named = {"stages": stages, "matrix": of_matrix, "keep": sorted(matrix.keep)}
-    write_json(session.store.reports(matrix.name) / STAGES, named)
+    write_sealed(session.store.reports(matrix.name) / STAGES, named)
 
 
 def claim_report(session: Session, name: str, matrix: Path) -> str:
@@ -110,8 +152,8 @@ def claim_report(session: Session, name: str, matrix: Path) -> str:
     path = root / "reports" / name / STAGES
     own = os.path.relpath(matrix.resolve(), root)
     try:
-        other = json.loads(path.read_bytes()).get("matrix", own)
-    except (OSError, ValueError, AttributeError):  # there is none, or `gc` will say what is wrong with it
+        other = read_sealed(path).get("matrix", own)
+    except (FileNotFoundError, DamagedError):  # there is none, or what it said is not known
         return own
     if isinstance(other, str) and other != own and (root / other).is_file():
         raise StoreError(

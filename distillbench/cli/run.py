@@ -77,7 +77,7 @@ def run_loaded(session: Session, loaded: Loaded, command: str, as_json: bool, lo
     from distillbench.cli.preflight import refuse_or_warn
     from distillbench.cli.report import note_stages, write_report
 
-    plan = loaded.plan()
+    plan = loaded.mended_plan()
     if not look_beside:
         refuse_or_warn(loaded, plan)
     note_stages(loaded)

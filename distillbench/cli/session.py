@@ -112,7 +112,14 @@ class Loaded:
         """The stages of the chosen cells, compared with the store."""
         from distillbench.plan.inspect import with_statuses
 
-        return with_statuses(self.make_plan(), self.session.store.lookup)
+        store = self.session.store
+        return with_statuses(self.make_plan(), store.lookup, store.damage)
+
+    def mended_plan(self) -> Plan:
+        """As `plan`, after what is damaged in the store has been moved aside, which is told."""
+        from distillbench.run.mend import mended
+
+        return mended(self.make_plan, self.session.store, _tell_damage)
 
     def make_plan(self) -> Plan:
         """The stages of the chosen cells, without statuses."""
@@ -123,6 +130,10 @@ class Loaded:
     def _kept(self, curate_key: str) -> int | None:
         facts = self.session.store.facts("curate", curate_key)
         return None if facts is None else int(facts["kept"])
+
+
+def _tell_damage(told: str) -> None:
+    click.echo(f"damaged: {told}", err=True)
 
 
 def choose_cells(cells: Sequence[Cell], only: Sequence[str]) -> tuple[Cell, ...]:

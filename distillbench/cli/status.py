@@ -25,6 +25,8 @@ def status(context: click.Context, as_json: bool) -> None:
         click.echo(f"  {kind:<8} {about['stages']:>6} finished  {about['bytes'] / 2**20:>10.1f} MiB")
     for stage in found["unfinished"]:
         click.echo(f"  {stage['state']}: {stage['key']}  {stage['bytes'] / 2**20:.1f} MiB so far")
+    for why in found["damaged"]:
+        click.echo(f"  damaged: {why}")
     if found["superseded_bytes"]:
         click.echo(f"  superseded results: {found['superseded_bytes'] / 2**20:.1f} MiB")
     for name in found["reports"]:

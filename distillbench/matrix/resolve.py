@@ -8,8 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pluggy
+
 from distillbench.catalog import Catalog
-from distillbench.errors import MatrixError, Mistake, PluginError
+from distillbench.errors import MatrixError, Mistake
+from distillbench.manager import ask_each, hook_error
 from distillbench.matrix import names
 from distillbench.matrix.axes import combine, read_axes
 from distillbench.matrix.choices import Choices
@@ -73,10 +76,19 @@ def load_matrix(path: Path, catalog: Catalog, *, limit: int | None = None, fast:
     launcher = _check_all(choices, evaluations)
     if mistakes or sections.header is None or launcher is None or tasks is None:
         raise MatrixError(sorted(dict.fromkeys(mistakes), key=lambda mistake: _line(mistake, document)))
-    catalog.manager.hook.distillbench_modify_cells(cells=cells)
-    if doubled := _first_double([cell.name for cell in cells]):
-        raise PluginError(f"a plugin's distillbench_modify_cells left two cells named {doubled!r}")
+    _let_plugins_modify(cells, catalog.manager)
     return Matrix(sections.header.name, path, cells, frozenset(sections.header.keep), launcher, tasks)
+
+
+def _let_plugins_modify(cells: list[Cell], manager: pluggy.PluginManager) -> None:
+    hook = "distillbench_modify_cells"
+    for answer in ask_each(manager, hook, cells=cells):
+        if answer.error is not None:
+            raise answer.error
+        if strange := [cell for cell in cells if not isinstance(cell, Cell)]:
+            raise hook_error(manager, answer.plugin, hook, f"left {strange[0]!r} among the cells")
+        if doubled := _first_double([cell.name for cell in cells]):
+            raise hook_error(manager, answer.plugin, hook, f"left two cells named {doubled!r}")
 
 
 def _check_all(choices: Choices, evaluations: Evaluations) -> Choice | None:

@@ -9,14 +9,24 @@ from distillbench.plan.stages import Finished, Plan, Stage, Status
 
 #: What the store knows of a stage; None when it has no result.
 Lookup = Callable[[Stage], Finished | None]
+#: What is wrong with the result of a stage of this kind and key, in words; None where nothing is.
+Damage = Callable[[str, str], str | None]
 
 
-def with_statuses(plan: Plan, lookup: Lookup) -> Plan:
-    """The plan with a status for every stage."""
+def with_statuses(plan: Plan, lookup: Lookup, damage: Damage = lambda kind, key: None) -> Plan:
+    """The plan with a status for every stage.
+
+    Args:
+        plan: Without statuses.
+        lookup: Finds results that can be used.
+        damage: Says why others cannot.
+    """
     finished = {key: lookup(stage) for key, stage in plan.stages.items()}
     statuses: dict[str, Status] = {}
     for key, stage in plan.stages.items():
         statuses[key] = _status(stage, finished, statuses, plan)
+        if finished[key] is None and (why := damage(stage.kind, key)) is not None:
+            statuses[key] = Status("todo", f"its result is damaged, and is made again: {why}")
     _wake_freed(plan, finished, statuses)
     return replace(plan, statuses=statuses)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from distillbench.errors import DamagedError
 from distillbench.outcomes import GRADER_ERROR
 from distillbench.plan.stages import Plan, Stage, effective_sampling
 from distillbench.records import Cell, Evaluation
@@ -17,9 +18,9 @@ from distillbench.report.results import CellResult, CheckpointResult, GradedSamp
 from distillbench.run.environment import describe
 from distillbench.run.preflight import Looked, merged
 from distillbench.run.store import Store
-from distillbench.run.tables import SAMPLES, VERDICTS, problem_of, read_rows
+from distillbench.run.tables import METRICS, SAMPLES, VERDICTS, problem_of, read_rows
 
-METRICS = "metrics.jsonl"
+_T = TypeVar("_T")
 #: Characters of an error.
 _MOST_SHOWN = 160
 #: Places of problems.
@@ -44,12 +45,14 @@ def collect(
     """
     collector = _Collector(plan, store, reasons or {}, looked or {})
     found = [result for cell in plan.cells for result in collector.checkpoints(cell)]
+    whole = {(one.cell, one.step, one.evaluation) for one in found if one.budget is None}
+    cut = [one for one in found if one.budget is not None and (one.cell, one.step, one.evaluation) in whole]
     return Results(
         matrix=plan.matrix,
         cells=tuple(collector.cell(cell) for cell in plan.cells),
         checkpoints=tuple(result for result in found if result.budget is None),
         provenance=_provenance(command),
-        recomputed=tuple(result for result in found if result.budget is not None),
+        recomputed=tuple(cut),  # a curve of a result that is left out would stand for nothing
     )
 
 
@@ -62,6 +65,7 @@ class _Collector:
         self.reasons = reasons
         self.looked = looked
         self.baselines = {cell.setup: cell.name for cell in plan.cells if cell.is_baseline}
+        self.damaged: dict[str, str] = {}  # by key, what is wrong with results that are left out
         self._graded: dict[str, tuple[GradedSample, ...]] = {}
         self._current: dict[str, bool] = {}
 
@@ -72,7 +76,9 @@ class _Collector:
             name=cell.name,
             is_baseline=cell.is_baseline,
             axes=dict(cell.axes),
-            nll=tuple(point for stage in stages if stage.kind == "train" for point in self._nll(stage)),
+            nll=tuple(
+                point for stage in stages if stage.kind == "train" for point in self._read(self._nll, stage) or ()
+            ),
             traces=next((self._traces(stage) for stage in stages if stage.kind == "curate"), None),
             problems=tuple(
                 f"{stage.kind} {stage.label}: {self.reasons[stage.key]}"
@@ -89,7 +95,9 @@ class _Collector:
             grade, evaluation = self.plan.stages[graded.grade], graded.evaluation
             if self.store.lookup(grade) is None or not self._is_current(grade):
                 continue
-            samples = self._samples(grade)
+            samples = self._read(self._samples, grade)
+            if samples is None:
+                continue
             yield CheckpointResult(
                 cell=cell.name,
                 step=graded.step,
@@ -143,20 +151,43 @@ class _Collector:
         found = looked.accepted(cell.rules) if looked else []
         return tuple(dict.fromkeys(one.name for one in found if one.evaluation in ("", evaluation.name)))
 
+    def _read(self, read: Callable[[Stage], _T], stage: Stage) -> _T | None:
+        """What a stage has left; None where that is damaged, which the cells that need it are told."""
+        try:
+            return read(stage)
+        except DamagedError:
+            return None
+
+    def _file(self, stage: Stage, name: str) -> Path:
+        try:
+            return self.store.file(stage.kind, stage.key, name)
+        except DamagedError as error:
+            self.damaged[stage.key] = f"{error.path} {error.why}"
+            raise
+
+    def _damage(self, stage: Stage) -> str | None:
+        """What is wrong with a stage's result, in words; None where nothing is."""
+        return self.damaged.get(stage.key) or self.store.damage(stage.kind, stage.key)
+
     def _samples(self, grade: Stage) -> tuple[GradedSample, ...]:
         if grade.key not in self._graded:
-            verdicts = read_rows(self.store.folder(grade) / VERDICTS)
-            samples = read_rows(self.store.folder_of("sample", grade.needs["sample"]) / SAMPLES)
+            verdicts = read_rows(self._file(grade, VERDICTS))
+            samples = read_rows(self._file(self.plan.stages[grade.needs["sample"]], SAMPLES))
             by_id = {sample["sample_id"]: sample for sample in samples}
             graded = (_graded(row, by_id[row["sample_id"]]) for row in verdicts)
             is_cut = grade.params.get("budget") is not None
             self._graded[grade.key] = tuple(_cut(one) for one in graded) if is_cut else tuple(graded)
         return self._graded[grade.key]
 
-    def _nll(self, train: Stage) -> Iterator[NllPoint]:
-        path = self.store.folder(train) / METRICS
-        for row in _json_lines(path):
-            yield NllPoint(row["step"], row.get("train_loss"), row.get("held_out_nll"), row.get("held_out_tokens"))
+    def _nll(self, stage: Stage) -> tuple[NllPoint, ...]:
+        if stage.kind != "train" or not self.store.has("train", stage.key, METRICS):
+            return ()
+        lines = self._file(stage, METRICS).read_text(encoding="utf-8").splitlines()
+        rows: Iterator[dict[str, Any]] = map(json.loads, lines)
+        return tuple(
+            NllPoint(row["step"], row.get("train_loss"), row.get("held_out_nll"), row.get("held_out_tokens"))
+            for row in rows
+        )
 
     def _traces(self, curate: Stage) -> Mapping[str, int] | None:
         facts = self.store.facts("curate", curate.key)
@@ -171,7 +202,13 @@ class _Collector:
         return self.plan.stages[verify].needs["traces"] if verify else curate.needs["traces"]
 
     def _missing(self, stages: list[Stage]) -> Iterator[str]:
-        absent = [stage for stage in stages if self.store.lookup(stage) is None and stage.key not in self.reasons]
+        damaged = {stage.key: why for stage in stages if (why := self._damage(stage)) is not None}
+        for stage in stages:
+            if stage.key in damaged:
+                what = f"{stage.kind} {stage.label} is damaged, and what is made of it is left out"
+                yield f"{what}: {damaged[stage.key]}; the next run makes it again"
+        told = self.reasons.keys() | damaged.keys()
+        absent = [stage for stage in stages if self.store.lookup(stage) is None and stage.key not in told]
         if absent:
             yield f"{len(absent)} of {len(stages)} stages have not run"
         old = [stage for stage in stages if stage.kind == "grade" and not self._is_current(stage)]
@@ -180,17 +217,17 @@ class _Collector:
         for stage in stages:
             found = self.store.lookup(stage)
             if found is not None and found.holes:
-                what, why = self._why_holes(stage)
+                what, why = self._read(self._why_holes, stage) or ("read", "")
                 one = f"{stage.label}: {found.holes} samples could not be {what}; the next run tries them again"
                 yield f"{one} (most often: {why})" if why else one
 
     def _why_holes(self, stage: Stage) -> tuple[str, str]:
         """What could not be done with the samples of a stage, and the commonest reason, on one line."""
-        folder = self.store.folder(stage)
         if stage.kind == "grade":
-            failed = [row["detail"] for row in read_rows(folder / VERDICTS) if row["outcome"] == GRADER_ERROR]
+            rows = read_rows(self._file(stage, VERDICTS))
+            failed = [row["detail"] for row in rows if row["outcome"] == GRADER_ERROR]
         else:
-            failed = [row["error"] for row in read_rows(folder / SAMPLES, ("error",)) if row["error"]]
+            failed = [row["error"] for row in read_rows(self._file(stage, SAMPLES), ("error",)) if row["error"]]
         words = Counter(" ".join(why.split())[:_MOST_SHOWN] for why in failed).most_common(1)
         return "graded" if stage.kind == "grade" else "generated", words[0][0] if words else ""
 
@@ -252,10 +289,6 @@ def _named(places: Sequence[int]) -> str:
     shown = ", ".join(map(str, places[:_MOST_NAMED]))
     more = f" and {len(places) - _MOST_NAMED} more" if len(places) > _MOST_NAMED else ""
     return f"{len(places)} named problem{'s' if len(places) > 1 else ''} ({shown}{more})"
-
-
-def _json_lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def _provenance(command: str) -> dict[str, Any]:

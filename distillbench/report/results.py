@@ -155,6 +155,7 @@ class Results:
             exactly once. Apart, so that nothing counts them as results of their own.
         provenance: What was run: versions, git commit, command; values may be mappings. `git_hash`, `date` (UNIX
             seconds), `lm_eval_version` and `transformers_version` are used in lm-eval's files where they are given.
+        left_out: What plugins could not add to the report, in words.
     """
 
     matrix: str
@@ -162,6 +163,7 @@ class Results:
     checkpoints: tuple[CheckpointResult, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     recomputed: tuple[CheckpointResult, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -350,6 +350,7 @@ def notes(rows: Sequence[Row], results: Results) -> list[str]:
         problems = [" ".join(problem.split()) for problem in cell.problems]
         lines += [f"{plain(cell.name)}: failed or blocked: {plain(problem)}" for problem in problems]
         lines += [f"{plain(cell.name)}: missing: {plain(hole)}" for hole in cell.missing]
+    lines += [f"left out: {plain(' '.join(one.split()))}" for one in results.left_out]
     return lines + _preflight_notes(results.cells)
 
 

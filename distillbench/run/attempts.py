@@ -10,7 +10,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from distillbench.errors import DistillbenchError
+from distillbench.errors import DistillbenchError, PluginError
 from distillbench.plan.stages import Finished, Stage
 from distillbench.protocols import Progress
 from distillbench.run.store import Outcome, Store
@@ -88,10 +88,10 @@ class Attempts:
 
     def fail(self, stage: Stage, error: Exception) -> None:
         """Records why a stage has no result; what it journaled stays."""
-        why = str(error)
-        if not isinstance(error, DistillbenchError):
+        is_meant = isinstance(error, DistillbenchError)
+        if not is_meant or isinstance(error, PluginError):
             traceback.print_exception(error)
-            why = f"{type(error).__name__}: {error}"
+        why = str(error) if is_meant else f"{type(error).__name__}: {error}"
         self._release(stage)
         self.failed.add(stage.key)
         self.tell("failed", stage, why=why)

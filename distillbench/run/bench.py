@@ -58,8 +58,15 @@ class Bench:
         return Context(work, progress=progress, tasks=self.tasks, resources=self.resources)
 
     def built(self, student_key: str | None) -> Path | None:
-        """The folder of a student that a stage built; None for a student that needs no building."""
-        return self.store.folder_of("student", student_key) / MODEL if student_key else None
+        """The folder of a student that a stage built; None for one that needs no building.
+
+        Raises:
+            DamagedError: Its files are not what was written.
+        """
+        if not student_key:
+            return None
+        is_there = self.store.folder_of("student", student_key).exists()
+        return (self.store.whole if is_there else self.store.folder_of)("student", student_key) / MODEL
 
     def renderer(self, student: Choice, renderer: Choice, built: str | None) -> Renderer:
         """A renderer with a student's tokenizer, made once for each thread: tokenizers are not to be shared by threads.

@@ -7,19 +7,19 @@ what that process cannot want is freed.
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from filelock import Timeout
 
-from distillbench.errors import StoreError
+from distillbench.errors import DamagedError, StoreError
 from distillbench.plan.stages import KINDS
-from distillbench.run.store import Store, tree_bytes
+from distillbench.run.disk import tree_bytes
+from distillbench.run.store import Store
+from distillbench.sealed import read_sealed
 
 #: In a report's folder: the keys of the stages that it is made of, its matrix, and what that matrix keeps.
 STAGES = "stages.json"
@@ -62,7 +62,7 @@ def find_needless(store: Store) -> Found:
     """Looks through a store.
 
     Raises:
-        StoreError: A report's list of stages is spoiled.
+        StoreError: A report's list of stages is damaged, or may not be read.
     """
     needed, silent = _needed(store)
     running = _running(store)
@@ -116,7 +116,7 @@ def kept_for_reports(store: Store, kind: str) -> frozenset[str]:
     """The keys of stages whose large checkpoints of a kind a report's matrix keeps.
 
     Raises:
-        StoreError: A report's list of stages is spoiled.
+        StoreError: A report's list of stages is damaged, or may not be read.
     """
     named = [_read(path) for path in (store.root / "reports").glob(f"*/{STAGES}")]
     return frozenset(key for keys, kept in named if kind in kept for key in keys)
@@ -125,10 +125,12 @@ def kept_for_reports(store: Store, kind: str) -> frozenset[str]:
 def _read(path: Path) -> tuple[frozenset[str], tuple[str, ...]]:
     """The keys that a report names, and the kinds of large checkpoints that its matrix keeps."""
     try:
-        found: dict[str, Any] = json.loads(path.read_bytes())
+        found = read_sealed(path)
         return frozenset(found["stages"]), tuple(found.get("keep", ()))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise StoreError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
+    except (FileNotFoundError, DamagedError, KeyError) as error:
+        raise StoreError(
+            f"{path} cannot be read: {error}\n    hint: `distillbench report MATRIX` writes it anew"
+        ) from error
 
 
 def _needed(store: Store) -> tuple[frozenset[str], list[str]]:
@@ -150,6 +152,8 @@ def _running(store: Store) -> frozenset[str]:
 
 
 def _superseded(store: Store) -> Iterator[Needless]:
+    for path in sorted((store.root / "damaged").glob("*/*")):
+        yield Needless("damaged result", path, tree_bytes(path), "is not what was written; a run has moved it aside")
     for path in sorted((store.root / "superseded").glob("*/*")):
         yield Needless("superseded result", path, tree_bytes(path), "a changed input has replaced it")
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from filelock import Timeout
 
+from distillbench.errors import DamagedError
 from distillbench.fingerprint import key_of
 from distillbench.outcomes import COMPLETED, CORRECT, GENERATION_ERROR, GRADER_ERROR, decide_all
 from distillbench.plan.stages import Stage
@@ -26,7 +27,7 @@ _AHEAD = "verdicts.jsonl"
 def verify_traces(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
     """verify: the task's grader says which traces are right; without a complete answer none is."""
     benchmark, grading = bench.grading(stage.roles["grader"], stage.params["task"])
-    rows = read_rows(bench.store.folder_of("traces", stage.needs["traces"]) / TRACES)
+    rows = read_rows(bench.store.file("traces", stage.needs["traces"], TRACES))
     verdicts = decide_all((_as_sample(trace_of(row)) for row in rows), benchmark, grading)
     for number, (row, verdict) in enumerate(zip(rows, verdicts, strict=True)):
         row["correct"] = None if verdict.outcome == GRADER_ERROR else verdict.outcome == CORRECT
@@ -41,11 +42,13 @@ def grade_samples(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
 
     Where the grader failed nothing is known: these samples are holes, which the next run grades again.
     """
-    samples = read_rows(bench.store.folder_of("sample", stage.needs["sample"]) / SAMPLES)
+    samples = read_rows(bench.store.file("sample", stage.needs["sample"], SAMPLES))
     digests = [key_of(sample) for sample in samples]
     grader = _Grader(stage, bench)
-    with Journal(bench.store.scratch(stage) / _AHEAD) as journal:
-        earlier = [row for row in (*_earlier_verdicts(stage, bench), *journal.rows) if row["outcome"] != GRADER_ERROR]
+    with Journal(bench.store.scratch(stage) / _AHEAD, stage.key) as journal:
+        earlier = [
+            row for row in (*_earlier_verdicts(stage.key, bench), *journal.rows) if row["outcome"] != GRADER_ERROR
+        ]
         known = {row["sample_digest"]: row for row in earlier if row["sample_digest"] in {*digests}}
         known |= _verdicts_at_any_budget(stage, bench, samples, digests)
         new = [(sample, digest) for sample, digest in zip(samples, digests, strict=True) if digest not in known]
@@ -71,7 +74,7 @@ def grade_ahead(stage: Stage, bench: Bench, samples: Sequence[Row]) -> list[Row]
     except Timeout:
         return []
     try:
-        with Journal(bench.store.scratch(stage) / _AHEAD) as journal:
+        with Journal(bench.store.scratch(stage) / _AHEAD, stage.key) as journal:
             known = {row["sample_digest"] for row in journal.rows}
             own = [sample for sample in samples if _needs_verdict(sample, stage)]
             named = [(sample, digest) for sample in own if (digest := key_of(sample)) not in known]
@@ -139,9 +142,12 @@ def _as_sample(trace: Trace) -> tuple[Completion, Problem]:
     return completion, trace.problem
 
 
-def _earlier_verdicts(stage: Stage, bench: Bench) -> list[Row]:
-    path = bench.store.folder(stage) / VERDICTS
-    return read_rows(path) if path.exists() else []
+def _earlier_verdicts(key: str, bench: Bench) -> list[Row]:
+    """The verdicts of an earlier result of a grade stage; none where there is none, or it is damaged."""
+    try:
+        return read_rows(bench.store.file("grade", key, VERDICTS))
+    except DamagedError:
+        return []
 
 
 def _needs_verdict(sample: Row, stage: Stage) -> bool:
@@ -160,8 +166,7 @@ def _verdicts_at_any_budget(
     if stage.params.get("budget") is None:
         return {}
     uncut = {digest for sample, digest in zip(samples, digests, strict=True) if not _needs_verdict(sample, stage)}
-    path = bench.store.folder_of("grade", stage.extras["whole"]) / VERDICTS
-    rows = read_rows(path) if path.exists() else []
+    rows = _earlier_verdicts(stage.extras["whole"], bench)
     return {row["sample_digest"]: row for row in rows if row["sample_digest"] in uncut}
 
 

@@ -6,22 +6,23 @@ that need no verdict. Findings are remembered in `<store>/preflight/`, so that a
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from distillbench import preflight
-from distillbench.errors import DistillbenchError, StageError
+from distillbench.catalog import Catalog
+from distillbench.errors import DamagedError, DistillbenchError, StageError
 from distillbench.findings import Finding
 from distillbench.fingerprint import key_of
 from distillbench.matrix.choices import package_version
 from distillbench.plan.stages import Check, Stage, sampling_params
 from distillbench.protocols import Context, Filter, FilterContext, Renderer, Student, Teacher, Trainer
-from distillbench.records import Evaluation, PreflightRules, Trace
+from distillbench.records import Choice, Evaluation, PreflightRules, Trace
 from distillbench.run.bench import Bench
 from distillbench.run.tables import KEPT, TRACES, read_rows, trace_of
+from distillbench.sealed import read_sealed, write_sealed
 from distillbench.traces import why_unusable
 
 #: Bumped when the checks find other things in the same rows.
@@ -77,10 +78,11 @@ class Preflight:
 
     def known(self, check: Check) -> Looked | None:
         """What is remembered of a check; None when it has not been looked at since something changed."""
-        path = self._path(check)
-        if not path.exists():
+        key = self.key(check)
+        try:
+            found = read_sealed(self._path(key), key)
+        except (FileNotFoundError, DamagedError):
             return None
-        found = json.loads(path.read_text(encoding="utf-8"))
         return Looked(tuple(Finding(**one) for one in found["findings"]), found["n_rows"], found["source"])
 
     def look(self, check: Check) -> Looked:
@@ -138,13 +140,13 @@ class Preflight:
         return self._filtered(check, renderer, found)
 
     def _read(self, check: Check, kind: str, file: str) -> list[Trace]:
-        return [trace_of(row) for row in read_rows(self.bench.store.folder_of(kind, check.needs[kind]) / file)]
+        return [trace_of(row) for row in read_rows(self.bench.store.file(kind, check.needs[kind], file))]
 
     def _preview(self, check: Check, limit: int) -> Sequence[Trace]:
         if check.teacher is None:
             raise ValueError("a training has a teacher")
         teacher: Teacher = self.bench.catalog.build(check.teacher)
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, self.bench.catalog.blaming(check.teacher):
             found = teacher.preview(Context(work=Path(folder), tasks=self.bench.tasks), limit)
         return [trace for trace in found if why_unusable(trace) is None]
 
@@ -153,8 +155,8 @@ class Preflight:
         for choice in check.filters:
             component: Filter = self.bench.catalog.build(choice)
             if "verdicts" not in component.needs:
-                reasons = component.decide(iter(kept), FilterContext(renderer.render_all))
-                kept = [trace for trace, reason in zip(kept, reasons, strict=True) if reason is None]
+                decided = decide(choice, self.bench.catalog, kept, FilterContext(renderer.render_all))
+                kept = [trace for trace, reason in decided if reason is None]
         return kept
 
     def _asked(self, evaluation: Evaluation) -> preflight.Asked:
@@ -190,8 +192,8 @@ class Preflight:
             }
         )
 
-    def _path(self, check: Check) -> Path:
-        return self.bench.store.root / "preflight" / f"{self.key(check)}.json"
+    def _path(self, key: str) -> Path:
+        return self.bench.store.root / "preflight" / f"{key}.json"
 
     def _trainer_facts(self, check: Check) -> list[object] | None:
         """What of a trainer matters here, so that a sweep over learning rates is looked at once."""
@@ -201,10 +203,27 @@ class Preflight:
         return [trainer.name, trainer.version, trainer.max_length(), trainer.masks_pad_token]
 
     def _remember(self, check: Check, looked: Looked) -> None:
-        folder = self.bench.store.preflight()
-        with tempfile.NamedTemporaryFile("w", dir=folder, delete=False, encoding="utf-8") as stream:
-            json.dump(asdict(looked), stream)
-        Path(stream.name).replace(self._path(check))
+        self.bench.store.preflight()
+        key = self.key(check)
+        write_sealed(self._path(key), asdict(looked), key)
+
+
+def decide(
+    choice: Choice, catalog: Catalog, traces: Sequence[Trace], context: FilterContext
+) -> list[tuple[Trace, str | None]]:
+    """What a filter decides of traces: for each, why it is rejected, or None.
+
+    Raises:
+        PluginError: The filter raised, or does not decide once for each trace.
+    """
+    component: Filter = catalog.build(choice)
+    with catalog.blaming(choice):
+        reasons = list(component.decide(iter(traces), context))
+        if len(reasons) != len(traces):
+            raise ValueError(f"it decided {len(reasons)} times on {len(traces)} traces")
+        if strange := [reason for reason in reasons if not (reason is None or isinstance(reason, str))]:
+            raise TypeError(f"wanted a reason in words, or None for a trace that is kept; got {strange[0]!r}")
+    return list(zip(traces, reasons, strict=True))
 
 
 def refuse_mismatch(stage: Stage, bench: Bench, renderer: Renderer, traces: Sequence[Trace]) -> None:

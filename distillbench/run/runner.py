@@ -12,11 +12,11 @@ from typing import Any, Protocol
 import pluggy
 
 from distillbench.errors import StoreError
-from distillbench.plan.inspect import with_statuses
 from distillbench.plan.stages import Plan, Stage
 from distillbench.protocols import Handle, Launcher
 from distillbench.records import Resources
 from distillbench.run.garbage import kept_for_reports
+from distillbench.run.mend import mended
 from distillbench.run.store import Store
 from distillbench.run.worker import Job
 from distillbench.tasks.identity import TaskIndex
@@ -48,6 +48,9 @@ class Listener(Protocol):
 
     def ended(self, stage: Stage, ending: str, why: str) -> None:
         """A stage ended; `ending` is one of this module's constants."""
+
+    def damaged(self, told: str) -> None:
+        """A result was damaged, and has been moved aside."""
 
     def waiting(self, stage: Stage) -> None:
         """Another process runs the stage; this one waits for its result."""
@@ -146,10 +149,13 @@ class Runner:
             self._free_checkpoints(plan, summary)
             if not plan.open_cells:
                 return summary
-            larger = self.make_plan()
+            larger = mended(self.make_plan, self.store, self._tell_damage, trusted=summary.endings)
             if larger.open_cells == plan.open_cells:
                 return summary
-            summary.plan = with_statuses(larger, self.store.lookup)
+            summary.plan = larger
+
+    def _tell_damage(self, told: str) -> None:
+        self.listener.damaged(told)
 
     def _run_plan(self, plan: Plan, summary: Summary) -> None:
         endings = summary.endings

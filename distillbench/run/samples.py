@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any
 
-from distillbench.errors import StageError
+from distillbench.errors import DamagedError, StageError
 from distillbench.plan.stages import Stage, sampling_params
 from distillbench.protocols import Renderer
 from distillbench.records import Batch, Checkpoint, Evaluation, Generation, Problem, Prompt, Request
@@ -163,7 +163,7 @@ class SampleRun:
         """What is asked of the engine; samples of an earlier run are skipped, failed ones among them are not."""
         bench = self._requests.bench
         self._asked = {request.sample_id: (request, row) for request, row in self._requests.of(self.stage)}
-        self._journal = Journal(bench.store.scratch(self.stage) / "samples.jsonl").open()
+        self._journal = Journal(bench.store.scratch(self.stage) / "samples.jsonl", self.stage.key).open()
         found = {row["sample_id"]: row for row in (*_earlier_samples(self.stage, bench), *self._journal.rows)}
         self._rows = {sample_id: row for sample_id, row in found.items() if row["error"] is None}
         requests = [request for request, _ in self._asked.values()]
@@ -229,11 +229,13 @@ def _given(generation: Generation) -> Row:
 
 
 def _earlier_samples(stage: Stage, bench: Bench) -> list[Row]:
-    """The samples of an earlier result with holes; none when its inputs have changed since."""
-    path = bench.store.folder(stage) / SAMPLES
+    """The samples of an earlier result with holes; none when its inputs have changed since, or it is damaged."""
     earlier = bench.store.lookup(stage)
     if earlier is None or any(
         earlier.inputs[key] != bench.store.digest(kind, key) for kind, key in stage.needs.items()
     ):
         return []
-    return read_rows(path, _GIVEN)
+    try:
+        return read_rows(bench.store.file(stage.kind, stage.key, SAMPLES), _GIVEN)
+    except DamagedError:
+        return []

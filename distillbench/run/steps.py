@@ -24,7 +24,7 @@ from distillbench.records import Rendered, Trace
 from distillbench.run.bench import MODEL, Bench, Step
 from distillbench.run.grade import grade_samples, verify_traces
 from distillbench.run.journal import Journal
-from distillbench.run.preflight import refuse_mismatch
+from distillbench.run.preflight import decide, refuse_mismatch
 from distillbench.run.store import SCRATCH, Outcome
 from distillbench.run.tables import (
     KEPT,
@@ -45,7 +45,8 @@ def build_student(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
     student: Student = bench.catalog.build(stage.roles["student"])
     folder = bench.store.work(stage) / MODEL
     folder.mkdir(exist_ok=True)
-    student.build(folder, bench.context(stage, progress))
+    with bench.catalog.blaming(stage.roles["student"]):
+        student.build(folder, bench.context(stage, progress))
     return Outcome(_weight_files(bench.store.work(stage)), {})
 
 
@@ -53,8 +54,9 @@ def collect_traces(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
     """traces: the teacher's responses, journaled as they come."""
     teacher = bench.catalog.build(stage.roles["teacher"])
     context = bench.context(stage, progress)
-    with Journal(context.work / "traces.jsonl") as journal:
-        for trace in teacher.traces(context, start=len(journal.rows)):
+    with Journal(context.work / "traces.jsonl", stage.key, in_order=True) as journal:
+        given = teacher.traces(context, start=len(journal.rows))
+        for trace in bench.catalog.given_by(stage.roles["teacher"], given):
             journal.append(trace_row(trace))
             progress(len(journal.rows), None, "traces")
         if not journal.rows:
@@ -78,16 +80,14 @@ def _write_usable(rows: Sequence[Row], work: Path, teacher: str) -> Outcome:
 def curate_traces(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
     """curate: the filters in order; every rejected trace leaves its reason."""
     kind, key = next((kind, key) for kind, key in stage.needs.items() if kind in ("traces", "verify"))
-    traces = [trace_of(row) for row in read_rows(bench.store.folder_of(kind, key) / TRACES)]
+    traces = [trace_of(row) for row in read_rows(bench.store.file(kind, key, TRACES))]
     context = FilterContext(render_all=_render_function(stage, bench))
     rejected: list[Row] = []
     counts: Counter[str] = Counter()
     for choice in stage.roles["filters"]:
-        component = bench.catalog.build(choice)
-        kept = []
-        for trace, reason in zip(traces, component.decide(iter(traces), context), strict=True):
+        decided = decide(choice, bench.catalog, traces, context)
+        for trace, reason in decided:
             if reason is None:
-                kept.append(trace)
                 continue
             counts[f"{choice.label}: {reason.split(':')[0]}"] += 1
             rejected.append(
@@ -98,7 +98,7 @@ def curate_traces(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
                     "reason": reason,
                 }
             )
-        traces = kept
+        traces = [trace for trace, reason in decided if reason is None]
         progress(len(traces), None, f"kept by {choice.label}")
     if not traces:
         raise StageError(f"no trace is left after the filters: {dict(counts)}")
@@ -112,12 +112,13 @@ def train_student(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
     student, renderer, built = _student(stage, bench)
     traces: list[Trace] = []
     if "curate" in stage.needs:  # else its trainer needs none
-        traces = [trace_of(row) for row in read_rows(bench.store.folder_of("curate", stage.needs["curate"]) / KEPT)]
+        traces = [trace_of(row) for row in read_rows(bench.store.file("curate", stage.needs["curate"], KEPT))]
         refuse_mismatch(stage, bench, renderer, traces)
     work = bench.store.work(stage)
     job = TrainingJob(student, built, renderer, traces, work)
     trainer = bench.catalog.build(stage.roles["trainer"])
-    checkpoints = trainer.train(job, bench.context(stage, progress))
+    with bench.catalog.blaming(stage.roles["trainer"]):
+        checkpoints = trainer.train(job, bench.context(stage, progress))
     promised, left = trainer.checkpoint_steps(len(traces)), [checkpoint.step for checkpoint in checkpoints]
     if not set(promised) <= set(left):
         raise StageError(f"the trainer promised checkpoints at steps {list(promised)} and left {left}")

@@ -4,6 +4,7 @@
 <root>/work/<key>/                         what a running or killed stage has so far (and its scratch/)
 <root>/locks/<key>.lock                    held by the process that runs the stage
 <root>/superseded/                         results that a changed input replaced
+<root>/damaged/                            results that were not any more what was written, moved aside by a run
 <root>/reports/<matrix>/                   reports
 <root>/preflight/                          what the preflight has found
 <root>/cache/<component>/                  what a component makes once for many stages; safe to delete
@@ -11,6 +12,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -22,16 +24,17 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from distillbench.errors import StoreError
-from distillbench.fingerprint import digest_files
+from distillbench.errors import DamagedError, StoreError
+from distillbench.fingerprint import digest_named, digest_path
 from distillbench.plan.stages import KINDS, Finished, Stage
+from distillbench.run.disk import digests, has_links, sync, sync_tree, tree_bytes, why_damaged
+from distillbench.run.store_format import FORMAT_FILE, STORE_FORMAT, refuse_other_folder
+from distillbench.sealed import read_sealed, write_json, write_sealed
 
-STORE_FORMAT = 1
 MANIFEST = "manifest.json"
 SCRATCH = "scratch"
 #: In a scratch folder: the digests of the inputs that its content was made from.
 INPUTS = ".inputs.json"
-_MANIFEST_KEYS = ("digest", "inputs", "holes", "freed", "seconds", "facts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +64,9 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
+        self._seen: set[tuple[str, str, str, str]] = set()
         try:
-            self._check_format()
+            refuse_other_folder(self.root)
         except OSError as error:
             raise StoreError(f"the store {self.root} cannot be read: {error}") from error
 
@@ -113,8 +117,8 @@ class Store:
         return FileLock(self._made("locks") / f"{key}.lock", thread_local=False)
 
     def lookup(self, stage: Stage) -> Finished | None:
-        """What is known of a finished stage; None when there is no result."""
-        manifest = self.manifest(stage.kind, stage.key)
+        """What is known of a finished stage; None when there is no result, or one whose manifest is damaged."""
+        manifest = self._usable(stage.kind, stage.key)
         if manifest is None:
             return None
         return Finished(
@@ -130,53 +134,87 @@ class Store:
         """The manifest of the finished stage of this kind and key; None when there is no result.
 
         Raises:
-            StoreError: It is there but is not a manifest.
+            DamagedError: It is not what was written, or is that of another stage.
+            StoreError: It may not be read.
         """
         path = self.folder_of(kind, key) / MANIFEST
         try:
-            found: dict[str, Any] = json.loads(path.read_bytes())
-            return {name: found[name] for name in _MANIFEST_KEYS} | dict(found)
+            found = read_sealed(path)
         except FileNotFoundError:
+            if path.parent.exists() and not path.exists():  # a result appears whole, with its manifest
+                raise DamagedError(path, "is not there, and the rest of the result is") from None
             return None
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise StoreError(
-                f"{path} cannot be read: {type(error).__name__}: {error}\n"
-                f"    move its folder away to run the stage again"
-            ) from error
+        if (found["kind"], found["key"]) != (kind, key):
+            raise DamagedError(path, f"is the manifest of another stage, {found['kind']} {found['label']}")
+        return found
+
+    def damage(self, kind: str, key: str) -> str | None:
+        """What is wrong with the manifest of a finished stage, in words; None where nothing is."""
+        try:
+            self.manifest(kind, key)
+        except DamagedError as error:
+            return str(error)
+        return None
 
     def digest(self, kind: str, key: str) -> str | None:
-        """The digest of the finished stage of this kind and key; None when there is no result."""
-        manifest = self.manifest(kind, key)
+        """The digest of the finished stage of this kind and key; None as for `lookup`."""
+        manifest = self._usable(kind, key)
         return None if manifest is None else str(manifest["digest"])
 
     def facts(self, kind: str, key: str) -> Mapping[str, Any] | None:
-        """The facts of the finished stage of this kind and key; None when there is no result."""
-        manifest = self.manifest(kind, key)
+        """The facts of the finished stage of this kind and key; None as for `lookup`."""
+        manifest = self._usable(kind, key)
         return None if manifest is None else dict(manifest["facts"])
+
+    def file(self, kind: str, key: str, name: str) -> Path:
+        """A file of a finished result, compared with its digest when this process first asks for it.
+
+        Raises:
+            DamagedError: It is not there, or not what was written.
+            StoreError: It may not be read.
+        """
+        return self._compared(kind, key, [name]) / name
+
+    def whole(self, kind: str, key: str) -> Path:
+        """The folder of a finished result; as for `file`, every file in it."""
+        return self._compared(kind, key, None)
+
+    def has(self, kind: str, key: str, name: str) -> bool:
+        """Whether a finished result was written with a file of this name."""
+        manifest = self._usable(kind, key)
+        return manifest is not None and name in manifest["files"]
 
     def history(self, kind: str, most: int = 50) -> list[float]:
         """How long the latest stages of a kind ran, in seconds."""
         manifests = sorted((self.root / "stages" / kind).glob(f"*/{MANIFEST}"), key=lambda path: path.stat().st_mtime)
-        found = [self.manifest(kind, path.parent.name) for path in manifests[-most:]]
+        found = [self._usable(kind, path.parent.name) for path in manifests[-most:]]
         return [float(manifest["seconds"]) for manifest in found if manifest is not None]
 
     def is_locked(self, key: str) -> bool:
         """Whether a process is running the stage of this key right now."""
-        if not (self.root / "locks" / f"{key}.lock").exists():
+        try:
+            descriptor = os.open(self.root / "locks" / f"{key}.lock", os.O_RDONLY)  # a store may be read-only
+        except OSError:
             return False
         try:
-            with self.lock(key).acquire(timeout=0):
-                return False
-        except Timeout:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
             return True
+        finally:
+            os.close(descriptor)
+        return False
 
     def begin(self, stage: Stage) -> None:
         """Notes the inputs that a stage reads; what an interrupted run made from other inputs is thrown away."""
         inputs = self._inputs(stage)
-        noted = self.scratch(stage) / INPUTS
-        if noted.exists() and json.loads(noted.read_bytes()) != inputs:
-            shutil.rmtree(self.work(stage))
-        write_json(self.scratch(stage) / INPUTS, inputs)
+        try:
+            if read_sealed(self.scratch(stage) / INPUTS) != inputs:
+                shutil.rmtree(self.work(stage))
+        except FileNotFoundError:
+            pass
+        except DamagedError:  # what its rows were made from is not known
+            self._move_aside(self.work(stage), stage.kind, stage.key)
+        write_sealed(self.scratch(stage) / INPUTS, inputs)
 
     def finish(self, stage: Stage, outcome: Outcome, seconds: float, about: Mapping[str, Any]) -> Finished:
         """Makes a work folder the stage's result, replacing an older one (which is kept under `superseded`).
@@ -189,7 +227,8 @@ class Store:
         """
         work = self.work(stage)
         begun_with = work / SCRATCH / INPUTS
-        inputs = json.loads(begun_with.read_bytes()) if begun_with.exists() else self._inputs(stage)
+        inputs = read_sealed(begun_with) if begun_with.exists() else self._inputs(stage)
+        files = digests(work, leaving_out=(SCRATCH, MANIFEST))
         manifest = {
             "format": STORE_FORMAT,
             "key": stage.key,
@@ -200,7 +239,8 @@ class Store:
             "needs": stage.needs,
             "inputs": inputs,
             "outputs": list(outcome.outputs),
-            "digest": digest_files(((name, work / name) for name in outcome.outputs), remember=_has_links(work)),
+            "files": files,
+            "digest": digest_named((name, files.get(name) or digest_path(work / name)) for name in outcome.outputs),
             "facts": outcome.facts,
             "holes": outcome.holes,
             "freed": False,
@@ -208,8 +248,8 @@ class Store:
             "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "about": about,
         }
-        _sync_tree(work)
-        write_json(work / MANIFEST, manifest)
+        sync_tree(work, leaving_out=SCRATCH)
+        write_sealed(work / MANIFEST, manifest)
         self._install(stage, work)
         found = self.lookup(stage)
         assert found is not None  # noqa: S101 - just installed
@@ -218,8 +258,25 @@ class Store:
     def recover(self, stage: Stage) -> None:
         """Installs a work folder that was complete when its process was killed."""
         work = self.root / "work" / stage.key
-        if (work / MANIFEST).exists():
+        try:
+            found = read_sealed(work / MANIFEST)
+        except FileNotFoundError:
+            return
+        except DamagedError:
+            self._move_aside(work, stage.kind, stage.key)
+            return
+        if (found["kind"], found["key"]) == (stage.kind, stage.key):
             self._install(stage, work)
+        else:
+            self._move_aside(work, stage.kind, stage.key)
+
+    def set_aside(self, kind: str, key: str) -> Path | None:
+        """Moves a damaged result out of the way, so that the stage runs again; None while a process is at the stage."""
+        try:
+            with self.lock(key).acquire(timeout=0):
+                return self._move_aside(self.folder_of(kind, key), kind, key)
+        except Timeout:
+            return None
 
     def overview(self) -> dict[str, Any]:
         """What the store holds: finished stages by kind, unfinished ones, reports and sizes in bytes."""
@@ -240,19 +297,28 @@ class Store:
             "root": str(self.root),
             "finished": finished,
             "unfinished": unfinished,
+            "damaged": [
+                why
+                for kind in KINDS
+                for path in sorted((self.root / "stages" / kind).glob("*"))
+                if (why := self.damage(kind, path.name)) is not None
+            ],
             "superseded_bytes": tree_bytes(self.root / "superseded"),
             "reports": [str(path) for path in sorted((self.root / "reports").glob("*/report.md"))],
         }
 
     def free(self, stage: Stage, names: Iterable[str]) -> int:
         """Deletes large files of a finished stage and notes it in its manifest; returns the bytes freed."""
-        manifest = self.manifest(stage.kind, stage.key)
+        manifest, names = self._usable(stage.kind, stage.key), tuple(names)
         found = [self.folder(stage) / name for name in names]
-        present = [path for path in found if path.exists() and not _has_links(path)]  # links lead to a user's files
+        present = [path for path in found if path.exists() and not has_links(path)]  # links lead to a user's files
         if manifest is None or not present:
             return 0
         manifest["freed"] = True  # first: a kill in between leaves files that are deleted later, not half a checkpoint
-        write_json(self.folder(stage) / MANIFEST, manifest)
+        manifest["files"] = {
+            file: digest for file, digest in manifest["files"].items() if Path(file).parts[0] not in names
+        }
+        write_sealed(self.folder(stage) / MANIFEST, manifest)
         freed = 0
         for path in present:
             freed += tree_bytes(path)
@@ -268,7 +334,38 @@ class Store:
             aside.parent.mkdir(parents=True, exist_ok=True)
             final.rename(aside)
         work.rename(final)
-        _sync(final.parent)
+        sync(final.parent)
+
+    def _usable(self, kind: str, key: str) -> dict[str, Any] | None:
+        """The manifest of a result that can be used."""
+        try:
+            return self.manifest(kind, key)
+        except DamagedError:
+            return None
+
+    def _compared(self, kind: str, key: str, names: Iterable[str] | None) -> Path:
+        """The folder of a result, after some of its files (or all) have been compared with their digests."""
+        folder = self.folder_of(kind, key)
+        manifest = self.manifest(kind, key)
+        if manifest is None:
+            raise DamagedError(folder, "is not there", f"{kind} {key}")
+        whose = f"{kind} {manifest['label']}"
+        for name in manifest["files"] if names is None else names:
+            seen = (kind, key, name, manifest["files"].get(name, ""))
+            if seen in self._seen:
+                continue
+            if (why := why_damaged(folder / name, seen[3])) is not None:
+                if self.manifest(kind, key) != manifest:  # another process has just replaced the result
+                    return self._compared(kind, key, names)
+                raise DamagedError(folder / name, why, whose)
+            self._seen.add(seen)
+        return folder
+
+    def _move_aside(self, folder: Path, kind: str, key: str) -> Path:
+        aside = self.root / "damaged" / kind / f"{key}-{time.time_ns()}"
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        folder.rename(aside)
+        return aside
 
     def _inputs(self, stage: Stage) -> dict[str, str | None]:
         return {key: self.digest(kind, key) for kind, key in stage.needs.items()}
@@ -278,68 +375,14 @@ class Store:
         folder = self.root.joinpath(*parts)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if not (self.root / "store.json").exists():
-                write_json(self.root / "store.json", {"format": STORE_FORMAT})
+            if not (self.root / FORMAT_FILE).exists():
+                write_json(self.root / FORMAT_FILE, {"format": STORE_FORMAT})
         except OSError as error:
             raise StoreError(f"the store {self.root} cannot be written: {error}") from error
         return folder
-
-    def _check_format(self) -> None:
-        path = self.root / "store.json"
-        if not path.exists():
-            if self.root.is_dir() and any(self.root.iterdir()):
-                raise StoreError(
-                    f"{self.root} is no store of distillbench: it holds other files, and no store.json\n"
-                    f"    wanted: a folder of its own, which is made where it is not there, because `distillbench gc` "
-                    f"deletes in it\n    hint:   --store DIR, or DISTILLBENCH_STORE"
-                )
-            return
-        try:
-            found = json.loads(path.read_bytes())["format"]
-        except (ValueError, TypeError, KeyError):
-            found = "a file that is damaged"
-        if found != STORE_FORMAT:
-            raise StoreError(
-                f"{path}: wanted store format {STORE_FORMAT}, got {found}\n    use another folder: --store DIR"
-            )
 
 
 def _role_text(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_role_text(entry) for entry in value]
     return json.loads(value.identity)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON so that a reader sees the old file or the new one, never a half."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with partial.open("w", encoding="utf-8") as stream:
-        json.dump(value, stream, indent=1, sort_keys=True, default=str)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)
-
-
-def tree_bytes(path: Path) -> int:
-    """The size of everything below a folder, in bytes; a link counts as itself, not as what it leads to."""
-    return sum(file.lstat().st_size for file in path.rglob("*") if file.is_file())
-
-
-def _has_links(folder: Path) -> bool:
-    return any(path.is_symlink() for path in folder.rglob("*"))
-
-
-def _sync_tree(folder: Path) -> None:
-    """Hands everything in a work folder but its scratch to the disk."""
-    scratch = folder / SCRATCH
-    for path in (folder, *folder.rglob("*")):
-        if path != scratch and not path.is_relative_to(scratch) and not path.is_symlink():
-            _sync(path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -18,6 +18,8 @@ REJECTED = "rejected.parquet"
 UNUSABLE = "unusable.jsonl"
 SAMPLES = "samples.parquet"
 VERDICTS = "verdicts.parquet"
+#: A training's losses, beside its checkpoints.
+METRICS = "metrics.jsonl"
 
 Row = dict[str, Any]
 _TEXT, _INTEGER, _YES_NO, _IDS = "string", "int64", "bool", "list"

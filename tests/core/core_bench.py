@@ -96,5 +96,8 @@ class Listener:
     def ended(self, stage: Any, ending: str, why: str) -> None:
         self.said.append((ending, stage.kind))
 
+    def damaged(self, told: str) -> None:
+        self.said.append(("damaged", told))
+
     def waiting(self, stage: Any) -> None:
         self.said.append(("waiting", stage.kind))

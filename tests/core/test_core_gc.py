@@ -14,6 +14,7 @@ from core_bench import Control, Toys
 
 from distillbench.cli.report import note_stages
 from distillbench.run.garbage import find_needless, free
+from distillbench.sealed import write_sealed
 
 Cli = Callable[..., Any]
 Matrix = Callable[..., Path]
@@ -154,7 +155,7 @@ def test_what_has_been_claimed_meanwhile_is_left(bench: Toys) -> None:
     claimed, named, gone = (put(store.root / "stages" / "train" / name) for name in ("claimed", "named", "gone"))
     found = find_needless(store).needless
     assert {one.path for one in found} == {claimed, named, gone}
-    (store.reports("toys") / "stages.json").write_text(json.dumps({"stages": {"named": "train"}}))
+    write_sealed(store.reports("toys") / "stages.json", {"stages": {"named": "train"}})
     with store.lock("claimed").acquire():
         assert list(free(store, found)) == [] and all(path.exists() for path in (claimed, named, gone))
     assert {one.path for one in free(store, found)} == {claimed, gone}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from distillbench.manager import make_manager
 from distillbench.plan.stages import Plan, Stage
 from distillbench.run.runner import Summary
 from distillbench.run.tables import SAMPLES, TRACES, VERDICTS, read_rows
+from distillbench.sealed import read_sealed, write_sealed
 
 pytestmark = pytest.mark.slow
 
@@ -296,8 +296,8 @@ def test_verdicts_on_samples_that_are_not_there_any_more_are_not_reported(bench:
         stage for stage in plan.stages.values() if stage.label == "base-small@0 on toy" and stage.kind == "sample"
     ]
     reported = cli("--store", store.root, "report", "--json", bench.matrix()).json
-    manifest = store.folder(sample) / "manifest.json"
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"digest": "another"}))
+    path = store.folder(sample) / "manifest.json"
+    write_sealed(path, read_sealed(path) | {"digest": "another"})
     changed = cli("--store", store.root, "report", "--json", bench.matrix()).json
     assert len(changed["rows"]) == len(reported["rows"]) - 1
     (missing,) = [why for cell in changed["cells"] for why in cell["missing"]]

@@ -197,14 +197,15 @@ def test_freeing_can_be_interrupted_and_done_again(store: Store) -> None:
     assert store.free(TWO, ["step-1"]) == 0
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": 1}', "\x00"])
-def test_a_manifest_that_is_damaged_says_what_to_do(store: Store, text: str) -> None:
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": 1}', "\x00", "[" * 9000, '{"seal": 1}', "\ud83d"])
+def test_a_manifest_that_is_damaged_is_no_result_and_says_why(store: Store, text: str) -> None:
     make(store, ONE)
-    (store.folder(ONE) / "manifest.json").write_text(text)
-    with pytest.raises(StoreError, match=r"manifest\.json cannot be read(.|\n)*move its folder away"):
-        store.lookup(ONE)
-    with pytest.raises(StoreError, match=r"manifest\.json cannot be read"):
-        store.history("traces")
+    (store.folder(ONE) / "manifest.json").write_bytes(text.encode("utf-8", "surrogatepass"))
+    assert store.lookup(ONE) is None and store.facts("traces", ONE.key) is None and store.history("traces") == []
+    assert "manifest.json is damaged" in (store.damage("traces", ONE.key) or "")
+    assert store.overview()["damaged"] == [store.damage("traces", ONE.key)]
+    with pytest.raises(StoreError, match=r"manifest\.json is damaged"):
+        store.manifest("traces", ONE.key)
 
 
 @pytest.mark.parametrize("text", ['{"format": 999}', "", "{", "[]", '"x"'])
@@ -231,7 +232,7 @@ def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
 
 def test_the_format_is_written_once_something_is(store: Store) -> None:
     store.work(ONE)
-    assert json.loads((store.root / "store.json").read_text()) == {"format": 1}
+    assert json.loads((store.root / "store.json").read_text()) == {"format": 2}
     assert Store(store.root).lookup(ONE) is None
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from distillbench.errors import GraderError, StageError
+from distillbench.errors import DamagedError, GraderError, StageError
 from distillbench.fingerprint import key_of
+from distillbench.sealed import read_sealed, write_sealed
 from distillbench_plugins.grading.judge_rubric import MalformedReply, Reply
 from distillbench_plugins.openai_api import on_one_line
 
@@ -139,14 +138,19 @@ class Replies:
         """
         key = key_of(request)
         path = self.folder / key[:2] / f"{key}.json"
-        if path.exists():
-            return Reply(**json.loads(path.read_text(encoding="utf-8")))
+        if (kept := _kept(path, key)) is not None:
+            return kept
         reply = ask()
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{key}.{os.getpid()}")
-        partial.write_text(json.dumps(asdict(reply)), encoding="utf-8")
-        partial.replace(path)
+        write_sealed(path, asdict(reply), key)
         return reply
+
+
+def _kept(path: Path, key: str) -> Reply | None:
+    try:
+        return Reply(**read_sealed(path, key))
+    except (FileNotFoundError, DamagedError):  # a damaged reply is asked for again
+        return None
 
 
 def _content(body: str) -> str:
