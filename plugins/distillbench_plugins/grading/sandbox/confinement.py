@@ -1,4 +1,4 @@
-"""What a child takes from itself before it runs model code: limits, files, system calls. Each layer is one-way.
+"""What a child takes from itself before it runs model code: limits, capabilities, files. Each layer is one-way.
 
 Runs inside the sandbox's server, which imports nothing of distillbench but this folder.
 """
@@ -6,45 +6,26 @@ Runs inside the sandbox's server, which imports nothing of distillbench but this
 from __future__ import annotations
 
 import ctypes
-import errno
+import math
 import os
 import resource
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
-#: Stands for a process's own id in the compiled filter until it is known.
-_OWN_PID = 0x6F776E21
-_CLONE_THREAD = 0x00010000
-_INSTRUCTION_BYTES = 8
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_NO_NEW_PRIVS, _SET_SECCOMP, _FILTER_MODE, _DEATH_SIGNAL, _SIGKILL = 38, 22, 2, 1, 9
+_DEATH_SIGNAL, _SIGKILL = 1, 9
+#: `struct __user_cap_header_struct` of version 3, and for it two sets of 32 capabilities: effective, permitted,
+#: inheritable.
+_CAPABILITY_VERSION, _CAPABILITY_SETS = 0x20080522, struct.Struct("=6I")
+#: To read and to look for files in spite of their modes: an interpreter may lie in another user's folder.
+_MAY_READ = 1 << 2
+#: So much later than its limit the kernel ends a process, which by then had time to say that it is out of time.
+_CPU_GRACE_SECONDS = 1.0
 
-#: Refused with EPERM: new processes and programs, other processes, the network, namespaces, mounts, kernel interfaces.
-_REFUSED = (
-    *("fork", "vfork", "execve", "execveat", "kill", "tkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo"),
-    *("pidfd_open", "pidfd_getfd", "pidfd_send_signal", "ptrace", "process_vm_readv", "process_vm_writev", "kcmp"),
-    *("process_madvise", "process_mrelease", "migrate_pages", "move_pages", "perf_event_open", "bpf", "userfaultfd"),
-    *("socket", "connect", "bind", "listen", "accept", "accept4"),
-    *("unshare", "setns", "mount", "umount2", "pivot_root", "chroot", "open_tree", "move_mount", "fsopen", "fsconfig"),
-    *("fsmount", "fspick", "mount_setattr", "name_to_handle_at", "open_by_handle_at", "mknod", "mknodat"),
-    *("keyctl", "add_key", "request_key", "io_uring_setup", "io_uring_enter", "io_uring_register"),
-    *("memfd_create", "memfd_secret", "shmget", "shmat", "shmctl", "semget", "semctl", "msgget", "msgctl", "mq_open"),
-    *("init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load", "reboot", "swapon", "swapoff"),
-    *("iopl", "ioperm", "acct", "quotactl", "syslog", "sethostname", "setdomainname", "settimeofday", "clock_settime"),
-    *("clock_adjtime", "adjtimex", "nfsservctl", "vhangup", "personality", "lookup_dcookie", "fanotify_init"),
-)
-
-#: Refused for a process other than the caller's own: which argument names it.
-_OF_ANOTHER = {
-    **dict.fromkeys(("prlimit64", "sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr"), 0),
-    **dict.fromkeys(("setpriority", "ioprio_set"), 1),
-    "setpgid": 0,
-}
-#: F_SETOWN, F_SETSIG, F_SETOWN_EX, and the same as FIOSETOWN, SIOCSPGRP: they have the kernel send a signal to anyone.
-_OWNER_COMMANDS, _OWNER_REQUESTS = (8, 10, 15), (0x8901, 0x8902)
+#: What a child says of itself once it is confined, before it runs anything: the processor time that it has used.
+CONFINED = struct.Struct("!d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +33,14 @@ class Limits:
     """What one child may use.
 
     Attributes:
-        cpu_seconds: Processor time of all its threads; the kernel ends it after that.
+        cpu_seconds: Processor time of all its threads. The kernel ends it a little later, whatever it does to its timers;
+            who used more is told by `Ending.is_out_of_time`.
         memory_bytes: Address space.
         file_bytes: Size of any one file it writes, its standard output included.
         open_files: Open files.
     """
 
-    cpu_seconds: int = 60
+    cpu_seconds: float = 60.0
     memory_bytes: int = 4 << 30
     file_bytes: int = 64 << 20
     open_files: int = 64
@@ -72,70 +54,27 @@ def set_limits(limits: Limits) -> None:
         (resource.RLIMIT_FSIZE, limits.file_bytes),
         (resource.RLIMIT_NOFILE, limits.open_files),
         (resource.RLIMIT_CORE, 0),
+        # no lower limit that only sends a signal: it can be ignored
+        (resource.RLIMIT_CPU, math.ceil(limits.cpu_seconds + _CPU_GRACE_SECONDS)),
     ):
         hard = resource.getrlimit(name)[1]
         limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(name, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_seconds, limits.cpu_seconds + 1))
 
 
-class _Program(ctypes.Structure):
-    """The kernel's `struct sock_fprog`."""
-
-    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
-
-
-class SystemCalls:
-    """A seccomp filter, compiled once and loaded by every child.
+def drop_capabilities() -> None:
+    """Leaves root nothing that another user has not, except to read what Landlock allows it to read.
 
     Raises:
-        OSError: libseccomp is not there.
+        OSError: The kernel refuses.
     """
-
-    def __init__(self) -> None:
-        import pyseccomp
-
-        rules = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
-        rules.set_attr(pyseccomp.Attr.CTL_OPTIMIZE, 2)  # a tree instead of a list
-        refused = pyseccomp.ERRNO(errno.EPERM)
-        for name in _REFUSED:
-            if _is_known(pyseccomp, name):
-                rules.add_rule(refused, name)
-        rules.add_rule(refused, "clone", pyseccomp.Arg(0, pyseccomp.MASKED_EQ, _CLONE_THREAD, 0))
-        # The C library then uses clone, whose flags a filter can see.
-        rules.add_rule(pyseccomp.ERRNO(errno.ENOSYS), "clone3")
-        for name, argument in _OF_ANOTHER.items():  # 0 is the process itself
-            if _is_known(pyseccomp, name):
-                rules.add_rule(refused, name, pyseccomp.Arg(argument, pyseccomp.NE, 0))
-        for command in _OWNER_COMMANDS:
-            rules.add_rule(refused, "fcntl", pyseccomp.Arg(1, pyseccomp.EQ, command))
-        for command in _OWNER_REQUESTS:
-            rules.add_rule(refused, "ioctl", pyseccomp.Arg(1, pyseccomp.EQ, command))
-        rules.add_rule(refused, "tgkill", pyseccomp.Arg(0, pyseccomp.NE, _OWN_PID))
-        with os.fdopen(os.memfd_create("rules"), "w+b") as stream:  # the server has nowhere to write a file
-            rules.export_bpf(stream)
-            stream.seek(0)
-            self._program = stream.read()
-
-    def load(self) -> None:
-        """Loads the filter into this process for good.
-
-        Raises:
-            OSError: The kernel does not take it.
-        """
-        instructions = self._program.replace(struct.pack("=I", _OWN_PID), struct.pack("=I", os.getpid()))
-        program = _Program(len(instructions) // _INSTRUCTION_BYTES, instructions)
-        for option, *arguments in ((_NO_NEW_PRIVS, 1), (_SET_SECCOMP, _FILTER_MODE, ctypes.byref(program))):
-            if _LIBC.prctl(option, *arguments, *(0,) * (4 - len(arguments))) != 0:
-                raise OSError(ctypes.get_errno(), f"prctl {option} failed")
-
-
-def _is_known(pyseccomp: ModuleType, name: str) -> bool:
-    """Whether this machine has a system call of this name, and its libseccomp knows it."""
-    try:
-        return int(pyseccomp.resolve_syscall(pyseccomp.system_arch(), name)) >= 0
-    except (OSError, ValueError):
-        return False
+    header = struct.pack("=Ii", _CAPABILITY_VERSION, 0)
+    held = ctypes.create_string_buffer(_CAPABILITY_SETS.size)
+    if _LIBC.capget(header, held) == 0:
+        kept = _CAPABILITY_SETS.unpack(held.raw)[1] & _MAY_READ
+        if _LIBC.capset(header, _CAPABILITY_SETS.pack(kept, kept, 0, 0, 0, 0)) == 0:
+            return
+    raise OSError(ctypes.get_errno(), "capabilities cannot be dropped")
 
 
 def end_with_server() -> None:

@@ -24,7 +24,8 @@ from distillbench.errors import DistillbenchError
 UNSAFE_VARIABLE = "DISTILLBENCH_UNSAFE_CODE_EXECUTION"
 #: Where the server's own modules and its children's folders are, inside bubblewrap.
 _BOX, _SCRATCH = "/box", "/scratch"
-_SCRATCH_BYTES = 256 << 20
+#: The folders in it are file systems of their own (scratch.py).
+_SCRATCH_BYTES = 1 << 20
 _START_SECONDS, _STOP_SECONDS = 60.0, 5.0
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 _SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc/ld.so.cache", "/etc/alternatives")
@@ -142,8 +143,12 @@ def _readable(box: str) -> list[str]:
 
 
 def _bubblewrap(program: str) -> list[str]:
-    """Bubblewrap with new namespaces of every kind, no capabilities, and of the file system only what Python needs."""
+    """Bubblewrap with new namespaces of every kind, and of the file system only what Python needs.
+
+    In its namespaces the server may mount what its children write to; these drop that (confinement.py).
+    """
     command = [program, "--unshare-all", "--unshare-user", "--uid", "65534", "--gid", "65534", "--cap-drop", "ALL"]
+    command += ["--cap-add", "CAP_SYS_ADMIN"]
     command += ["--die-with-parent", "--new-session", "--hostname", "sandbox"]
     for path in _SYSTEM:
         if Path(path).is_symlink():

@@ -6,15 +6,17 @@ import json
 import os
 import signal
 import socket
+import struct
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from distillbench_plugins.grading.sandbox.channel import Channel
-from distillbench_plugins.grading.sandbox.confinement import Limits
+from distillbench_plugins.grading.sandbox.confinement import CONFINED, Limits
 from distillbench_plugins.grading.sandbox.isolation import Running, SandboxError, start_server, stop_server
 from distillbench_plugins.grading.sandbox.runners.clock import OUT_OF_TIME
 
@@ -22,6 +24,14 @@ from distillbench_plugins.grading.sandbox.runners.clock import OUT_OF_TIME
 _MOST_BYTES = 256 << 20
 #: How long the server may take to say how a child ended that it was told to kill.
 _KILL_SECONDS = 30.0
+#: How long a process may take to be confined.
+_START_SECONDS = 60.0
+#: Processor time that may be used beyond a limit, before the child's own timer is heard and after: results are held for
+#: 0.02 s (runners/functions.py), a tick of the kernel is 0.01 s, and an interpreter takes its time to end.
+_LATE_SECONDS = 0.1
+#: `struct ucred` of who wrote a message; the clock of a whole process by its number, as in `clock_getcpuclockid(3)`.
+_CREDENTIALS = struct.Struct("3i")
+_OF_PROCESS = 2
 _TIME_SIGNALS = frozenset({signal.SIGXCPU, signal.SIGPROF, signal.SIGVTALRM})
 
 
@@ -31,20 +41,17 @@ class Ending:
 
     Attributes:
         exit_code: Its own; negative for the signal that ended it.
-        cpu_seconds: Processor time it used.
+        cpu_seconds: Processor time it used since it was confined.
         wall_seconds: Time from its start to its end.
         memory_bytes: The most memory it held.
+        is_out_of_time: Whether it used up its processor time: by its own word, or as it is counted outside of it.
     """
 
     exit_code: int
     cpu_seconds: float
     wall_seconds: float
     memory_bytes: int
-
-    @property
-    def is_out_of_time(self) -> bool:
-        """Whether it used up its processor time."""
-        return self.exit_code == OUT_OF_TIME or -self.exit_code in _TIME_SIGNALS
+    is_out_of_time: bool
 
 
 class Child:
@@ -54,10 +61,40 @@ class Child:
         channel: The runner's other end.
     """
 
-    def __init__(self, channel: Channel, status: socket.socket) -> None:
+    def __init__(self, channel: Channel, status: socket.socket, limits: Limits) -> None:
         self.channel = channel
         self._status = status
+        self._limits = limits
         self._killed = False
+        self._ending: Ending | None = None
+        self._clock = 0  # of its processor time; known once it is confined
+        self._cpu_at_first, self._used, self._overran = 0.0, 0.0, False
+
+    def receive(self, seconds: float) -> bytes:
+        """Its next message; what processor time it uses meanwhile is counted (`kept_to`).
+
+        Args:
+            seconds: How long it may say nothing.
+
+        Raises:
+            ChannelError: It is gone, said nothing for so long, or announced a message that is too long.
+            SandboxError: The server is gone, or could not confine the child.
+        """
+        before = self._cpu_seconds()
+        try:
+            return self.channel.receive(seconds)
+        finally:
+            self._used += self._cpu_seconds() - before
+
+    def kept_to(self, seconds: float) -> bool:
+        """Whether its messages since this was last asked took it no more processor time than so much.
+
+        Its own timers decide first, but it can take them off. What it uses while nobody waits for it is not counted, so
+        that a busy trusted side is nobody's fault.
+        """
+        used, self._used = self._used, 0.0
+        self._overran |= used > seconds + _LATE_SECONDS
+        return not self._overran
 
     def wait(self, seconds: float) -> Ending | None:
         """How it ended; None when it is still running after so many seconds.
@@ -65,18 +102,11 @@ class Child:
         Raises:
             SandboxError: The server is gone, or could not confine the child.
         """
-        self._status.settimeout(seconds)
-        try:
-            said = self._status.recv(1 << 12)
-        except TimeoutError:
-            return None
-        if not said:
-            raise SandboxError("the sandbox's server has ended")
-        found = json.loads(said)
-        exit_code = os.waitstatus_to_exitcode(found.pop("wait_status"))
-        if not found.pop("confined") and not self._killed:
-            raise SandboxError("a process could not be confined, so nothing was run in it")
-        return Ending(exit_code, **found)
+        until = time.monotonic() + seconds
+        while self._ending is None:
+            if not self._hear(max(0.0, until - time.monotonic())):
+                return None
+        return replace(self._ending, is_out_of_time=self._ending.is_out_of_time or self._overran)
 
     def kill(self) -> Ending:
         """Ends it now, if it has not ended by itself.
@@ -91,6 +121,51 @@ class Child:
         if ending is None:
             raise SandboxError("the sandbox's server does not answer")
         return ending
+
+    def _cpu_seconds(self) -> float:
+        """What it has used since it was confined."""
+        until = time.monotonic() + _START_SECONDS
+        while not self._clock and self._ending is None:
+            if not self._hear(max(0.0, until - time.monotonic())):
+                raise SandboxError("a process does not start")
+        try:
+            return time.clock_gettime(self._clock) - self._cpu_at_first
+        except OSError:  # it has ended
+            ending = self.wait(_KILL_SECONDS)
+        if ending is None:
+            raise SandboxError("the sandbox's server does not answer")
+        return ending.cpu_seconds
+
+    def _hear(self, seconds: float) -> bool:
+        """Takes what is said on the status socket: by the child that it is confined, by the server how it ended.
+
+        Returns:
+            Whether anything was said for so many seconds.
+        """
+        self._status.settimeout(seconds)
+        try:
+            said, extra, _, _ = self._status.recvmsg(1 << 12, socket.CMSG_SPACE(_CREDENTIALS.size))
+        except (TimeoutError, BlockingIOError):
+            return False
+        if not said:
+            raise SandboxError("the sandbox's server has ended, or cannot start a process")
+        if len(said) == CONFINED.size:
+            (self._cpu_at_first,) = CONFINED.unpack(said)
+            pid = _CREDENTIALS.unpack(extra[0][2])[0]  # as it is seen from here
+            self._clock = ~pid << 3 | _OF_PROCESS
+        else:
+            self._ending = self._read_ending(json.loads(said))
+        return True
+
+    def _read_ending(self, said: dict[str, Any]) -> Ending:
+        if not self._clock and not self._killed:
+            raise SandboxError("a process could not be confined, so nothing was run in it")
+        exit_code = os.waitstatus_to_exitcode(said["wait_status"])
+        used = said["cpu_seconds"] - self._cpu_at_first
+        is_out = exit_code == OUT_OF_TIME or used > self._limits.cpu_seconds + _LATE_SECONDS
+        return Ending(
+            exit_code, used, said["wall_seconds"], said["memory_bytes"], is_out or -exit_code in _TIME_SIGNALS
+        )
 
     def close(self) -> None:
         """Lets go of it; a child that still runs is killed."""
@@ -149,7 +224,8 @@ class Sandbox:
         job = json.dumps({"runner": runner, "limits": asdict(limits)}).encode()
         with ExitStack() as stack:
             channel, their_channel = socket.socketpair()
-            status, their_status = socket.socketpair()
+            status, their_status = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            status.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
             with their_channel, their_status:
                 descriptors = [their_channel.fileno(), their_status.fileno(), *files]
                 try:
@@ -157,6 +233,6 @@ class Sandbox:
                         socket.send_fds(self._up.control, [job], descriptors)
                 except OSError as error:
                     raise SandboxError(f"the sandbox's server has ended: {error}") from error
-            child = Child(Channel(channel, _MOST_BYTES), status)
+            child = Child(Channel(channel, _MOST_BYTES), status, limits)
             stack.callback(child.close)
             yield child

@@ -2,8 +2,8 @@
 
 It runs inside the isolation that `isolation` chose, knows no expected output, and never runs model code itself. A job
 is one message on the control socket, with file descriptors: the job's channel, its status socket, and the files that
-its runner wants. How the child ended is told on the status socket; when the other side shuts that down, the child is
-killed.
+its runner wants. The child says on the status socket that it is confined, and the server how it ended; when the other
+side shuts that down, the child is killed.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from typing import Any, TypeVar
 
 from . import confinement, runners
 from .channel import Channel
+from .scratch import Scratch
+from .system_calls import SystemCalls
 
 _Layer = TypeVar("_Layer")
 _PACKAGE = (__package__ or "").split(".")[0]
@@ -49,7 +51,7 @@ _HIGH = 64
 class _Slot:
     """What one child at a time uses: a folder to write in, and the rules that allow it that folder and no other's."""
 
-    folder: str | None
+    scratch: Scratch | None
     files: confinement.Files | None
 
 
@@ -60,7 +62,6 @@ class _Child:
     Attributes:
         pid: Its number.
         pidfd: Its descriptor.
-        confined: A pipe in which a byte lies once it is confined. The child closes its end before it runs model code.
         status: Where its end is told.
         slot: What it uses.
         begun: When it was started.
@@ -68,7 +69,6 @@ class _Child:
 
     pid: int
     pidfd: int
-    confined: int
     status: socket.socket
     slot: _Slot
     begun: float
@@ -79,7 +79,8 @@ class Server:
 
     Args:
         control: Where jobs come from.
-        scratch: A folder in which each slot has one of its own to write in; None to let none write.
+        scratch: A folder in which each slot has one of its own to write in; None to let none write. Without bubblewrap
+            it is None.
         readable: What a child may read.
     """
 
@@ -90,7 +91,7 @@ class Server:
         self.selector = selectors.DefaultSelector()
         self.own_modules = ["__main__", *(name for name in sys.modules if name.split(".")[0] == _PACKAGE)]
         self.main = ModuleType("__main__")
-        self.system_calls = _if_there(confinement.SystemCalls)
+        self.system_calls = _if_there(SystemCalls)
         self.running: set[int] = set()
         self.free_slots: list[_Slot] = []
         self.n_slots = 0
@@ -117,10 +118,12 @@ class Server:
 
     def _new_slot(self) -> _Slot:
         folder = None if self.scratch is None else f"{self.scratch}/{self.n_slots}"
-        if folder is not None:
-            Path(folder).mkdir()
         self.n_slots += 1
-        return _Slot(folder, _if_there(lambda: confinement.Files(self.readable, folder)))
+        return self._slot(None if folder is None else _if_there(lambda: Scratch(folder)))
+
+    def _slot(self, scratch: Scratch | None) -> _Slot:
+        folder = None if scratch is None else scratch.folder
+        return _Slot(scratch, _if_there(lambda: confinement.Files(self.readable, folder)))
 
     def _start(self) -> bool:
         """Starts the job that came; False when no more will come."""
@@ -130,14 +133,17 @@ class Server:
         channel, status, *files = descriptors
         job = json.loads(message)
         slot = self.free_slots.pop() if self.free_slots else self._new_slot()
-        confined, tell_confined = os.pipe()
         begun = time.monotonic()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:  # no memory, or no number left: the other side sees its sockets closed
+            _close(descriptors)
+            self.free_slots.append(slot)
+            return True
         if pid == 0:
-            self._become_child(job, [channel, *files, tell_confined], slot)
-        for descriptor in (channel, *files, tell_confined):
-            os.close(descriptor)
-        child = _Child(pid, os.pidfd_open(pid), confined, socket.socket(fileno=status), slot, begun)
+            self._become_child(job, [channel, *files, status], slot)
+        _close([channel, *files])
+        child = _Child(pid, os.pidfd_open(pid), socket.socket(fileno=status), slot, begun)
         self.running.add(pid)
         self.selector.register(child.pidfd, selectors.EVENT_READ, child)
         self.selector.register(child.status, selectors.EVENT_READ, child)
@@ -154,35 +160,38 @@ class Server:
         self.selector.unregister(child.pidfd)
         self.selector.unregister(child.status)
         os.close(child.pidfd)
-        if child.slot.folder is not None:
-            _empty(child.slot.folder)
-        self.free_slots.append(child.slot)
         said = {
             "wait_status": wait_status,
-            "confined": os.read(child.confined, 1) != b"",
             "cpu_seconds": usage.ru_utime + usage.ru_stime,
             "wall_seconds": time.monotonic() - child.begun,
             "memory_bytes": usage.ru_maxrss * 1024,
         }
-        os.close(child.confined)
         with child.status, contextlib.suppress(OSError):  # when nobody is waiting for it any more
             child.status.sendall(json.dumps(said).encode())
+        self._free(child.slot)
+
+    def _free(self, slot: _Slot) -> None:
+        """Makes a slot ready for the next child. Rules are of one file system: another one needs others."""
+        with contextlib.suppress(OSError):  # such a slot is not used again
+            is_new = slot.scratch is not None and slot.scratch.renew()
+            self.free_slots.append(self._slot(slot.scratch) if is_new else slot)
 
     def _become_child(self, job: dict[str, Any], descriptors: list[int], slot: _Slot) -> None:
         """Confines this new process, runs the job's runner in it, and ends it. Does not return."""
         try:
-            if slot.folder is None:  # otherwise bubblewrap's process namespace ends with the server
+            if self.scratch is None:  # otherwise bubblewrap's process namespace ends with the server
                 confinement.end_with_server()
             if slot.files is not None:
                 slot.files.restrict()
-            *files, tell_confined = _keep_only(descriptors)
-            if slot.folder is not None:
-                os.chdir(slot.folder)
+            *files, status = _keep_only(descriptors)
+            if slot.scratch is not None:
+                os.chdir(slot.scratch.folder)
             confinement.set_limits(confinement.Limits(**job["limits"]))
+            confinement.drop_capabilities()
             if self.system_calls is not None:
                 self.system_calls.load()
-            os.write(tell_confined, b"y")
-            os.close(tell_confined)
+            os.write(status, confinement.CONFINED.pack(time.process_time()))
+            os.close(status)
         except BaseException:  # whatever went wrong, nothing may run in a process that is not confined
             os._exit(1)
         try:
@@ -213,6 +222,11 @@ def _keep_only(descriptors: list[int]) -> list[int]:
     return kept[_CHANNEL + 1 :]
 
 
+def _close(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
 def _hide(modules: list[str], main: ModuleType) -> None:
     """Takes what belongs to the server out of model code's sight.
 
@@ -221,32 +235,6 @@ def _hide(modules: list[str], main: ModuleType) -> None:
     """
     _HIDDEN.extend(sys.modules.pop(name) for name in modules)
     sys.modules["__main__"] = main
-
-
-def _empty(folder: str) -> None:
-    """Removes what a child left, whatever it did to it: folders may be locked, and deeper than any recursion goes."""
-    os.chmod(folder, 0o700)  # noqa: PTH101
-    n_moved = 0
-    while entries := list(os.scandir(folder)):
-        for entry in entries:
-            if not entry.is_dir(follow_symlinks=False):
-                os.unlink(entry.path)  # noqa: PTH108
-                continue
-            os.chmod(entry.path, 0o700)  # noqa: PTH101
-            for inner in list(os.scandir(entry.path)):
-                if inner.is_dir(follow_symlinks=False):
-                    os.chmod(inner.path, 0o700)  # noqa: PTH101
-                n_moved += 1
-                os.rename(inner.path, _free_name(folder, n_moved))  # noqa: PTH104
-            os.rmdir(entry.path)  # noqa: PTH106
-
-
-def _free_name(folder: str, number: int) -> str:
-    """A name in a folder that nothing has."""
-    name = f"{folder}/{number}"
-    while os.path.lexists(name):
-        name += "_"
-    return name
 
 
 def main(control: int, scratch: str | None, readable: list[str], preload: list[str]) -> None:
