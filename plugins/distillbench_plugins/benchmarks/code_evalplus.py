@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import secrets
+import struct
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +21,7 @@ from distillbench.records import Judgement, Problem
 from distillbench_plugins.grading.code import Attempt, CodeBenchmark, find_code, was_disturbed
 from distillbench_plugins.grading.evalplus import (
     LONGEST,
+    WHOLE,
     Dataset,
     Expected,
     Reference,
@@ -36,6 +38,10 @@ from distillbench_plugins.grading.sandbox.sandbox import Child, Ending, Sandbox
 from distillbench_plugins.grading.sandbox.values import pack, unpack
 
 _LOAD_SECONDS = 5.0
+#: The base and the plus tests: the code is loaded for each.
+_SECTIONS = 2
+#: Results are told together up to so many bytes; a reference's, up to these.
+_TOGETHER, _MOST_REFERENCE_BYTES = 1 << 20, 256 << 20
 #: A reference solution may take this much processor time.
 _REFERENCE_SECONDS = 600
 #: Wall time behind the processor time: this many times as much, and so many seconds more.
@@ -94,12 +100,14 @@ class _Prepared:
         message: What the runner is sent after the nonce.
         whole_message: The same, to have long results told whole.
         expected: What is right.
+        seconds: What each test may take.
         cpu_seconds: What all tests may take.
     """
 
     message: bytes
     whole_message: Callable[[], bytes]
     expected: Expected
+    seconds: Sequence[float]
     cpu_seconds: int
 
 
@@ -116,22 +124,22 @@ class _Runner:
         """Runs one solution."""
         prepared = self._prepared(problem)
         try:
-            return self._run(prepared, code, prepared.message)
+            return self._run(prepared, code, prepared.message, _TOGETHER)
         except TooLongError:
             pass
         try:
-            return self._run(prepared, code, prepared.whole_message())
+            return self._run(prepared, code, prepared.whole_message(), WHOLE + _TOGETHER)
         except TooLongError:  # more than `WHOLE` bytes
             return _judged(0, prepared.expected, "wrong_answer")
 
-    def _run(self, prepared: _Prepared, code: str, message: bytes) -> Attempt:
-        limits = Limits(cpu_seconds=prepared.cpu_seconds, memory_bytes=self.memory_bytes)
+    def _run(self, prepared: _Prepared, code: str, message: bytes, longest: int) -> Attempt:
+        limits = Limits(prepared.cpu_seconds, self.memory_bytes, message_bytes=longest)
         expected = prepared.expected
         with self.sandbox.start("functions", limits) as child:
             nonce = _load(child, code, expected.tests.entry_point)
             if isinstance(nonce, str):
                 return _judged(0, expected, nonce)
-            passed = 0
+            passed = kept = n_loads = 0
             try:
                 child.channel.send(nonce + message)
                 for said in _messages(child, nonce, prepared.cpu_seconds):
@@ -139,11 +147,18 @@ class _Runner:
                         if why:
                             return _judged(passed, expected, why)
                         passed += 1
+                    n_loads += not said
+                    if (
+                        not child.kept_to(prepared.seconds[passed - 1] if said else _LOAD_SECONDS)
+                        or n_loads > _SECTIONS
+                    ):
+                        break  # each test was in time as far as it says itself
+                    kept = passed
                     if passed == expected.n_tests:
                         return _judged(passed, expected, "")
-            except ChannelError:
-                pass  # the child has ended or says nothing; how it ended tells why
-            return _ended(passed, expected, child.kill())
+            except (ChannelError, struct.error):
+                pass  # the child has ended, or says nothing; how it ended tells why
+            return _ended(kept, expected, child.kill())
 
     def _prepared(self, problem: Problem) -> _Prepared:
         """A problem that is ready; the last few are held in memory."""
@@ -173,11 +188,12 @@ class _Runner:
             message,
             lambda: tests.message(limits),
             Expected(tests, references, self.benchmark.options.evalplus_exact, read_whole),
+            [seconds for section in limits for seconds in section],
             math.ceil(sum(map(total_seconds, limits)) + 2 * _LOAD_SECONDS),
         )
 
     def _run_reference(self, name: str, tests: Tests) -> tuple[list[bytes], list[Reference]]:
-        limits = Limits(cpu_seconds=_REFERENCE_SECONDS, memory_bytes=16 << 30)
+        limits = Limits(_REFERENCE_SECONDS, memory_bytes=16 << 30, message_bytes=_MOST_REFERENCE_BYTES)
         with self.sandbox.start("functions", limits) as child:
             nonce = _load(child, tests.reference_code, tests.entry_point)
             if isinstance(nonce, str):
@@ -205,7 +221,7 @@ def _load(child: Child, code: str, entry_point: str) -> bytes | str:
     """Has the code loaded; returns the nonce for its results, or why it cannot be loaded."""
     child.channel.send(pack({"code": code, "entry_point": entry_point, "load_seconds": _LOAD_SECONDS}))
     try:
-        said = child.channel.receive(_WALL_FACTOR * _LOAD_SECONDS + _WALL_SECONDS)
+        said = child.receive(_WALL_FACTOR * _LOAD_SECONDS + _WALL_SECONDS)
     except ChannelError:
         return "time_limit" if child.kill().is_out_of_time else "runtime_error"
     if said == LOADED:
@@ -218,7 +234,7 @@ def _messages(child: Child, nonce: bytes, cpu_seconds: float) -> Iterator[bytes]
     """What the runner says under the nonce, until it has said all, or too long nothing."""
     end = time.monotonic() + _WALL_FACTOR * cpu_seconds + _WALL_SECONDS
     while True:
-        message = child.channel.receive(max(0.001, end - time.monotonic()))
+        message = child.receive(max(0.001, end - time.monotonic()))
         if message[:NONCE_BYTES] != nonce:
             raise ChannelError("said without the nonce")
         yield message[NONCE_BYTES:]

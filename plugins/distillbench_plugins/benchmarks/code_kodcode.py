@@ -181,7 +181,7 @@ class PytestRuns:
         self._sandbox = sandbox
         self._seconds = seconds
         self._wall_seconds = _WALL_FACTOR * seconds + _WALL_SECONDS
-        self._limits = Limits(cpu_seconds=int(seconds) + 2)
+        self._limits = Limits(cpu_seconds=seconds)
 
     def reference(self, folder: Path, solution: str, tests: str) -> Reference:
         """What a reference solution shows; found once, and then read from a file.

@@ -8,6 +8,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Literal
 
 from distillbench.hookspecs import hookimpl
@@ -17,15 +18,16 @@ from distillbench_plugins.grading.code import Attempt, CodeBenchmark, was_distur
 from distillbench_plugins.grading.livecodebench import MODULES, PREAMBLE, Cases, official_code, read_tests, same_value
 from distillbench_plugins.grading.sandbox.channel import ChannelError
 from distillbench_plugins.grading.sandbox.confinement import Limits
+from distillbench_plugins.grading.sandbox.runners.emulated import LOADED as PROGRAM_LOADED
 from distillbench_plugins.grading.sandbox.runners.emulated import OUTPUT
 from distillbench_plugins.grading.sandbox.runners.functions import LENGTH, LOADED, NONCE_BYTES, RAISED, VALUE
 from distillbench_plugins.grading.sandbox.sandbox import Child, Sandbox
-from distillbench_plugins.grading.sandbox.values import pack, unpack
+from distillbench_plugins.grading.sandbox.values import DOES_NOT_COMPARE, pack, unpack
 from distillbench_plugins.grading.stdin_tests import WALL_FACTOR, WALL_SECONDS, detail_of, run_on, same_lines
 
 Mode = Literal["process", "official"]
 #: A result of more bytes is wrong: no expected one is that long.
-_LONGEST_RESULT = 64 << 20
+_LONGEST_RESULT = 32 << 20
 #: A solution is compiled where it runs, after the preamble: a `from __future__` may then stand first in it.
 _PROGRAM = f"{PREAMBLE}exec(compile({{code!r}}, 'solution.py', 'exec'))\n"
 
@@ -131,11 +133,14 @@ class Solutions:
         with self._sandbox.start("emulated", self._limits(len(tests.inputs))) as child:
             try:
                 child.channel.send(pack(job))
+                begun = self._said_in_time(child)
+                if begun != PROGRAM_LOADED:
+                    return _failed(tests, 0, detail_of(_text(begun)))
                 for wanted in tests.expected:
-                    kind, said = _said(unpack(child.channel.receive(self._wall_seconds)))
-                    if kind != OUTPUT:
-                        return _failed(tests, passed, detail_of(said))
-                    if not same_lines(said, wanted):
+                    said = self._said_in_time(child)
+                    if said[:1] != OUTPUT:
+                        return _failed(tests, passed, detail_of(_text(said)))
+                    if not same_lines(_text(said), wanted):
                         return _failed(tests, passed, "wrong_answer")
                     passed += 1
                 return _passed(tests)
@@ -153,50 +158,70 @@ class Solutions:
             try:
                 job = {"code": code, "entry_point": owner + tests.fn_name, "load_seconds": seconds}
                 child.channel.send(pack(job))
-                said = child.channel.receive(self._wall_seconds)
+                said = self._said_in_time(child)
                 if said != LOADED:
                     return _failed(tests, 0, detail_of(said[1:].decode(errors="replace")))
                 nonce = secrets.token_bytes(NONCE_BYTES)
                 section = {"inputs": inputs, "seconds": [seconds] * len(inputs)}
                 asked = {"output": "value", "timed": False, "longest": _LONGEST_RESULT, "sections": [section]}
                 child.channel.send(nonce + pack(asked))
-                for wanted, said in zip(expected, _results(child, nonce, self._wall_seconds), strict=False):
+                for wanted, said in zip(expected, self._results(child, nonce), strict=False):
                     if said[:1] == RAISED:
                         return _failed(tests, passed, detail_of(said[1:].decode(errors="replace")))
-                    if said[:1] != VALUE or not same_value(unpack(said[1:]), wanted):
+                    if not _is_right(said, wanted):
                         return _failed(tests, passed, "wrong_answer")
                     passed += 1
                 return _passed(tests)
             except (ChannelError, ValueError, struct.error):
                 return _ended(tests, passed, child)
 
+    def _results(self, child: Child, nonce: bytes) -> Iterator[bytes]:
+        """What the runner says of each test, under the nonce: once before the first that the code is loaded.
+
+        Raises:
+            ChannelError: It ended, spoke without the nonce, or later than it may.
+        """
+        for number in count():
+            message = self._said_in_time(child)
+            if message[:NONCE_BYTES] != nonce or (number > 0) == (len(message) == NONCE_BYTES):
+                raise ChannelError("said without the nonce, or nothing")
+            place = NONCE_BYTES
+            while place < len(message):
+                start = place + LENGTH.size
+                place = start + LENGTH.unpack_from(message, place)[0]
+                yield message[start:place]
+
+    def _said_in_time(self, child: Child) -> bytes:
+        """The child's next message.
+
+        Raises:
+            ChannelError: There is none, or it came later than its processor time allows.
+        """
+        message = child.receive(self._wall_seconds)
+        if not child.kept_to(self._options.seconds):
+            raise ChannelError("later than it may")
+        return message
+
     @property
     def _wall_seconds(self) -> float:
         return WALL_FACTOR * self._options.seconds + WALL_SECONDS
 
 
-def _results(child: Child, nonce: bytes, seconds: float) -> Iterator[bytes]:
-    """What the runner says of each test, under the nonce.
+def _is_right(said: bytes, wanted: Any) -> bool:
+    """Whether what is told of a call is a value, and the right one."""
+    try:
+        return said[:1] == VALUE and same_value(unpack(said[1:], like=len(pack(wanted))), wanted)
+    except DOES_NOT_COMPARE:
+        return False
+
+
+def _text(said: bytes) -> str:
+    """What the emulating runner says after its first byte.
 
     Raises:
-        ChannelError: It ended, said nothing for so long, or spoke without the nonce.
+        ValueError: No text.
     """
-    while True:
-        message = child.channel.receive(seconds)
-        if message[:NONCE_BYTES] != nonce:
-            raise ChannelError("said without the nonce")
-        place = NONCE_BYTES
-        while place < len(message):
-            start = place + LENGTH.size
-            place = start + LENGTH.unpack_from(message, place)[0]
-            yield message[start:place]
-
-
-def _said(message: Any) -> tuple[str, str]:
-    """What the emulating runner says of a test."""
-    if isinstance(message, list) and len(message) == 2 and all(isinstance(one, str) for one in message):
-        return message[0], message[1]
-    raise ValueError("wanted a kind and a text")
+    return said[1:].decode(errors="surrogatepass")
 
 
 def _passed(tests: Cases) -> Attempt:

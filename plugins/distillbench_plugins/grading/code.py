@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -18,7 +18,8 @@ from distillbench.errors import GraderError
 from distillbench.protocols import Benchmark, Context, Grading
 from distillbench.records import Judgement, Problem, Resources
 from distillbench_plugins.grading.fences import Block, blocks
-from distillbench_plugins.grading.sandbox.sandbox import Ending, Sandbox
+from distillbench_plugins.grading.sandbox.isolation import SandboxError
+from distillbench_plugins.grading.sandbox.sandbox import Ending, LostError, Sandbox
 
 #: What a program that reads standard input does, and what it printed hardly says.
 _DOES_SOMETHING = re.compile(
@@ -185,16 +186,25 @@ class CodeGrading:
             pool.shutdown(cancel_futures=True)
 
     def _judge(self, problem: Problem, code: str) -> Judgement:
-        """Runs a solution; where another load may have made it run out of time, once more with nothing beside it."""
+        """Runs a solution; where what ran beside it may have made it fail, once more with nothing beside it."""
         try:
-            with self._quiet.shared():
-                attempt = self._attempt(problem, code)
-            if attempt.suspect:
+            attempt = self._beside_others(problem, code)
+            if attempt is None or attempt.suspect:
                 with self._quiet.alone():
                     attempt = self._attempt(problem, code)
         except GraderError as error:
             return Judgement(None, error=str(error))
+        except SandboxError:  # nothing can be run here any more: no sample's fault
+            raise
+        except Exception as error:  # hostile code may have made our side fail in any way: that ends no other's grading
+            return Judgement(None, error=f"{type(error).__name__}: {error}")
         return attempt.judgement
+
+    def _beside_others(self, problem: Problem, code: str) -> Attempt | None:
+        """One run; None where the sandbox went down, which another solution may have done."""
+        with self._quiet.shared(), suppress(LostError):
+            return self._attempt(problem, code)
+        return None
 
 
 class Quiet:

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from distillbench_plugins.grading.sandbox.runners.functions import DIGEST, LENGTH, RAISED, VALUE, digest_of
-from distillbench_plugins.grading.sandbox.values import Foreign, holds_nan, pack, unpack
+from distillbench_plugins.grading.sandbox.values import DOES_NOT_COMPARE, Foreign, holds_nan, pack, unpack
 
 Dataset = Literal["humaneval", "mbpp"]
 #: The least time of a test in seconds, its factor over the reference, and the most of all tests together.
@@ -22,8 +22,6 @@ _LEAST_SECONDS, _TIME_FACTOR, _MOST_SECONDS = 1.0, 4.0, 60.0
 _FLOAT_ATOL, _RTOL = 1e-6, 1e-7
 #: Stands where equal bytes would prove nothing, so that a result is always read and compared.
 _NEVER_EQUAL = b"?"
-#: A result so much longer than the expected one is not even read.
-_MOST_TIMES_LONGER, _MOST_BYTES_LONGER = 16, 1 << 16
 #: A longer result is told as its digest, so that megabytes are neither sent nor held.
 LONGEST, WHOLE = 1 << 12, 1 << 24
 #: Bumped when what is kept of a reference changes.
@@ -190,11 +188,11 @@ class Expected:
         if said[:1] == RAISED:
             return "memory_limit" if said[1:] == b"MemoryError" else "runtime_error"
         expected = self._whole()[number]
-        if expected[:1] == DIGEST or len(said) > _MOST_TIMES_LONGER * len(expected) + _MOST_BYTES_LONGER:
+        if expected[:1] == DIGEST:
             return "wrong_answer"
         try:
-            right = self._is_right(number, unpack(said[1:]), unpack(expected[1:]))
-        except (ArithmeticError, AttributeError, TypeError, ValueError, RecursionError):  # values that do not compare
+            right = self._is_right(number, unpack(said[1:], like=len(expected)), unpack(expected[1:]))
+        except DOES_NOT_COMPARE:
             right = False
         return "" if right else "wrong_answer"
 

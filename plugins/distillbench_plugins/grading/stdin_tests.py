@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from distillbench_plugins.grading.code import was_disturbed
@@ -76,7 +76,7 @@ def run_on(sandbox: Sandbox, code: str, given: str, seconds: float, limits: Limi
         SandboxError: The sandbox failed.
     """
     with _file("input", given.encode(errors="surrogatepass")) as source, _file("output", b"") as sink:
-        with sandbox.start("program", limits, [source, sink]) as child:
+        with sandbox.start("program", replace(limits, cpu_seconds=seconds), [source, sink]) as child:
             with suppress(ChannelError):  # it may end before it has read its job; how it ended tells why
                 child.channel.send(pack({"code": code, "seconds": seconds}))
             ending = child.wait(WALL_FACTOR * seconds + WALL_SECONDS)

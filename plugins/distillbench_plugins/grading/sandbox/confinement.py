@@ -33,17 +33,19 @@ class Limits:
     """What one child may use.
 
     Attributes:
-        cpu_seconds: Processor time of all its threads. The kernel ends it a little later, whatever it does to its timers;
-            who used more is told by `Ending.is_out_of_time`.
+        cpu_seconds: Processor time of all its threads; `Ending.is_out_of_time` says who used more. The kernel ends it a
+            little later, whatever it does to its timers.
         memory_bytes: Address space.
         file_bytes: Size of any one file it writes, its standard output included.
         open_files: Open files.
+        message_bytes: The longest message that is taken from it.
     """
 
     cpu_seconds: float = 60.0
     memory_bytes: int = 4 << 30
     file_bytes: int = 64 << 20
     open_files: int = 64
+    message_bytes: int = 64 << 20
 
 
 def set_limits(limits: Limits) -> None:

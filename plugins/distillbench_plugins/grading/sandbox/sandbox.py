@@ -15,13 +15,12 @@ from dataclasses import asdict, dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
+from distillbench.errors import GraderError
 from distillbench_plugins.grading.sandbox.channel import Channel
 from distillbench_plugins.grading.sandbox.confinement import CONFINED, Limits
 from distillbench_plugins.grading.sandbox.isolation import Running, SandboxError, start_server, stop_server
 from distillbench_plugins.grading.sandbox.runners.clock import OUT_OF_TIME
 
-#: The longest message that is accepted from a child.
-_MOST_BYTES = 256 << 20
 #: How long the server may take to say how a child ended that it was told to kill.
 _KILL_SECONDS = 30.0
 #: How long a process may take to be confined.
@@ -51,7 +50,11 @@ class Ending:
     cpu_seconds: float
     wall_seconds: float
     memory_bytes: int
-    is_out_of_time: bool
+    is_out_of_time: bool = False
+
+
+class LostError(GraderError):
+    """A job was not run to its end through no fault of its own: its server is gone, or has no process left for it."""
 
 
 class Child:
@@ -78,7 +81,7 @@ class Child:
 
         Raises:
             ChannelError: It is gone, said nothing for so long, or announced a message that is too long.
-            SandboxError: The server is gone, or could not confine the child.
+            LostError: The server is gone, or could not confine the child.
         """
         before = self._cpu_seconds()
         try:
@@ -100,7 +103,7 @@ class Child:
         """How it ended; None when it is still running after so many seconds.
 
         Raises:
-            SandboxError: The server is gone, or could not confine the child.
+            LostError: The server is gone, or could not confine the child.
         """
         until = time.monotonic() + seconds
         while self._ending is None:
@@ -112,14 +115,14 @@ class Child:
         """Ends it now, if it has not ended by itself.
 
         Raises:
-            SandboxError: The server is gone.
+            LostError: The server is gone.
         """
         self._killed = True
         with suppress(OSError):  # it has ended already; how, has been sent
             self._status.shutdown(socket.SHUT_WR)
         ending = self.wait(_KILL_SECONDS)
         if ending is None:
-            raise SandboxError("the sandbox's server does not answer")
+            raise LostError("the sandbox's server does not answer")
         return ending
 
     def _cpu_seconds(self) -> float:
@@ -127,13 +130,13 @@ class Child:
         until = time.monotonic() + _START_SECONDS
         while not self._clock and self._ending is None:
             if not self._hear(max(0.0, until - time.monotonic())):
-                raise SandboxError("a process does not start")
+                raise LostError("a process does not start")
         try:
             return time.clock_gettime(self._clock) - self._cpu_at_first
         except OSError:  # it has ended
             ending = self.wait(_KILL_SECONDS)
         if ending is None:
-            raise SandboxError("the sandbox's server does not answer")
+            raise LostError("the sandbox's server does not answer")
         return ending.cpu_seconds
 
     def _hear(self, seconds: float) -> bool:
@@ -148,7 +151,7 @@ class Child:
         except (TimeoutError, BlockingIOError):
             return False
         if not said:
-            raise SandboxError("the sandbox's server has ended, or cannot start a process")
+            raise LostError("the sandbox's server has ended, or cannot start a process")
         if len(said) == CONFINED.size:
             (self._cpu_at_first,) = CONFINED.unpack(said)
             pid = _CREDENTIALS.unpack(extra[0][2])[0]  # as it is seen from here
@@ -159,7 +162,7 @@ class Child:
 
     def _read_ending(self, said: dict[str, Any]) -> Ending:
         if not self._clock and not self._killed:
-            raise SandboxError("a process could not be confined, so nothing was run in it")
+            raise LostError("a process could not be confined, so nothing was run in it")
         exit_code = os.waitstatus_to_exitcode(said["wait_status"])
         used = said["cpu_seconds"] - self._cpu_at_first
         is_out = exit_code == OUT_OF_TIME or used > self._limits.cpu_seconds + _LATE_SECONDS
@@ -219,7 +222,7 @@ class Sandbox:
             files: Descriptors that the runner wants.
 
         Raises:
-            SandboxError: The server is gone.
+            SandboxError: The server is gone, and cannot be started again.
         """
         job = json.dumps({"runner": runner, "limits": asdict(limits)}).encode()
         with ExitStack() as stack:
@@ -228,11 +231,17 @@ class Sandbox:
             status.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
             with their_channel, their_status:
                 descriptors = [their_channel.fileno(), their_status.fileno(), *files]
-                try:
-                    with self._lock:
-                        socket.send_fds(self._up.control, [job], descriptors)
-                except OSError as error:
-                    raise SandboxError(f"the sandbox's server has ended: {error}") from error
-            child = Child(Channel(channel, _MOST_BYTES), status, limits)
+                self._send(job, descriptors)
+            child = Child(Channel(channel, limits.message_bytes), status, limits)
             stack.callback(child.close)
             yield child
+
+    def _send(self, job: bytes, descriptors: Sequence[int]) -> None:
+        """Sends a job to the server; where that is gone, starts another: memory may have been taken from it."""
+        with self._lock:
+            try:
+                socket.send_fds(self._up.control, [job], descriptors)
+            except OSError:
+                stop_server(self._up)
+                self._running = start_server(self._preload)
+                socket.send_fds(self._up.control, [job], descriptors)

@@ -7,7 +7,6 @@ import errno
 import os
 import struct
 from collections.abc import Iterator, Mapping
-from types import ModuleType
 
 #: One look at an argument: its number, the bits that are looked at, and what these must be. The kernel reads most
 #: arguments as 32 bits and ignores the others, so no more than these are looked at.
@@ -18,7 +17,8 @@ _Where = tuple[tuple[_Look, ...], ...]
 #: Stands for a process's own id in the compiled filter until it is known.
 _OWN_PID = 0x6F776E21
 _INT, _POINTER = 0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF
-_INSTRUCTION_BYTES = 8
+#: The kernel's `struct sock_filter`, and the bit that x32's numbers have.
+_INSTRUCTION, _X32 = struct.Struct("=HBBI"), 0x4000_0000
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _NO_NEW_PRIVS, _SET_SECCOMP, _FILTER_MODE = 38, 22, 2
 #: Numbers of system calls are smaller, on every machine that there is.
@@ -44,7 +44,7 @@ ALLOWED = (
     "sched_get_priority_min",
 )
 
-#: Refused as a kernel does that does not have them: the C library and Python then do without.
+#: Refused as by a kernel that has them not: the C library and Python then do without.
 WITHOUT = ("clone3", "openat2", "membarrier", "map_shadow_stack", "futex_wake", "futex_wait", "futex_requeue")
 
 
@@ -117,8 +117,8 @@ ALLOWED_WHERE: Mapping[str, _Where] = {
 }
 
 
-def known_calls() -> Iterator[str]:
-    """The names of all system calls that this machine's libseccomp knows.
+def known_calls() -> Iterator[tuple[str, int]]:
+    """The names and numbers of all system calls that this machine's libseccomp knows.
 
     Raises:
         ImportError: pyseccomp or libseccomp is not there.
@@ -131,7 +131,7 @@ def known_calls() -> Iterator[str]:
             name = pyseccomp.resolve_syscall(machine, number)
         except ValueError:
             continue
-        yield name.decode()
+        yield name.decode(), number
 
 
 class _Program(ctypes.Structure):
@@ -143,8 +143,8 @@ class _Program(ctypes.Structure):
 class SystemCalls:
     """A seccomp filter, compiled once and loaded by every child.
 
-    A call that libseccomp knows and that is not allowed fails with EPERM; a newer one, and one of `WITHOUT`, with
-    ENOSYS. One of another machine's table (x32, i386) ends the process.
+    What is not allowed fails with EPERM; one of `WITHOUT`, and one that is newer than this machine's libseccomp, with
+    ENOSYS. A call by another machine's table (x32, i386) ends the process.
 
     Raises:
         OSError: libseccomp is not there.
@@ -153,19 +153,21 @@ class SystemCalls:
     def __init__(self) -> None:
         import pyseccomp
 
-        rules = pyseccomp.SyscallFilter(pyseccomp.ERRNO(errno.ENOSYS))
+        rules = pyseccomp.SyscallFilter(pyseccomp.ERRNO(errno.EPERM))
         rules.set_attr(pyseccomp.Attr.CTL_OPTIMIZE, 2)  # a tree instead of a list
-        for name in known_calls():
+        numbers = dict(known_calls())
+        for name in numbers:
             if name in ALLOWED:
                 rules.add_rule(pyseccomp.ALLOW, name)
-            elif name in ALLOWED_WHERE:
-                _allow_where(pyseccomp, rules, name)
-            elif name not in WITHOUT:
-                rules.add_rule(pyseccomp.ERRNO(errno.EPERM), name)
+            elif name in WITHOUT:
+                rules.add_rule(pyseccomp.ERRNO(errno.ENOSYS), name)
+            for looks in ALLOWED_WHERE.get(name, ()):
+                arguments = [pyseccomp.Arg(number, pyseccomp.MASKED_EQ, bits, value) for number, bits, value in looks]
+                rules.add_rule(pyseccomp.ALLOW, name, *arguments)
         with os.fdopen(os.memfd_create("rules"), "w+b") as stream:  # the server has nowhere to write a file
             rules.export_bpf(stream)
             stream.seek(0)
-            self._program = stream.read()
+            self._program = _not_there_above(max(numbers.values())) + stream.read()
 
     def load(self) -> None:
         """Loads the filter into this process for good.
@@ -174,13 +176,18 @@ class SystemCalls:
             OSError: The kernel does not take it.
         """
         instructions = self._program.replace(struct.pack("=I", _OWN_PID), struct.pack("=I", os.getpid()))
-        program = _Program(len(instructions) // _INSTRUCTION_BYTES, instructions)
+        program = _Program(len(instructions) // _INSTRUCTION.size, instructions)
         for option, *arguments in ((_NO_NEW_PRIVS, 1), (_SET_SECCOMP, _FILTER_MODE, ctypes.byref(program))):
             if _LIBC.prctl(option, *arguments, *(0,) * (4 - len(arguments))) != 0:
                 raise OSError(ctypes.get_errno(), f"prctl {option} failed")
 
 
-def _allow_where(pyseccomp: ModuleType, rules: object, name: str) -> None:
-    for looks in ALLOWED_WHERE[name]:
-        arguments = [pyseccomp.Arg(number, pyseccomp.MASKED_EQ, bits, value) for number, bits, value in looks]
-        rules.add_rule(pyseccomp.ALLOW, name, *arguments)  # type: ignore[attr-defined]
+def _not_there_above(number: int) -> bytes:
+    """Instructions that come first: ENOSYS for every call of a higher number, but those of x32."""
+    instructions = (
+        (0x20, 0, 0, 0),  # load the number
+        (0x25, 0, 2, number),  # not higher: past the next two
+        (0x35, 1, 0, _X32),  # as high as x32's: past the next
+        (0x06, 0, 0, 0x0005_0000 | errno.ENOSYS),  # SECCOMP_RET_ERRNO
+    )
+    return b"".join(_INSTRUCTION.pack(*one) for one in instructions)

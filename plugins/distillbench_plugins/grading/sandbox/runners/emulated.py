@@ -15,16 +15,18 @@ from collections.abc import Callable
 from typing import Any
 
 from ..channel import Channel
-from ..values import pack, unpack
+from ..values import unpack
 from .clock import end_when_out_of_time
 
-#: What is told of a test: its output, or the name of what was raised; of the program, when it does not load.
-OUTPUT, RAISED, NOT_LOADED = "output", "raised", "not_loaded"
+#: What is told of the program: that it is loaded, or the name of what was raised.
+LOADED, NOT_LOADED = b"+", b"-"
+#: What is told of a test: its output, or the name of what was raised. It is followed by the text as UTF-8.
+OUTPUT, RAISED = b"o", b"e"
 _NAME = "wrapped_function"
 
 
 def run_emulated(channel: Channel, files: list[int]) -> None:
-    """Receives `{preamble, code, inputs, seconds}`; says `[OUTPUT, text]` or `[RAISED, name]` for each test.
+    """Receives `{preamble, code, inputs, seconds}`; says whether the program loads, then what each test came to.
 
     `seconds` is the processor time of loading, and of each test. After a test that raised, nothing more is run.
     """
@@ -34,18 +36,23 @@ def run_emulated(channel: Channel, files: list[int]) -> None:
     try:
         program = _load(job["preamble"], job["code"])
     except BaseException as error:
-        channel.send(pack([NOT_LOADED, type(error).__name__]))
+        channel.send(_told(NOT_LOADED, type(error).__name__))
         leave(0)
+    channel.send(LOADED)
     for given in job["inputs"]:
         limit(seconds)
         try:
-            said = [OUTPUT, _output(program, given)]
+            said = _told(OUTPUT, _output(program, given))
         except BaseException as error:
-            said = [RAISED, type(error).__name__]
-        channel.send(pack(said))
-        if said[0] == RAISED:
+            said = _told(RAISED, type(error).__name__)
+        channel.send(said)
+        if said[:1] == RAISED:
             break
     leave(0)
+
+
+def _told(kind: bytes, text: str) -> bytes:
+    return kind + text.encode(errors="surrogatepass")
 
 
 def _load(preamble: str, code: str) -> Callable[[], Any]:

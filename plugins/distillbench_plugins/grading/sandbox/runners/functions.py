@@ -39,8 +39,8 @@ def run_functions(channel: Channel, files: list[int]) -> None:
     Receives `{code, entry_point, load_seconds}`; says whether that could be loaded. Then receives the nonce and
     `{output, timed, longest, sections}`, where a section is `{inputs: [[argument, ...], ...], seconds: [...]}` with the
     processor time that each test may take; of a value of more than `longest` bytes only its digest is told. Says, in
-    messages that begin with the nonce, of each test its length and what it is; where `timed`, with the time it took
-    before it.
+    messages that begin with the nonce, nothing when a section is loaded, and then of each test its length and what it
+    is; where `timed`, with the time it took before it.
     """
     job = unpack(channel.receive())
     results = _Results(channel)
@@ -63,6 +63,7 @@ def run_functions(channel: Channel, files: list[int]) -> None:
         except BaseException as error:
             results.add(_raised(error))
             break
+        results.begin()
         for inputs, seconds in zip(section["inputs"], section["seconds"], strict=True):
             limit(seconds)
             results.add(call(function, inputs, convert, longest))
@@ -111,6 +112,11 @@ class _Results:
         self._held: list[bytes] = []
         self._size, self._flushed = 0, self._now()
         self.nonce = b""
+
+    def begin(self) -> None:
+        """Says that the next section is loaded: what that took is not its first test's."""
+        self.flush()
+        self._send(self.nonce)
 
     def add(self, said: bytes) -> None:
         """Takes what is told of one test."""
