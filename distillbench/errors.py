@@ -93,18 +93,18 @@ class GraderError(DistillbenchError):
     """The grader itself failed (not the graded text): the sample becomes `grader_error`, never `wrong`."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: object, known: Iterable[object]) -> str:
     """A hint naming the nearest known name, or all of them when none is near.
 
     Args:
-        name: What the user wrote.
+        name: What the user wrote; in a task's YAML it may be anything.
         known: The valid names.
 
     Returns:
         `did you mean 'x'?`, or `one of: a, b, c`; empty when nothing is known.
     """
-    names = sorted(set(known))
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    names = sorted({str(one) for one in known})
+    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
     if close:
         return f"did you mean {close[0]!r}?"
     if not names:

@@ -91,6 +91,11 @@ KINDS: Mapping[str, Kind] = {
         "a system prompt stands on one side only: in training or in evaluation",
         "give the renderer a `system:` prompt, or take it out of the other side",
     ),
+    "key_twice": Kind(
+        "refused",
+        "a task's YAML has a key twice; YAML takes the last one and says nothing",
+        "remove the one that is not meant",
+    ),
     "short_budget": Kind(
         "warning",
         "the evaluation's token budget is below the 90th percentile of the training responses",

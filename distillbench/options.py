@@ -177,6 +177,8 @@ def _check(cls: type, field: OptionField, given: Given) -> tuple[Any, Mistake | 
         return None, _wrong(field, given, error.errors(include_url=False, include_context=False)[0]["loc"])
     except ValueError:  # from `dumps`: an infinity or a NaN, which have no place in a key
         return None, Mistake(given.place, f"{field.wanted}, finite", _shown(given.value))
+    except TypeError:  # from `dumps`: a date, a set or a `!function`, which a task's YAML can hold
+        return None, Mistake(given.place, field.wanted, _shown(given.value), "write a plain value")
     return (_anchored(value, given.folder) if given.folder else value), None
 
 

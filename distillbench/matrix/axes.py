@@ -59,7 +59,7 @@ class Axes:
         values: The axes that are multiplied out, each with its values.
         fallback: The values that axes have which are filled in only.
         include: Cleaned entries, at their index in the file.
-        exclude: Cleaned entries, at their index in the file.
+        exclude: Cleaned entries by their index in the file, without those that a mistake made wider.
         targets: What each dotted key sets.
         trains: False for a matrix of baselines only.
         places: Where each value of each axis stands.
@@ -70,7 +70,7 @@ class Axes:
     values: dict[str, list[Any]] = field(default_factory=dict)
     fallback: dict[str, list[Any]] = field(default_factory=dict)
     include: list[dict[str, Any]] = field(default_factory=list)
-    exclude: list[dict[str, Any]] = field(default_factory=list)
+    exclude: dict[int, dict[str, Any]] = field(default_factory=dict)
     targets: dict[str, Target] = field(default_factory=dict)
     trains: bool = True
     places: dict[str, list[Keys]] = field(default_factory=dict)
@@ -89,8 +89,11 @@ class Axes:
         """Where a dotted key first stands."""
         if key in self.places:
             return ("matrix", key)
-        index = next(index for index, entry in enumerate(self.include) if key in entry)
-        return ("matrix", "include", index, key)
+        for word, entries in (("include", enumerate(self.include)), ("exclude", self.exclude.items())):
+            for index, entry in entries:
+                if key in entry:
+                    return ("matrix", word, index, key)
+        return ("matrix",)
 
     def picks(self, combination: Combination, kind: str, name: str | None = None) -> tuple[tuple[str, Source], ...]:
         """The dotted values of a combination that reach a component, by key and place; all of a kind for no name."""
@@ -140,8 +143,11 @@ def read_axes(document: Document, sections: Sections, mistakes: list[Mistake], t
         return axes
     reader = _Reader(axes, sections, mistakes)
     for key, value in (content or {}).items():
-        if key in ("include", "exclude"):
-            setattr(axes, key, reader.entries(key, value))
+        if key == "include":
+            axes.include = reader.entries(key, value)
+        elif key == "exclude":  # an entry that lost a wrong key would remove too much
+            whole = enumerate(zip(reader.entries(key, value), value if isinstance(value, list) else [], strict=True))
+            axes.exclude = {index: entry for index, (entry, raw) in whole if entry and len(entry) == len(raw)}
         elif reader.knows(key, ("matrix", key)):
             reader.axis(key, value)
     reader.add_implied()
@@ -161,9 +167,10 @@ def combine(axes: Axes, mistakes: list[Mistake], is_clean: bool) -> list[Combina
     if size > _MOST_COMBINATIONS:
         mistakes.append(Mistake(document.where("matrix"), f"at most {_MOST_COMBINATIONS:,} combinations", f"{size:,}"))
         return []
-    expansion = expand(axes.values, axes.include, axes.exclude)
+    excluded = list(axes.exclude)
+    expansion = expand(axes.values, axes.include, list(axes.exclude.values()))
     if is_clean:
-        mistakes.extend(_idle_exclude(axes, index) for index in expansion.idle_excludes)
+        mistakes.extend(_idle_exclude(axes, excluded[index]) for index in expansion.idle_excludes)
     if is_clean and not expansion.combinations:
         mistakes.append(Mistake(document.where("matrix"), "at least one combination", "none: `exclude` removes all"))
     complete = []
@@ -293,15 +300,11 @@ class _Reader:
         return fits
 
     def entries(self, word: str, raw: Any) -> list[dict[str, Any]]:
-        """The `include` or `exclude` entries, without what is wrong in them."""
+        """The `include` or `exclude` entries, without what is wrong in them; none where they are no list."""
         if not isinstance(raw, list | None):
             self.wrong(("matrix", word), "a list of mappings", repr(raw))
             return []
-        cleaned = [self.entry(word, index, entry) for index, entry in enumerate(raw or [])]
-        if word == "exclude":  # an entry that lost a wrong key would remove too much
-            whole = zip(cleaned, raw or [], strict=True)
-            return [entry for entry, as_written in whole if entry and len(entry) == len(as_written)]
-        return cleaned
+        return [self.entry(word, index, entry) for index, entry in enumerate(raw or [])]
 
     def entry(self, word: str, index: int, raw: Any) -> dict[str, Any]:
         place: Keys = ("matrix", word, index)

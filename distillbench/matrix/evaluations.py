@@ -173,7 +173,7 @@ class Evaluations:
             wanted = f"a task with `output_type` {', '.join(f'`{word}`' for word in OUTPUT_TYPES)}"
             hint = "a rolling log-likelihood scores whole documents: no answer is right or wrong"
             hint = hint if found.output_type == "loglikelihood_rolling" else ""
-            self.mistakes.append(Mistake(benchmark.place, wanted, f"{name}, with {found.output_type!r}", hint))
+            self.mistakes.append(Mistake(benchmark.place, wanted, f"{name} ({found.path}), with {found.output_type!r}", hint))
             return None
         changed = self._find(TaskRef(name, _as_json(metadata.value)))
         if isinstance(changed, str):
@@ -289,9 +289,9 @@ def _findings(spec: TaskSpec, resolved: Resolved) -> tuple[tuple[str, str], ...]
     asked = spec.generation_kwargs
     temperature = asked.get("temperature")
     if asked.get(DO_SAMPLE) is not False or not temperature or resolved.origins["temperature"] != origin_of(spec):
-        return ()
+        return spec.findings
     text = f"{spec.path}: generation_kwargs has `do_sample: false` and `temperature: {temperature}`; sampled greedily"
-    return (("greedy_with_temperature", text),)
+    return (*spec.findings, ("greedy_with_temperature", text))
 
 
 def _origins(resolved: Resolved) -> dict[str, str]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from distillbench.errors import MatrixError, Mistake
+from distillbench.yaml_text import MOST_REPEATED, YamlError, compose, line_of, read_text
 
 if TYPE_CHECKING:
     from yaml import SafeLoader as _SafeLoader
@@ -24,8 +25,6 @@ else:  # libyaml reads a matrix of ten thousand entries in 0.2 s, the Python par
 
 Keys = tuple[str | int, ...]
 
-_DEEPEST = 50  # levels; libyaml's composer overflows the C stack somewhere beyond 10,000
-_MOST_REPEATED = 100_000  # nodes that aliases repeat; a few lines of aliases of aliases can ask for 10^9
 _LONGEST_NUMBER = 100  # characters; Python refuses to print an int of more than 4,300 digits
 _TAG = "tag:yaml.org,2002:"
 _MERGE = _TAG + "merge"
@@ -74,56 +73,22 @@ def read_document(path: Path, mistakes: list[Mistake]) -> Document:
     Raises:
         MatrixError: There is nothing to go on with: no such file, not UTF-8, not YAML, not a mapping.
     """
-    root = _compose(path, _read_text(path))
+    root = _compose(path)
     if root is None:
         raise _fatal(path, "a mapping of keys", "an empty file")
     builder = _Builder(path, mistakes)
     data = builder.build(root, ())
     if not isinstance(data, dict):
-        raise _fatal(f"{path.name}:{_line(root)}", "a mapping of keys", _kind_of(data))
+        raise _fatal(f"{path.name}:{line_of(root)}", "a mapping of keys", _kind_of(data))
     return Document(path, data, builder.lines)
 
 
-def _read_text(path: Path) -> str:
+def _compose(path: Path) -> yaml.Node | None:
     try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise _fatal(path, "a YAML file that can be read", error.strerror or str(error)) from error
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        got = f"byte 0x{raw[error.start]:02x}, which is not UTF-8"
-        raise _fatal(f"{path.name}:{line}", "UTF-8 text", got, "save the file as UTF-8") from error
-
-
-def _compose(path: Path, text: str) -> yaml.Node | None:
-    try:
-        _refuse_depth(path, text)
-        return yaml.compose(text, Loader=_CoreLoader)
-    except yaml.reader.ReaderError as error:
-        found = yaml.reader.Reader.NON_PRINTABLE.search(text)  # libyaml's own position counts bytes
-        line = text.count("\n", 0, found.start()) + 1 if found else 1
-        raise _fatal(f"{path.name}:{line}", "printable text", f"a control character ({error.reason})") from error
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line if error.problem_mark else 0
-        is_tab = "\t" in "".join(text.split("\n")[line : line + 1])
-        hint = "YAML indents with spaces, never with tabs" if is_tab else ""
-        got = "; ".join(filter(None, (error.context, error.problem)))
-        raise _fatal(f"{path.name}:{line + 1}", "valid YAML", got, hint) from error
-
-
-def _refuse_depth(path: Path, text: str) -> None:
-    """The parser's events come without recursion; composing nodes from them does not."""
-    depth = 0
-    for event in yaml.parse(text, Loader=_CoreLoader):
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        if depth > _DEEPEST:
-            place = f"{path.name}:{_line(event)}"
-            raise _fatal(place, f"at most {_DEEPEST} levels", "lists or mappings nested deeper than that")
+        return compose(read_text(path), _CoreLoader)
+    except YamlError as error:
+        place = f"{path.name}:{error.line}" if error.line else str(path)
+        raise _fatal(place, error.wanted, error.got, error.hint) from error
 
 
 class _CoreLoader(_SafeLoader):
@@ -197,12 +162,12 @@ class _Builder:
             return [self._item(entry, (*keys, index)) for index, entry in enumerate(node.value)]
 
     def _item(self, node: yaml.Node, keys: Keys) -> Any:
-        self.lines[keys] = _line(node)
+        self.lines[keys] = line_of(node)
         return self.build(node, keys)
 
     def _mapping(self, pairs: _Pairs, keys: Keys) -> dict[str, Any]:
         for name, (key_node, _) in pairs.items():
-            self.lines[(*keys, name)] = _line(key_node)
+            self.lines[(*keys, name)] = line_of(key_node)
         return {name: self.build(node, (*keys, name)) for name, (_, node) in pairs.items()}
 
     def _pairs(self, node: yaml.Node, keys: Keys, is_new: bool) -> _Pairs:
@@ -246,7 +211,7 @@ class _Builder:
         return text
 
     def _duplicate(self, name: str, first: yaml.Node, second: yaml.Node, keys: Keys) -> None:
-        lines = f"{_line(first)} and {_line(second)}"
+        lines = f"{line_of(first)} and {line_of(second)}"
         self._wrong(second, (*keys, name), "each key once", f"{name!r} on lines {lines}", "rename or remove one")
 
     def _scalar(self, node: yaml.ScalarNode, keys: Keys) -> Any:
@@ -271,7 +236,7 @@ class _Builder:
     def _inside(self, node: yaml.Node, keys: Keys) -> Iterator[bool]:
         """Guards one visit of a list or mapping; gives whether it is the first."""
         if id(node) in self._open:
-            place = f"{self.path.name}:{_line(node)}: {dotted(keys)}"
+            place = f"{self.path.name}:{line_of(node)}: {dotted(keys)}"
             raise _fatal(place, "YAML that ends", "an alias of something that it is inside of")
         is_new = self._count(node, keys)
         self._open.add(id(node))
@@ -282,18 +247,14 @@ class _Builder:
         is_new = id(node) not in self._seen
         self._seen.add(id(node))
         self._repeated += not is_new
-        if self._repeated > _MOST_REPEATED:
-            place = f"{self.path.name}:{_line(node)}: {dotted(keys)}"
-            raise _fatal(place, f"aliases that repeat at most {_MOST_REPEATED:,} values", "more than that")
+        if self._repeated > MOST_REPEATED:
+            place = f"{self.path.name}:{line_of(node)}: {dotted(keys)}"
+            raise _fatal(place, f"aliases that repeat at most {MOST_REPEATED:,} values", "more than that")
         return is_new
 
     def _wrong(self, node: yaml.Node, keys: Keys, wanted: str, got: str, hint: str = "") -> None:
-        place = f"{self.path.name}:{_line(node)}"
+        place = f"{self.path.name}:{line_of(node)}"
         self.mistakes.append(Mistake(f"{place}: {dotted(keys)}" if keys else place, wanted, got, hint))
-
-
-def _line(part: yaml.Node | yaml.Event) -> int:
-    return part.start_mark.line + 1 if part.start_mark else 1
 
 
 def _kind_of(data: Any) -> str:

@@ -175,7 +175,16 @@ def _check_value(key: str, value: Any, place: str) -> None:
         return
     if key in _TEXTS and not isinstance(value, str):
         raise TaskError(f"{place}: wanted a string, got {value!r}")
+    if key == "file" and not _is_pattern(value):
+        raise TaskError(f"{place}: wanted the path of a file below the data root, which may hold `*`, got {value!r}")
     if key in {"rows", "file_rows"} and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
         raise TaskError(f"{place}: wanted a whole number >= 1, got {value!r}")
     if key == "urls" and not (isinstance(value, list | tuple) and all(isinstance(url, str) for url in value)):
         raise TaskError(f"{place}: wanted a list of strings, got {value!r}")
+
+
+def _is_pattern(value: str) -> bool:
+    """Whether a path with `*` can be looked for below a folder."""
+    path = Path(value)
+    is_below = bool(path.parts) and not path.is_absolute() and ".." not in path.parts
+    return is_below and "\0" not in value and all("**" not in part or part == "**" for part in path.parts)

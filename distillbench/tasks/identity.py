@@ -14,8 +14,9 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -23,6 +24,13 @@ from distillbench.errors import TaskError, nearest
 from distillbench.fingerprint import digest_files, digest_path, key_of
 from distillbench.records import TaskRef
 from distillbench.tasks.data import with_changes
+from distillbench.tasks.files import TaskFile, task_files
+from distillbench.yaml_text import YamlError, compose, key_twice, read_text
+
+if TYPE_CHECKING:
+    from yaml import SafeLoader as _SafeLoader
+else:  # what lm-eval reads with
+    _SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 #: Keys of a task YAML that only reach the verdict. Everything else reaches the prompt or the documents.
 GRADING_KEYS = frozenset({"process_results", "metric_list", "filter_list", "metadata"})
@@ -32,12 +40,13 @@ _ESTIMATE_KEYS = frozenset({"docs", "licence", "grading_columns"})
 SAMPLING_KEYS = frozenset({"generation_kwargs", "repeats"})
 #: What engines can do with a task, by lm-eval's word.
 OUTPUT_TYPES = ("generate_until", "multiple_choice", "loglikelihood")
-_TASK_NAME = re.compile(r"^[\"']?task[\"']?:[ \t]*[\"']?([^\s\"'#]+)", re.MULTILINE)
 _PLAIN_NAME = re.compile(r"\w[\w.-]*")
 #: Where a task names its data; `datasets` takes local files there, relative to the folder it runs in.
 _DATA_KEYS = frozenset({"dataset_path", "dataset_kwargs"})
 _MOST_INCLUDES = 32
+_MOST_TOLD = 3  # files that name no task
 _LONGEST_FILE_NAME = 200
+_MOST_DATA_FILES = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +54,10 @@ class Function:
     """A `!function module.name` tag, not resolved."""
 
     target: str
+
+    def __repr__(self) -> str:
+        """As it stands in the file, for messages."""
+        return f"!function {self.target}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +71,7 @@ class TaskSpec:
         sample_identity: Key of everything that reaches the documents and prompts.
         grade_identity: Key of everything that reaches the verdict.
         runtime: What lm-eval is to put into the task's metadata when it loads it: changes, and where the data lies.
+        findings: What a preflight is to tell of the file, by the names of findings.
     """
 
     name: str
@@ -66,6 +80,7 @@ class TaskSpec:
     sample_identity: str
     grade_identity: str
     runtime: Mapping[str, Any] = field(default_factory=dict)
+    findings: tuple[tuple[str, str], ...] = ()
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -104,6 +119,7 @@ class TaskIndex:
         self.roots = tuple(roots)
         self.data_root = data_root
         self._paths: dict[str, Path] | None = None
+        self._odd: list[TaskFile] = []
         self._specs: dict[TaskRef, TaskSpec] = {}
 
     @property
@@ -121,18 +137,29 @@ class TaskIndex:
         if ref not in self._specs:
             path = self._index().get(ref.name) or _shipped_with_lm_eval(ref.name)
             if path is None:
-                raise TaskError(f"no task is named {ref.name!r}; {nearest(ref.name, self.names)}")
-            self._specs[ref] = read_task(path, json.loads(ref.metadata), self.data_root)
+                raise TaskError(f"no task is named {ref.name!r}; {nearest(ref.name, self.names)}{self._nameless()}")
+            spec = read_task(path, json.loads(ref.metadata), self.data_root)
+            if spec.name != ref.name:
+                raise TaskError(f"{path}: wanted `task:` once, got {ref.name!r} and {spec.name!r}")
+            self._specs[ref] = spec
         return self._specs[ref]
+
+    def _nameless(self) -> str:
+        """The files in which a task's name stands and cannot be used, as a hint."""
+        told = [f"{file.path} {file.why}" for file in self._odd[:_MOST_TOLD]]
+        more = [f"and {len(self._odd) - _MOST_TOLD} files more"] if len(self._odd) > _MOST_TOLD else []
+        return "".join(f"\n    {line}" for line in (*told, *more))
 
     def _index(self) -> dict[str, Path]:
         if self._paths is None:
-            self._paths = {}
+            paths: dict[str, Path] = {}
             for root in self.roots:
-                for name, path in _tasks_below(root):
-                    if name in self._paths and self._paths[name] != path:
-                        raise TaskError(f"task {name!r} is defined twice: {self._paths[name]} and {path}")
-                    self._paths[name] = path
+                for file in task_files(root):
+                    if file.name is None:
+                        self._odd += [file] if file.why else []
+                    elif paths.setdefault(file.name, file.path) != file.path:
+                        raise TaskError(f"task {file.name!r} is defined twice: {paths[file.name]} and {file.path}")
+            self._paths = paths
         return self._paths
 
 
@@ -147,7 +174,8 @@ def read_task(path: Path, changes: Mapping[str, Any] | None = None, root: Path |
     Raises:
         TaskError: It cannot be read, or names no task, or does not take the changes.
     """
-    config, sources = _merged(path.resolve(), ())
+    twice: list[str] = []
+    config, sources = _merged(path.resolve(), (), twice)
     name = config.get("task")
     if not isinstance(name, str):
         raise TaskError(f"{path}: wanted `task: NAME`, got {name!r}")
@@ -165,7 +193,8 @@ def read_task(path: Path, changes: Mapping[str, Any] | None = None, root: Path |
         sample, grade = (key_of(_hashable(part, sources)) for part in (prompt_part, grading_part))
     except (ValueError, RecursionError) as error:
         raise TaskError(f"{path}: holds a value that has no identity (NaN, or a list that holds itself)") from error
-    return TaskSpec(name, path.resolve(), config, sample, grade, found.runtime)
+    findings = tuple(("key_twice", text) for text in dict.fromkeys(twice))
+    return TaskSpec(name, path.resolve(), config, sample, grade, found.runtime, findings)
 
 
 def _without(mapping: Any, keys: Collection[str]) -> Any:
@@ -173,16 +202,22 @@ def _without(mapping: Any, keys: Collection[str]) -> Any:
     return {key: value for key, value in mapping.items() if key not in keys} if isinstance(mapping, dict) else mapping
 
 
-def _merged(path: Path, above: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str, Path]]:
-    """The YAML merged with its includes as lm-eval merges them, and for each key the file it came from."""
+def _merged(path: Path, above: tuple[Path, ...], twice: list[str]) -> tuple[dict[str, Any], dict[str, Path]]:
+    """The YAML merged with its includes as lm-eval merges them, and for each key the file it came from.
+
+    Args:
+        path: The file.
+        above: The files that led to it.
+        twice: Gets the keys that a mapping has twice.
+    """
     if path in above or len(above) > _MOST_INCLUDES:
         raise TaskError(f"{path}: includes itself: {' -> '.join(str(step) for step in (*above, path))}")
-    config = _load(path)
+    config = _load(path, twice)
     merged: dict[str, Any] = {}
     sources: dict[str, Path] = {}
     includes = config.pop("include", [])
     for include in includes if isinstance(includes, list) else [includes]:
-        included, included_sources = _merged((path.parent / str(include)).resolve(), (*above, path))
+        included, included_sources = _merged(_included(path, include), (*above, path), twice)
         merged.update(included)
         sources.update(included_sources)
     merged.update(config)
@@ -190,17 +225,23 @@ def _merged(path: Path, above: tuple[Path, ...]) -> tuple[dict[str, Any], dict[s
     return merged, sources
 
 
-def _load(path: Path) -> dict[str, Any]:
+def _included(path: Path, include: Any) -> Path:
     try:
-        config = yaml.load(path.read_text(encoding="utf-8"), Loader=_TaskLoader)  # noqa: S506 - a SafeLoader
-    except (OSError, UnicodeDecodeError) as error:
-        raise TaskError(f"{path}: cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise TaskError(f"{place}: not valid YAML: {getattr(error, 'problem', error)}") from error
-    except (ValueError, RecursionError) as error:  # an impossible date, or lists nested thousands deep
-        raise TaskError(f"{path}: holds a value that cannot be read: {error}") from error
+        if isinstance(include, str):
+            return (path.parent / include).resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, with a NUL, a circle of links
+        raise TaskError(f"{path}: include: {include!r:.100} cannot be read: {error}") from error
+    raise TaskError(f"{path}: include: wanted the name of a file, or a list of names, got {include!r:.100}")
+
+
+def _load(path: Path, twice: list[str]) -> dict[str, Any]:
+    try:
+        root = compose(read_text(path), _TaskLoader)
+        if root is not None:
+            twice += [f"{path}: {key!r} on lines {first} and {second}" for key, first, second in key_twice(root)]
+    except YamlError as error:
+        raise _unreadable(path, error) from error
+    config = None if root is None else _constructed(path, root)
     if not isinstance(config, dict):
         raise TaskError(f"{path}: wanted a mapping of keys, got {type(config).__name__}")
     if odd := [key for key in config if not isinstance(key, str)]:
@@ -208,12 +249,29 @@ def _load(path: Path) -> dict[str, Any]:
     return config
 
 
-class _TaskLoader(yaml.SafeLoader):
+def _unreadable(path: Path, error: YamlError) -> TaskError:
+    place = f"{path}:{error.line}" if error.line else str(path)
+    if error.is_syntax:
+        return TaskError(f"{place}: not valid YAML: {error.got}")
+    return TaskError(f"{path}: cannot be read: wanted {error.wanted}, got {error.got} (line {error.line or 1})")
+
+
+def _constructed(path: Path, root: yaml.Node) -> Any:
+    try:
+        return _TaskLoader("").construct_document(root)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line if error.problem_mark else 0
+        raise TaskError(f"{path}:{line + 1}: not valid YAML: {error.problem}") from error
+    except Exception as error:  # PyYAML's constructors raise whatever an impossible date or number makes Python raise
+        raise TaskError(f"{path}: holds a value that cannot be read: {error}") from error
+
+
+class _TaskLoader(_SafeLoader):
     """Safe YAML plus lm-eval's `!function`."""
 
 
 def _construct_function(loader: yaml.SafeLoader, node: yaml.Node) -> Function:
-    return Function(str(node.value))
+    return Function(str(loader.construct_scalar(node)))  # type: ignore[arg-type]  # it says so itself where it is none
 
 
 _TaskLoader.add_constructor("!function", _construct_function)
@@ -232,8 +290,32 @@ def _with_content(value: Any) -> Any:
         return {str(key): _with_content(entry) for key, entry in value.items()}
     if isinstance(value, list):
         return [_with_content(entry) for entry in value]
-    if isinstance(value, str) and value and Path(value).exists():
-        return {"content": digest_path(Path(value))}
+    if isinstance(value, str) and value and (kind := _kind_of_path(Path(value))):
+        return {"content": _content(Path(value), kind)}
+    return _plain(value)
+
+
+def _kind_of_path(path: Path) -> str:
+    """What lies there: `file`, `folder`, or nothing that has a content."""
+    try:
+        return "file" if path.is_file() else "folder" if path.is_dir() else ""
+    except OSError:  # a name longer than any file has
+        return ""
+
+
+def _content(path: Path, kind: str) -> str:
+    if kind == "folder" and len(list(islice(path.rglob("*"), _MOST_DATA_FILES))) == _MOST_DATA_FILES:
+        raise TaskError(f"{path}: wanted a file or folder of data, got a folder of {_MOST_DATA_FILES:,} files and more")
+    try:
+        return digest_path(path)
+    except OSError as error:
+        raise TaskError(f"{path}: the task's data cannot be read: {error.strerror or error}") from error
+
+
+def _plain(value: Any) -> Any:
+    """A value as canonical JSON takes it; one of another type as its text, whose order is fixed."""
+    if isinstance(value, set | frozenset):
+        return sorted(map(str, value))
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
@@ -245,7 +327,7 @@ def _with_code(value: Any, yaml_path: Path) -> Any:
         return {str(key): _with_code(entry, yaml_path) for key, entry in value.items()}
     if isinstance(value, list):
         return [_with_code(entry, yaml_path) for entry in value]
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
+    return _plain(value)
 
 
 def _code_digest(target: str, folder: Path) -> str:
@@ -260,12 +342,12 @@ def _code_digest(target: str, folder: Path) -> str:
 
 def _follow(module: Path, found: dict[Path, None]) -> None:
     """Adds a local module and the local files that it stands on, without running it."""
-    if module in found or not module.is_file():
+    if module in found or _kind_of_path(module) != "file":
         return
     found[module] = None
     try:
         tree = ast.parse(module.read_bytes())
-    except (SyntaxError, ValueError):  # lm-eval will say so when it loads the task; its bytes are in the digest
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # lm-eval will say so when it loads the task; its bytes are in the digest
         return
     for node in ast.walk(tree):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -282,17 +364,13 @@ def _add_file(folder: Path, name: str, found: dict[Path, None]) -> None:
     if not name or len(name) > _LONGEST_FILE_NAME or "\0" in name or Path(name).is_absolute() or ".." in name:
         return
     path = folder / name
-    if path.suffix != ".py" and path.is_file():
+    if path.suffix != ".py" and _kind_of_path(path) == "file":
         found[path] = None
 
 
 def _tasks_below(root: Path) -> Iterator[tuple[str, Path]]:
-    for path in sorted((*root.rglob("*.yaml"), *root.rglob("*.yml"))):
-        if not path.is_file():
-            continue
-        found = _TASK_NAME.search(path.read_text(encoding="utf-8", errors="replace"))
-        if found:
-            yield found.group(1), path.resolve()
+    """Every named task of a folder."""
+    yield from ((file.name, file.path) for file in task_files(root) if file.name is not None)
 
 
 @lru_cache(maxsize=64)
@@ -302,7 +380,7 @@ def _shipped_with_lm_eval(name: str) -> Path | None:
     if package is None or not package.submodule_search_locations or not _PLAIN_NAME.fullmatch(name):
         return None
     root = Path(next(iter(package.submodule_search_locations))) / "tasks"
-    for found, path in _tasks_below(root / name) if (root / name).is_dir() else ():
+    for found, path in _tasks_below(root / name) if _kind_of_path(root / name) == "folder" else ():
         if found == name:
             return path
     return _all_below(root).get(name)

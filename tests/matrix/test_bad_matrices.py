@@ -697,3 +697,79 @@ def test_thousands_of_duplicates_are_told_in_a_few(load: Callable[..., Matrix]) 
         load(text + "  filters.fits.max_tokens: [1, 2]\n")
     assert len(caught.value.mistakes) == 11
     assert "duplicate cells: 1990 more" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("entry", "key", "told"),
+    [
+        ("evaluations.math500.max_tokens: 5", "evaluations.math500.max_tokens", "the name of an evaluation"),
+        ("filters.nope.limit: 5", "filters.nope.limit", "an entry of `filters`"),
+        ("filters.fits.max_tokens: 5", "", "filters.fits.max_tokens never is 5"),
+        ("trainer.rank: 5", "", "trainer.rank never is 5"),
+        ("evaluation.limit: 5", "", "evaluation.limit never is 5"),
+    ],
+)
+def test_an_exclude_of_an_axis_that_is_nowhere_is_told_with_its_line(
+    entry: str, key: str, told: str, write: Callable[[str], Path], catalog: Catalog
+) -> None:
+    """An entry with a mistake stands before it, so that its index in the file is not its index among the good."""
+    path = write(GOOD + f"  exclude:\n    - {{tacher: x}}\n    - {{{entry}}}\n")
+    with pytest.raises(MatrixError) as caught:
+        load_matrix(path, catalog)
+    places = [mistake.where for mistake in caught.value.mistakes]
+    assert "matrix.yaml:22: matrix.exclude[0].tacher" in places
+    if key:
+        assert f"matrix.yaml:23: matrix.exclude[1].{key}" in places
+        assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("entry", ["evaluation.limit: 5", "trainer.rank: 5", "seed: 7", "teacher: verbose, seed: 8"])
+def test_an_idle_exclude_after_a_wide_one_is_told_at_its_own_line(
+    entry: str, write: Callable[[str], Path], catalog: Catalog
+) -> None:
+    path = write(GOOD + f"  exclude:\n    - {{seed: 1}}\n    - {{{entry}}}\n")
+    with pytest.raises(MatrixError) as caught:
+        load_matrix(path, catalog)
+    assert [mistake.where for mistake in caught.value.mistakes] == ["matrix.yaml:23: matrix.exclude[1]"]
+
+
+def test_the_root_of_the_disk_is_no_folder_of_tasks(write: Callable[[str], Path], catalog: Catalog) -> None:
+    path = write("task_paths: [/]\n" + GOOD.replace("coins:", "nope:"))
+    with pytest.raises(MatrixError, match="files and folders"):
+        load_matrix(path, catalog)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "generation_kwargs: {temperature: !function d.f}",
+        "generation_kwargs: {temperature: 2026-01-01}",
+        "generation_kwargs: {until: !!set {a}}",
+        "generation_kwargs: {until: !!binary aGVsbG8=}",
+        "generation_kwargs: {1: 2}",
+        "generation_kwargs: {true: 2}",
+        "repeats: !function d.f",
+        "repeats: 2026-01-01",
+        "output_type: !function d.f",
+        "metadata: {distillbench: {grader: !function d.f}}",
+        "metadata: {distillbench: {grader_options: {strict: !function d.f}}, 1: 2}",
+        "metadata: {distillbench: {grader_options: {strict: {1: {2026-01-01: 2}}}}}",
+        "metadata: {distillbench: {grader_options: [1]}}",
+        "metadata: {distillbench: {2: 3, grader: math_boxed}}",
+        "metadata: {distillbench: {docs: .inf}}",
+        "metadata: {data: {1: 2, hub: x}}",
+        "metadata: {data: {hub: x, rows: 1, file: /etc/passwd}}",
+        "metadata: {data: {hub: x, rows: 1, file: ../a}}",
+        "metadata: {data: {hub: x, rows: 1, file: 'a**b'}}",
+        "metadata: {data: {hub: x, rows: 1, file: ''}}",
+    ],
+)
+def test_an_odd_value_in_a_task_is_a_mistake_with_its_file(
+    line: str, tmp_path: Path, write: Callable[[str], Path], catalog: Catalog
+) -> None:
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "t.yaml").write_text(f"task: t\n{line}\n")
+    path = write("task_paths: [odd]\n" + GOOD.replace("coins: {", "t: {metadata: {}, "))
+    with pytest.raises(MatrixError) as caught:
+        load_matrix(path, catalog)
+    assert "t.yaml" in str(caught.value)
