@@ -99,11 +99,47 @@ ODD = (
     *("!!omap [a: 1]", "!!pairs [a: 1]", "!!binary aGVsbG8=", "!!binary '%%'", "!!int abc", "!!float x", "!!null x"),
     *("!!python/object/apply:os.getcwd []", "!!python/name:os.system", "!unknown x", "!!str 5", "!!timestamp x"),
     *("&x [*x]", "&x {a: *x}", "*unknown", "&a a", "{<<: 5}", "{<<: [1, 2]}", "{<<: {a: 1}}", "{<<: {<<: {a: 1}}}"),
-    *("<<", "'<<'", "=", "..", ".", "/", "//", "../..", "a/b", "/etc/passwd", "/dev/null", "~/x", "'~root'", "~nobody/x"),
-    *("x" * 300, "x" * 5000, "' '", "'a b'", "'a\tb'", '"\\0"', '"\\x1b[31m"', '"\\ud800"', '"\\u202e"', '"\\n"', '"a\\nb"'),
+    *(
+        "<<",
+        "'<<'",
+        "=",
+        "..",
+        ".",
+        "/",
+        "//",
+        "../..",
+        "a/b",
+        "/etc/passwd",
+        "/dev/null",
+        "~/x",
+        "'~root'",
+        "~nobody/x",
+    ),
+    *(
+        "x" * 300,
+        "x" * 5000,
+        "' '",
+        "'a b'",
+        "'a\tb'",
+        '"\\0"',
+        '"\\x1b[31m"',
+        '"\\ud800"',
+        '"\\u202e"',
+        '"\\n"',
+        '"a\\nb"',
+    ),
     *("é", "日本", "'\U0001f600'", "'*'", "'a.b'", "'.'", "'a.'", "'.a'", "'a..b'", "-", "--limit", "'%'", "'{{x}}'"),
     *("'{% for %}'", "'{{ 1/0 }}'", "coins", "digits", "small", "sft", "qwen3", "tiny", "synthetic", "concise", "use"),
-    *("matrix.yaml", "task.yaml", "rows.py", "[matrix.yaml, task.yaml]", "include.yaml", "'#'", "'http://x'", "|\n    a\n    b"),
+    *(
+        "matrix.yaml",
+        "task.yaml",
+        "rows.py",
+        "[matrix.yaml, task.yaml]",
+        "include.yaml",
+        "'#'",
+        "'http://x'",
+        "|\n    a\n    b",
+    ),
 )
 #: What a matrix or a task could say, for places where it says something else.
 WORDS = (
@@ -228,8 +264,37 @@ def _flipped(raw: bytes, draw: random.Random) -> bytes:
 
 
 def _inserted(raw: bytes, draw: random.Random) -> bytes:
-    words = (b"\t", b"\0", b"\x1b", b"\xff", b"\xef\xbb\xbf", b"\r", b"\n", b": ", b"- ", b"{", b"}", b"[", b"]", b"&a ")
-    more = (b"*a", b"!x ", b"|", b">-\n", b"%YAML 9.9\n", b"---\n", b"...\n", b"#", b"'", b'"', b"? ", b"<<: *a\n", b"\xc2\x85")
+    words = (
+        b"\t",
+        b"\0",
+        b"\x1b",
+        b"\xff",
+        b"\xef\xbb\xbf",
+        b"\r",
+        b"\n",
+        b": ",
+        b"- ",
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b"&a ",
+    )
+    more = (
+        b"*a",
+        b"!x ",
+        b"|",
+        b">-\n",
+        b"%YAML 9.9\n",
+        b"---\n",
+        b"...\n",
+        b"#",
+        b"'",
+        b'"',
+        b"? ",
+        b"<<: *a\n",
+        b"\xc2\x85",
+    )
     at = draw.randrange(len(raw) + 1)
     return raw[:at] + draw.choice((*words, *more)) + raw[at:]
 
@@ -307,7 +372,10 @@ class Fuzz:
     def _load_task(self, path: Path) -> None:
         matrix = self._plan(path)
         (evaluation,) = matrix.cells[0].evaluations
-        if evaluation.task_path.parent == self.folder / "tasks" and b"custom_dataset" in evaluation.task_path.read_bytes():
+        if (
+            evaluation.task_path.parent == self.folder / "tasks"
+            and b"custom_dataset" in evaluation.task_path.read_bytes()
+        ):
             LmEvalTasks(matrix.tasks).problems(evaluation.ref, "test", 2)
 
     def _tried(self, raw: bytes, act: Callable[[], Any]) -> Failure | None:
@@ -323,7 +391,9 @@ class Fuzz:
                 raise
             frame = traceback.extract_tb(error.__traceback__)[-1]
             self.endings["a traceback"] += 1
-            return Failure(raw, traceback.format_exc(), f"{type(error).__name__} in {Path(frame.filename).name}:{frame.name}")
+            return Failure(
+                raw, traceback.format_exc(), f"{type(error).__name__} in {Path(frame.filename).name}:{frame.name}"
+            )
         else:
             self.endings["planned"] += 1
         finally:
@@ -369,7 +439,10 @@ def main() -> int:
         (kept / f"{number}.txt").write_text(failure.error, errors="replace")
     for place, count in Counter(failure.place for failure in failures).most_common():
         print(f"{count:>6}  {place}")
-    print(f"seed {seed}: {matrices} matrices, {tasks} tasks: " + ", ".join(f"{count} {how}" for how, count in endings.items()))
+    print(
+        f"seed {seed}: {matrices} matrices, {tasks} tasks: "
+        + ", ".join(f"{count} {how}" for how, count in endings.items())
+    )
     if kept:
         print(f"the files and their tracebacks are in {kept}")
     return 1 if failures else 0

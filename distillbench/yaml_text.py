@@ -32,7 +32,6 @@ class YamlError(Exception):
         self.got = got
         self.hint = hint
 
-
     @property
     def is_syntax(self) -> bool:
         """Whether the text is there and is no YAML."""

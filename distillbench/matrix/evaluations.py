@@ -173,7 +173,9 @@ class Evaluations:
             wanted = f"a task with `output_type` {', '.join(f'`{word}`' for word in OUTPUT_TYPES)}"
             hint = "a rolling log-likelihood scores whole documents: no answer is right or wrong"
             hint = hint if found.output_type == "loglikelihood_rolling" else ""
-            self.mistakes.append(Mistake(benchmark.place, wanted, f"{name} ({found.path}), with {found.output_type!r}", hint))
+            self.mistakes.append(
+                Mistake(benchmark.place, wanted, f"{name} ({found.path}), with {found.output_type!r}", hint)
+            )
             return None
         changed = self._find(TaskRef(name, _as_json(metadata.value)))
         if isinstance(changed, str):

@@ -304,9 +304,10 @@ def _kind_of_path(path: Path) -> str:
 
 
 def _content(path: Path, kind: str) -> str:
-    if kind == "folder" and len(list(islice(path.rglob("*"), _MOST_DATA_FILES))) == _MOST_DATA_FILES:
-        raise TaskError(f"{path}: wanted a file or folder of data, got a folder of {_MOST_DATA_FILES:,} files and more")
     try:
+        if kind == "folder" and len(list(islice(path.rglob("*"), _MOST_DATA_FILES))) == _MOST_DATA_FILES:
+            got = f"a folder of {_MOST_DATA_FILES:,} files and more"
+            raise TaskError(f"{path}: wanted a file or folder of data, got {got}")
         return digest_path(path)
     except OSError as error:
         raise TaskError(f"{path}: the task's data cannot be read: {error.strerror or error}") from error
@@ -347,7 +348,12 @@ def _follow(module: Path, found: dict[Path, None]) -> None:
     found[module] = None
     try:
         tree = ast.parse(module.read_bytes())
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # lm-eval will say so when it loads the task; its bytes are in the digest
+    except (
+        SyntaxError,
+        ValueError,
+        RecursionError,
+        MemoryError,
+    ):  # lm-eval will say so when it loads the task; its bytes are in the digest
         return
     for node in ast.walk(tree):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

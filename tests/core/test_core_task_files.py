@@ -72,7 +72,9 @@ def test_every_name_that_is_written_is_found(tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp("names")
     text = yaml.safe_dump({"dataset_path": "x", "task": name}, allow_unicode=True)
     (folder / "t.yaml").write_text(text, "utf-8", newline="")
-    wanted = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["task"]  # U+0085 comes back as a blank
+    wanted = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))[
+        "task"
+    ]  # U+0085 comes back as a blank
     assert [file.name for file in task_files(folder)] == [wanted]
     assert TaskIndex([folder]).find(wanted).name == wanted
 
@@ -167,7 +169,6 @@ _BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ('include: "a\\0b"\n', "cannot be read"),
         ("include: /dev/zero\n", "a YAML file of at most 64 MiB"),
         ("include: .\n", "Is a directory"),
-        ("dataset_path: /\n", "got a folder of 100,000 files and more"),
     ],
 )
 def test_odd_files_are_refused_in_words(text: str, said: str, tmp_path: Path) -> None:
@@ -175,6 +176,13 @@ def test_odd_files_are_refused_in_words(text: str, said: str, tmp_path: Path) ->
     with pytest.raises(TaskError, match=r"(?s).*") as caught:
         TaskIndex([tmp_path]).find("t")
     assert said in str(caught.value)
+
+
+def test_the_root_of_the_disk_is_no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distillbench.tasks.identity._MOST_DATA_FILES", 100)
+    (tmp_path / "t.yaml").write_text("task: t\ndataset_path: /\n")
+    with pytest.raises(TaskError, match="/: wanted a file or folder of data, got a folder of 100 files and more"):
+        TaskIndex([tmp_path]).find("t")
 
 
 @pytest.mark.parametrize("value", ["x" * 300, "a\\0b", "x" * 5000, "é" * 150])

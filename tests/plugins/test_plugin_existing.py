@@ -93,6 +93,111 @@ def test_subfolders_are_steps_in_their_natural_order(tmp_path: Path) -> None:
     assert trainer(tmp_path, (100, 3)).checkpoint_steps(None) == (3, 100)
 
 
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [
+        ("step-100-loss0.41", 100),
+        ("step-300-loss0.29", 300),
+        ("checkpoint-50-r8", 50),
+        ("checkpoint-1000-v2", 1000),
+        ("global_step_20", 20),
+        ("GlobalStep20", 20),
+        ("iter_0000500", 500),
+        ("epoch=1-step=300", 300),
+        ("v2.1-r16_step_7", 7),
+        ("lr2e-4-checkpoint-40", 40),
+        ("checkpoint-40-step-40", 40),
+        ("step-0", 0),
+        ("epoch_2", None),
+        ("best_model", None),
+        ("run-5", None),
+        ("stepsize-5", None),
+        ("footstep5", None),
+        ("500steps", None),
+        ("step-3k", None),
+        ("step-1e3", None),
+        ("step-1.5", None),
+        ("step_1_000", None),
+        ("step-1,000", None),
+        ("step-100of500", None),
+        ("max_steps_1000-checkpoint-50", None),
+        ("checkpoint-2-step-500", None),
+        ("checkpoint-" + "9" * 19, None),
+    ],
+)
+def test_the_step_in_a_name_is_what_follows_its_word(name: str, step: int | None, tmp_path: Path) -> None:
+    """In a run of several and in one of a single checkpoint; a state says it for every name."""
+    adapter(tmp_path / "single" / name)
+    adapter(tmp_path / "several" / name)
+    adapter(tmp_path / "several" / "step-77")
+    adapter(tmp_path / "stated" / name, step=66)
+    assert steps_of(tmp_path / "stated") == (66,)
+    if step is None:
+        for run in ("single", "several"):
+            with pytest.raises(ValueError, match="says no step|says several steps"):
+                trainer(tmp_path / run)
+    else:
+        assert steps_of(tmp_path / "single") == (step,)
+        assert steps_of(tmp_path / "several") == tuple(sorted((step, 77)))
+
+
+@pytest.mark.parametrize("inside", ["adapter", "actor/huggingface", "actor/huggingface/merged", "hf-r16"])
+def test_a_checkpoint_may_lie_deeper_than_its_step(inside: str, tmp_path: Path) -> None:
+    for step in (20, 100):
+        adapter(tmp_path / f"global_step_{step}" / inside, f"weights {step}")
+    (tmp_path / "global_step_20" / "data").mkdir()
+    assert steps_of(tmp_path) == (20, 100)
+    assert [file.parent for file in trainer(tmp_path, (20,)).inputs()] == [tmp_path / "global_step_20" / inside] * 2
+    assert steps_of(tmp_path / "global_step_20") == (20,), "the folder of one step may be named itself"
+
+
+def test_a_folder_of_folders_of_checkpoints(tmp_path: Path) -> None:
+    adapter(tmp_path / "checkpoints" / "checkpoint-5")
+    full(tmp_path / "checkpoints" / "checkpoint-9" / "model")
+    assert steps_of(tmp_path) == (5, 9)
+
+
+def test_a_state_may_lie_above_the_weights(tmp_path: Path) -> None:
+    adapter(tmp_path / "last" / "adapter")
+    (tmp_path / "last" / "trainer_state.json").write_text('{"global_step": 31}')
+    assert steps_of(tmp_path) == (31,)
+
+
+def test_a_link_to_a_checkpoint_is_no_other_one(tmp_path: Path) -> None:
+    adapter(tmp_path / "step-9", step=9)
+    (tmp_path / "latest").symlink_to(tmp_path / "step-9")
+    assert steps_of(tmp_path) == (9,)
+    assert trainer(tmp_path).inputs()[0].parent == tmp_path / "step-9"
+
+
+def two_models_of_a_step(run: Path) -> None:
+    full(run / "global_step_20" / "actor" / "huggingface")
+    full(run / "global_step_20" / "critic" / "huggingface")
+
+
+def shards_of_a_step(run: Path) -> None:
+    adapter(run / "global_step_10" / "actor")
+    actor = run / "global_step_20" / "actor"
+    (actor / "huggingface").mkdir(parents=True)
+    (actor / "huggingface" / "config.json").write_text("{}")
+    (actor / "model_world_size_2_rank_0.pt").write_text("shard")
+
+
+def a_step_that_was_cut(run: Path) -> None:
+    adapter(run / "checkpoint-5")
+    (run / "checkpoint-10").mkdir()
+    (run / "checkpoint-10" / "optimizer.pt").write_text("large")
+
+
+def only_shards(run: Path) -> None:
+    (run / "global_step_20" / "actor").mkdir(parents=True)
+    (run / "global_step_20" / "actor" / "model_rank_0.pt").write_text("shard")
+
+
+def a_state_of_another_type(run: Path) -> None:
+    (adapter(run / "step-5") / "trainer_state.json").write_text('{"global_step": true}')
+
+
 def test_a_trainer_state_outweighs_the_name(tmp_path: Path) -> None:
     adapter(tmp_path / "lora-r16-best", step=40)
     adapter(tmp_path / "lora-r16-last", step=60)
@@ -115,7 +220,7 @@ def test_weights_beside_checkpoints_are_the_last_one_again(tmp_path: Path) -> No
 
 def two_of_a_step(run: Path) -> None:
     adapter(run / "step-5")
-    adapter(run / "other-5")
+    adapter(run / "other-checkpoint-5")
 
 
 def one_without_a_step(run: Path) -> None:
@@ -139,11 +244,16 @@ def a_state_without_a_step(run: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (two_of_a_step, ["other-5", "step-5", "both of step 5"]),
+        (two_of_a_step, ["other-checkpoint-5", "step-5", "both of step 5"]),
         (one_without_a_step, ["last says no step", "rename it (step-100)"]),
         (another_format, ["holds no checkpoint", "adapter_model.bin is another format"]),
         (one_of_another_format, ["step-9 holds weights that are not read", "save it as safetensors", "left out"]),
         (a_state_without_a_step, ["names no `global_step`"]),
+        (a_state_of_another_type, ["names no `global_step` (it says True)"]),
+        (two_models_of_a_step, ["actor/huggingface", "critic/huggingface", "both of step 20"]),
+        (shards_of_a_step, ["global_step_20", "safetensors", "left out"]),
+        (a_step_that_was_cut, ["checkpoint-10", "optimizer.pt is another format", "left out"]),
+        (only_shards, ["holds no checkpoint", "global_step_20/actor/model_rank_0.pt is another format"]),
         (lambda run: (run / "logs").mkdir(parents=True), ["holds no checkpoint", "*.safetensors"]),
         (lambda run: run.write_text("a file"), ["wanted a folder, got the file"]),
     ],
