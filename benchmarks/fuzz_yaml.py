@@ -1,4 +1,6 @@
-"""Mutated matrices and task files: `python benchmarks/fuzz_yaml.py [MATRICES [TASKS [SEED]]]`, 10,000 and 2,000 unless given.
+"""Mutated matrices and task files: `python benchmarks/fuzz_yaml.py [MATRICES [TASKS [SEED]]]`.
+
+10,000 matrices and 2,000 tasks unless the command says another number.
 
 Real examples (the quick start, the matrices of the docs, the shipped tasks) are changed as people and programs spoil
 files: a value becomes an odd one, keys are lost, doubled, renamed, moved or added, and bytes are changed. Each is read,
@@ -62,7 +64,7 @@ matrix:
   evaluations.coins.temperature: [0, 0.7]
   seed: [0, 1]
   exclude: [{teacher: verbose, seed: 1}]
-  include: [{teacher: concise, seed: 9, name: mine, filters: [fits], filters.fits.limit: 7, trainer.learning_rate: 1e-3}]
+  include: [{teacher: concise, seed: 9, name: mine, filters: [fits], filters.fits.limit: 7}]
 """
 HOSTED = """
 students: {m: {use: hosted, model: some}}
@@ -89,6 +91,7 @@ def load(**metadata):
     rows = [{"question": f"What is {number} + 1?", "answer": str(number + 1)} for number in range(6)]
     return {"test": Dataset.from_list(rows), "train": Dataset.from_list(rows)}
 """
+OF_TASK = "task_paths: [tasks]\nstudents: {{tiny: {{use: tiny-qwen3}}}}\nevaluations: {{one: {{benchmark: '{}'}}}}\n"
 #: Written into the file as they stand, as a value and as a key.
 ODD = (
     *("~", "''", "yes", "on", "off", "no", "true", "0", "-1", "1", "1e400", ".inf", "-.inf", ".nan", "0x1F", "0o17"),
@@ -176,7 +179,7 @@ def examples() -> list[str]:
 def mutated(text: str, draw: random.Random) -> bytes:
     """A file spoiled in one to three ways, in its structure or in its bytes."""
     if draw.random() < 0.75:
-        data = yaml.load(text, Loader=_Reader)  # noqa: S506 - a SafeLoader
+        data = yaml.load(text, Loader=_Reader)
         for _ in range(draw.choice((1, 1, 1, 2))):
             data = _restructured(data, draw)
         text = _written(data)
@@ -358,9 +361,7 @@ class Fuzz:
         found = re.search(rb"task: *([\w.-]+)", raw)
         name = found[1].decode() if found else "small"
         path = self.folder / "of_task.yaml"
-        path.write_text(
-            f"task_paths: [tasks]\nstudents: {{tiny: {{use: tiny-qwen3}}}}\nevaluations: {{one: {{benchmark: '{name}'}}}}\n"
-        )
+        path.write_text(OF_TASK.format(name))
         return self._tried(raw, lambda: self._load_task(path))
 
     def _plan(self, path: Path) -> Any:

@@ -62,9 +62,8 @@ def task_files(root: Path) -> Iterator[TaskFile]:
     for folder, folders, files in os.walk(root.resolve(), onerror=note):
         entries += len(folders) + len(files)
         if entries > _MOST_ENTRIES:
-            raise TaskError(
-                f"{root}: wanted a folder of task YAML, got one that holds more than {_MOST_ENTRIES:,} files and folders"
-            )
+            got = f"one that holds more than {_MOST_ENTRIES:,} files and folders"
+            raise TaskError(f"{root}: wanted a folder of task YAML, got {got}")
         found += [Path(folder, file) for file in files if file.endswith(_SUFFIXES)]
     for path in sorted(found):
         if path.is_file():
@@ -115,7 +114,7 @@ def _node(loader: Any, anchors: dict[str, yaml.Event]) -> yaml.Event:
             anchors[event.anchor] = event
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth <= 0:
-            return anchors.get(first.anchor, first) if isinstance(first, yaml.AliasEvent) else first
+            return anchors.get(str(first.anchor), first) if isinstance(first, yaml.AliasEvent) else first
         event = loader.get_event()
 
 

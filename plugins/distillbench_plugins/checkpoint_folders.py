@@ -17,7 +17,7 @@ _OTHER_FORMATS = (".bin", ".pt", ".pth", ".distcp")
 _DEEPEST = 4  # folders below the user's: `global_step_20/actor/huggingface/merged`
 _MOST_FOLDERS = 10_000
 _MOST_DIGITS = 18  # a step is a 64-bit number in every table
-#: A word for a step and the number that follows it; then what makes that number another one: `3k`, `1e3`, `1.5`, `1_000`.
+#: A word for a step and the number that follows it; then what would make it another number: `3k`, `1e3`, `1_000`.
 _TOLD = re.compile(
     r"(?<![a-z])(?:global[-_]?steps?|steps?|checkpoints?|ckpts?|iter(?:ation)?s?)[-_=. ]*([0-9]+)"
     r"([a-z]|[.,][0-9]|_[0-9]{3}(?![0-9]))?",
