@@ -31,6 +31,7 @@ COMPLETED = frozenset({CORRECT, WRONG, GRADED})
 _LOOP_REPEATS = 4
 _LOOP_LEAST_TOKENS = 24
 _LOOP_LONGEST_PERIOD = 256
+_CHARACTERS_PER_TOKEN = 4
 
 
 def decide(completion: Completion, problem: Problem, benchmark: Benchmark, until: tuple[str, ...] = ()) -> Verdict:
@@ -127,7 +128,8 @@ def _failed(error: Exception) -> Verdict:
 
 def _without_answer(completion: Completion, place: str, stopped: bool = False) -> Verdict:
     if completion.finish_reason == "length" and not stopped:
-        return Verdict(LOOP if is_loop(completion.token_ids) else TRUNCATED, detail=place)
+        loops = is_loop(completion.token_ids) if completion.token_ids else is_text_loop(completion.text)
+        return Verdict(LOOP if loops else TRUNCATED, detail=place)
     return Verdict(UNCLOSED if place == "in_reasoning" else NO_ANSWER)
 
 
@@ -137,11 +139,25 @@ def is_loop(token_ids: tuple[int, ...]) -> bool:
     Args:
         token_ids: The completion's T token ids.
     """
-    for period in range(1, min(_LOOP_LONGEST_PERIOD, len(token_ids) // _LOOP_REPEATS) + 1):
-        span = max(period * _LOOP_REPEATS, _LOOP_LEAST_TOKENS)
-        if span > len(token_ids):
+    return _repeats(token_ids, _LOOP_LEAST_TOKENS, _LOOP_LONGEST_PERIOD)
+
+
+def is_text_loop(text: str) -> bool:
+    """As `is_loop`, where a server tells no tokens, with a token taken for 4 characters.
+
+    Servers strip white space, and a budget ends anywhere: neither changes that the tail is periodic.
+    """
+    return _repeats(
+        text.rstrip(), _LOOP_LEAST_TOKENS * _CHARACTERS_PER_TOKEN, _LOOP_LONGEST_PERIOD * _CHARACTERS_PER_TOKEN
+    )
+
+
+def _repeats(series: str | tuple[int, ...], least: int, longest: int) -> bool:
+    for period in range(1, min(longest, len(series) // _LOOP_REPEATS) + 1):
+        span = max(period * _LOOP_REPEATS, least)
+        if span > len(series):
             continue
-        tail = token_ids[-span:]
+        tail = series[-span:]
         if tail[period:] == tail[:-period]:
             return True
     return False

@@ -244,6 +244,11 @@ class Renderer(Component):
         """What opens and what closes reasoning in its rows; None where nothing does."""
         return ("<think>", "</think>")
 
+    def reasoning_told(self) -> str:
+        """How reasoning is told from the answer, in words; `check` shows it."""
+        tags = self.reasoning_tags()
+        return "reasoning is not told apart" if tags is None else f"reasoning between {tags[0]!r} and {tags[1]!r}"
+
     @abstractmethod
     def stop_token_ids(self) -> tuple[int, ...]:
         """The tokens that end the assistant's turn."""

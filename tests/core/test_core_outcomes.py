@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
@@ -13,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distillbench.errors import GraderError
-from distillbench.outcomes import COMPLETED, ERRORS, OUTCOMES, cut_at, decide, decide_all, is_loop
+from distillbench.outcomes import COMPLETED, ERRORS, OUTCOMES, cut_at, decide, decide_all, is_loop, is_text_loop
 from distillbench.protocols import Benchmark, Context, OneByOne
-from distillbench.records import Completion, Judgement, Problem
+from distillbench.records import Completion, Judgement, Problem, ReasoningState
 from distillbench.report.results import CheckpointResult, GradedSample
 from distillbench.report.statistics import summarise
 
@@ -320,6 +321,31 @@ def test_is_loop_is_what_its_docstring_says(ids: list[int]) -> None:
 )
 def test_the_edges_of_a_loop(ids: tuple[int, ...], wanted: bool) -> None:
     assert is_loop(ids) == wanted
+
+
+@given(st.text(max_size=200), st.text(min_size=1, max_size=200), st.integers(4, 6), st.integers(0, 199))
+def test_a_text_that_repeats_itself_is_a_loop(head: str, period: str, times: int, more: int) -> None:
+    """Wherever the budget ends it, and whatever white space a server strips."""
+    times = max(times, -(-130 // len(period)))
+    text = head + period * (times + 1) + period[: more % len(period)]
+    assert not period.strip() or is_text_loop(text)
+
+
+def test_a_loop_is_found_from_the_text_where_a_server_tells_no_tokens() -> None:
+    sentence = "the same words again and again. "
+    for text, wanted in [
+        (sentence * 60, "loop"),
+        (f"<think>\n{sentence * 60}the same wo", "loop"),
+        ("1" * 400, "loop"),
+        ("".join(f"{number}. then {number * 7}; " for number in range(200)), "truncated"),
+        (sentence * 60 + "But now for something else, which ends it otherwise.", "truncated"),
+        (sentence * 3, "truncated"),
+    ]:
+        state: ReasoningState = "open" if text.startswith("<think>") else "absent"
+        cut = Completion(text, (), "length", "", None, "" if state == "open" else text, state)
+        assert decide(cut, problem(), GRADER).outcome == wanted
+        stopped = replace(cut, finish_reason="stop")
+        assert decide(stopped, problem(), GRADER).outcome in ("no_answer", "unclosed")
 
 
 def test_the_order_of_outcomes_is_that_of_reports() -> None:

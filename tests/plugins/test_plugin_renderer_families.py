@@ -30,6 +30,8 @@ from distillbench_plugins.renderers.qwen import (
     QwenOptions,
 )
 from distillbench_plugins.renderers.r1_distill import R1DistillOptions, R1DistillRenderer
+from distillbench_plugins.renderers.reasoning import TAGS
+from distillbench_plugins.renderers.signs import signs_of
 
 LLAMA_32 = "meta-llama-Llama-3.2-3B-Instruct"
 
@@ -202,7 +204,8 @@ def test_there_is_exactly_one_bos(name: str) -> None:
 def usable(text: str) -> bool:
     """Whether a text holds nothing that a teacher's must not."""
     special = ("think>", "<|", "<｜", "<tool", "</tool")  # noqa: RUF001
-    return unicodedata.is_normalized("NFC", text) and not any(sign in text for sign in special)
+    is_tag = signs_of(text.strip(), TAGS).tag.search(text.strip()) is not None
+    return unicodedata.is_normalized("NFC", text) and not is_tag and not any(sign in text for sign in special)
 
 
 PLAIN = st.text(st.characters(exclude_categories=["Cs", "Cc"], include_characters="\n\t\r")).filter(usable)

@@ -172,7 +172,7 @@ def test_a_template_that_refuses_says_its_own_words() -> None:
 @pytest.mark.parametrize("tags", [("", "b"), ("a", " "), ("a", "a"), ("<t>", "<t>!"), ("x<t>", "<t>")])
 def test_tags_that_cannot_be_told_apart_are_refused(tags: tuple[str, str]) -> None:
     with pytest.raises(ValueError, match="neither of them within the other"):
-        ChatTemplateOptions(tags=tags)
+        ChatTemplateOptions(reasoning_tags=tags)
 
 
 def test_template_options_that_are_the_renderers_own_are_refused() -> None:
@@ -182,7 +182,7 @@ def test_template_options_that_are_the_renderers_own_are_refused() -> None:
 
 def test_tags_of_other_models() -> None:
     tags = ("<|begin_of_thought|>", "<|end_of_thought|>")
-    options = ChatTemplateOptions(reasoning="text", tags=tags)
+    options = ChatTemplateOptions(reasoning="text", reasoning_tags=tags)
     renderer = ChatTemplateRenderer(options).bind(qwen_tokenizer("Qwen-Qwen2.5-7B-Instruct", "2.5"))
     row = renderer.render(trace("r", "a"))
     text = "<|begin_of_thought|>\nr\n<|end_of_thought|>\n\na"

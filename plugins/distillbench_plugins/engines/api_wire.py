@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeVar
 import pydantic
 
 from distillbench.errors import StageError
+from distillbench.reasoning_formats import join_apart
 from distillbench.records import Generation, Request, Sampling
 from distillbench_plugins.engines.api_client import Failed, Passing
 
@@ -242,7 +243,7 @@ def read_score(content: bytes, continuation: Sequence[int]) -> tuple[float, bool
 
 
 def read_chat(content: bytes, request: Request) -> Generation:
-    r"""A chat completion; reasoning that came apart stands before the answer, within the think tags.
+    r"""A chat completion; reasoning that came apart stands before the answer, so that both can be told apart again.
 
     Reasoning stays open where no answer follows it: the budget cut it, or the model ended without closing it, which
     servers that take it apart do not tell from an empty answer.
@@ -261,10 +262,9 @@ def read_chat(content: bytes, request: Request) -> Generation:
             reasoning += choice.stop_reason
     if not reasoning and not answer:
         _check_empty(message.content, reason, written)
-    closing = "\n</think>\n\n" if answer else ""
     return Generation(
         request.sample_id,
-        text=f"<think>\n{reasoning}{closing}{answer}" if reasoning else answer,
+        text=join_apart(reasoning, answer) if reasoning else answer,
         finish_reason=reason,  # type: ignore[arg-type]
         n_tokens=written,
         n_prompt_tokens=body.usage.prompt_tokens if body.usage else None,

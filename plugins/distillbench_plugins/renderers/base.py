@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from distillbench.errors import RowError, StageError
 from distillbench.protocols import Renderer
+from distillbench.reasoning_formats import format_of
 from distillbench.records import Completion, FinishReason, Message, Prefill, Prompt, Rendered, Trace
 from distillbench.traces import why_unusable
 from distillbench_plugins.renderers.reasoning import PARSER_VERSION, TAGS, split_reasoning
@@ -101,8 +102,31 @@ class SegmentRenderer(Renderer):
 
     def parse(self, token_ids: Sequence[int], text: str, finish_reason: FinishReason, prefill: str) -> Completion:
         """Splits a completion; what was prefilled belongs to the assistant's turn as much as what was written."""
-        reasoning, answer, state = split_reasoning(prefill + text, finish_reason, self.reasoning_tags())
+        tags, meant = self.reasoning_tags(), self._meant(token_ids, text, prefill)
+        reasoning, answer, state = split_reasoning(prefill + text, finish_reason, tags, meant)
         return Completion(text, tuple(token_ids), finish_reason, prefill, reasoning, answer, state)
+
+    def _meant(self, token_ids: Sequence[int], text: str, prefill: str) -> list[bool] | None:
+        """For each text of the closing tag in the turn, whether it is the token; None where there is no such token."""
+        closing = self.reasoning_tags()[1]
+        number = None if self._tokenizer is None else self._tokeniser.control_ids.get(closing)
+        if number is None or number not in token_ids:
+            return None
+        given, tokens = [True] * prefill.count(closing), list(token_ids)
+        if text.count(closing) == tokens.count(number):
+            return given + [True] * tokens.count(number)
+        found: list[bool] = []
+        while number in tokens:
+            place = tokens.index(number)
+            found += [False] * self._spelled(tokens[:place], closing) + [True]
+            tokens = tokens[place + 1 :]
+        found += [False] * self._spelled(tokens, closing)
+        return given + found if len(found) == text.count(closing) else None
+
+    def _spelled(self, tokens: list[int], closing: str) -> int:
+        """How often tokens spell a tag."""
+        text: str = self.tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return text.count(closing)
 
     def _rows(self, traces: Sequence[Trace]) -> list[Rendered]:
         for trace in traces:
@@ -136,13 +160,26 @@ class SegmentRenderer(Renderer):
         if mode == "strip" or not (reasoning or start.is_open):
             return [answer, *end]
         opening, closing = self.reasoning_tags()
+        after, before, beyond = format_of((opening, closing)).breaks
         is_left_open = is_cut and not answer.strip()
         if mode == "text":  # the tag and its line break stand alone, as they do where they are prefilled
-            return [f"{opening}\n", reasoning if is_left_open else f"{reasoning}\n{closing}\n\n{answer}", *end]
-        begin = [] if start.is_open else self._tokeniser.split(f"{opening}\n")
+            block = f"{reasoning}{before}{closing}{beyond}{answer}"
+            return [f"{opening}{after}", reasoning if is_left_open else block, *end]
+        begin = [] if start.is_open else self._tokeniser.split(f"{opening}{after}")
         if is_left_open:
             return [*begin, reasoning]
-        return [*begin, f"{reasoning}\n", *self._tokeniser.split(f"{closing}\n\n"), answer, *end]
+        return [*begin, f"{reasoning}{before}", *self._tokeniser.split(f"{closing}{beyond}"), answer, *end]
+
+
+def check_tags_option(tags: tuple[str, str] | None) -> None:
+    """Checks the option `reasoning_tags`.
+
+    Raises:
+        ValueError: The tags cannot be told apart.
+    """
+    opening, closing = (tag.strip() for tag in tags or TAGS)
+    if not opening or not closing or opening in closing or closing in opening:
+        raise ValueError(f"reasoning_tags {list(tags or TAGS)}: two texts are wanted, neither of them within the other")
 
 
 def begun_turn(messages: Sequence[Message]) -> tuple[Sequence[Message], str]:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from distillbench.errors import StageError
 from distillbench.hookspecs import hookimpl
 from distillbench.protocols import Renderer
+from distillbench.reasoning_formats import THINK, Format, find_format, format_of
 from distillbench.records import Message, Prefill
-from distillbench_plugins.renderers.base import Reasoning, SegmentRenderer, Start, begun_turn
-from distillbench_plugins.renderers.reasoning import TAGS
+from distillbench_plugins.renderers.base import Reasoning, SegmentRenderer, Start, begun_turn, check_tags_option
 from distillbench_plugins.renderers.template import ChatTemplate, Written
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ class ChatRenderer(SegmentRenderer):
             StageError: The tokenizer has no template, lacks a token, or the options do not go with it.
         """
         bound = super().bind(tokenizer)
-        tags = self.reasoning_tags()
+        bound._choose_tags()
+        tags = bound.reasoning_tags()
         bound._template = ChatTemplate(
             tokenizer, bound._tokeniser.control_ids, tags, self.template_options(), f"renderer {self.name!r}"
         )
@@ -115,9 +116,13 @@ class ChatRenderer(SegmentRenderer):
         if prefill == "none":
             return ""
         if prefill == "think":
-            return opened.group() if opened and not is_pair else f"{self.reasoning_tags()[0]}\n"
+            opening = self.reasoning_tags()[0] + format_of(self.reasoning_tags()).breaks[0]
+            return opened.group() if opened and not is_pair else opening
         is_in_rows = is_pair or (self.options.reasoning == "native" and not is_begun)
         return opened.group() if opened and is_in_rows else ""
+
+    def _choose_tags(self) -> None:
+        """Where the tags depend on the tokenizer, decides which they are."""
 
     def _check(self) -> None:
         """Refuses a tokenizer and options that cannot make rows."""
@@ -127,7 +132,8 @@ class ChatRenderer(SegmentRenderer):
 
     def _check_reasoning(self) -> None:
         reasoning: Reasoning = self.options.reasoning
-        missing = [tag for tag in self.reasoning_tags() if tag not in self._tokeniser.control_ids]
+        spelled = {tag: self._tokeniser.split(tag) for tag in self.reasoning_tags()}
+        missing = [tag for tag, parts in spelled.items() if not any(isinstance(part, int) for part in parts)]
         if reasoning == "native" and missing:
             raise StageError(
                 f"renderer {self.name!r}: the student's tokenizer has no token {missing[0]!r}, which "
@@ -149,17 +155,16 @@ class ChatTemplateOptions(ChatOptions):
 
     Attributes:
         template_options: Values that the template is given, such as `enable_thinking` or `date_string`.
-        tags: What opens and what closes reasoning.
+        reasoning_tags: What opens and what closes reasoning. Left out, the format is the one that the chat template
+            or the added tokens show, and `<think>` where they show none; `check` says which.
     """
 
     template_options: Mapping[str, Any] = field(default_factory=dict)
-    tags: tuple[str, str] = TAGS
+    reasoning_tags: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         """Checks options against each other."""
-        opening, closing = (tag.strip() for tag in self.tags)
-        if not opening or not closing or opening in closing or closing in opening:
-            raise ValueError(f"tags {list(self.tags)}: two texts are wanted, neither of them within the other")
+        check_tags_option(self.reasoning_tags)
         if taken := sorted({"messages", "add_generation_prompt", "chat_template"} & set(self.template_options)):
             raise ValueError(f"template_options {', '.join(taken)}: the renderer sets that itself")
 
@@ -173,14 +178,26 @@ class ChatTemplateRenderer(ChatRenderer):
     """
 
     name = "chat-template"
+    version = 2
     Options = ChatTemplateOptions
     tokens = ()
     _end: int
+    _found: Format | None = None
 
     def reasoning_tags(self) -> tuple[str, str]:
-        """The tags of the options."""
-        tags: tuple[str, str] = self.options.tags
-        return tags
+        """The tags of the options, or those that the tokenizer shows."""
+        given: tuple[str, str] | None = self.options.reasoning_tags
+        return given or (self._found or THINK).tags
+
+    def reasoning_told(self) -> str:
+        """The tags, and how they were found."""
+        told = super().reasoning_told()
+        if self.options.reasoning_tags:
+            return told
+        return f"{told} ({'shown by the tokenizer' if self._found else 'assumed: the tokenizer shows no format'})"
+
+    def _choose_tags(self) -> None:
+        self._found = find_format(str(self.tokenizer.chat_template or ""), self._tokeniser.control_ids)
 
     def template_options(self) -> Mapping[str, Any]:
         """Those of the options."""

@@ -3,26 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from distillbench.errors import RowError, StageError
 from distillbench.hookspecs import hookimpl
 from distillbench.protocols import Renderer
 from distillbench.records import Completion, FinishReason, Message, Prefill, Prompt, Rendered, Trace
-from distillbench_plugins.renderers.base import begun_turn
+from distillbench_plugins.renderers.base import begun_turn, check_tags_option
 from distillbench_plugins.renderers.reasoning import PARSER_VERSION, TAGS, split_reasoning
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-class HostedRenderer(Renderer):
-    """For models behind a chat API: the server makes the prompt's tokens, and the think tags split what it sends.
+@dataclass(frozen=True)
+class HostedRendererOptions:
+    """Options of the `hosted` renderer.
 
-    Reasoning that a server sends apart from the answer comes here within the tags again (see the `api` engine).
+    Attributes:
+        reasoning_tags: What opens and what closes the model's reasoning, where that is none of the known formats, which
+            are found in any case.
+    """
+
+    reasoning_tags: tuple[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the options."""
+        check_tags_option(self.reasoning_tags)
+
+
+class HostedRenderer(Renderer):
+    """For models behind a chat API: the server makes the prompt's tokens, and reasoning is found in what it sends.
+
+    Reasoning that a server sends apart from the answer comes here in one text with it, from which it is taken unchanged
+    (see the `api` engine).
     """
 
     name = "hosted"
+    Options = HostedRendererOptions
     parser_version = PARSER_VERSION
     needs_tokenizer = False
 
@@ -44,8 +63,13 @@ class HostedRenderer(Renderer):
         return ""
 
     def reasoning_tags(self) -> tuple[str, str]:
-        """What opens and what closes reasoning."""
-        return TAGS
+        """The tags of the options; other known formats are found as well."""
+        tags: tuple[str, str] | None = self.options.reasoning_tags
+        return tags or TAGS
+
+    def reasoning_told(self) -> str:
+        """The tags, and that others are known."""
+        return f"{super().reasoning_told()}, in any other known format, or sent apart"
 
     def stop_token_ids(self) -> tuple[int, ...]:
         """None: the server knows what ends a turn."""
@@ -81,8 +105,8 @@ class HostedRenderer(Renderer):
         return Prompt(np.array([], dtype=np.int32), "")
 
     def parse(self, token_ids: Sequence[int], text: str, finish_reason: FinishReason, prefill: str) -> Completion:
-        """Splits a completion at the think tags."""
-        reasoning, answer, state = split_reasoning(prefill + text, finish_reason, TAGS)
+        """Splits a completion where its reasoning ends."""
+        reasoning, answer, state = split_reasoning(prefill + text, finish_reason, self.reasoning_tags())
         return Completion(text, tuple(token_ids), finish_reason, prefill, reasoning, answer, state)
 
 
