@@ -135,3 +135,92 @@ def test_nan_is_found_wherever_it_is() -> None:
         assert holds_nan(value)
     for value in (1.0, [], "nan", {1: (2, 3.5)}, None, Fraction(1, 2)):
         assert not holds_nan(value)
+
+
+def forged(code: int, inner: bytes) -> bytes:
+    """An extension as no honest `pack` writes it."""
+    return msgpack.packb(msgpack.ExtType(code, inner))
+
+
+def integer(n_bytes: int) -> bytes:
+    return forged(3, b"\x01" * n_bytes)
+
+
+SEVENS = 2**61 - 1  # the hash of a number is its remainder
+#: Bytes of what no honest value of 100 bytes equals, and that cost far more than they are long.
+COSTLY = {
+    "lists in a list": b"\xdd" + (60_000).to_bytes(4, "big") + b"\x90" * 60_000,
+    "announced and not there": b"\xdd\x00\xff\xff\xff" * 1000,
+    "a list in a list": b"\x91" * 60_000,
+    "dicts": b"\xdd" + (60_000).to_bytes(4, "big") + b"\x80" * 60_000,
+    "a fraction that is not reduced": forged(7, b"\x92" + integer(20_000) + integer(20_001)),
+    "a fraction of a fraction": forged(7, b"\x92" + forged(7, b"\x92\x01\x02") + b"\x01"),
+    "an integer": integer(60_000),
+    "a decimal": forged(6, b"9" * 60_000),
+    "a range": forged(8, b"\x93\x00" + integer(30) + b"\x01"),
+    "a range of a range": forged(8, b"\x93\x00\xce\xff\xff\xff\xff\x01"),
+    "a set of equal hashes": forged(1, msgpack.packb([0])[:0] + b"\xdc" + (800).to_bytes(2, "big")
+                                    + b"".join(pack(SEVENS * number) for number in range(800))),
+    "keys of equal hashes": b"\xde" + (400).to_bytes(2, "big")
+                            + b"".join(pack(SEVENS * number) + b"\x01" for number in range(400)),
+    "far longer": b"\xda\xff\xff" + b"x" * 0xFFFF + b"x" * 5000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_what_is_far_larger_than_expected_is_refused_before_it_is_built(name: str) -> None:
+    import tracemalloc
+
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="not a value"):
+        unpack(COSTLY[name], like=100)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 40 << 20
+
+
+@given(VALUES)
+def test_what_is_as_large_as_expected_is_read(value: Any) -> None:
+    data = pack(value)
+    assert unpack(data, like=len(data)) == value
+
+
+@given(st.lists(st.integers(0, 100), max_size=200), st.sampled_from([float, Fraction, Decimal, complex]))
+def test_equal_values_that_are_written_longer_are_read(numbers: list[int], kind: Any) -> None:
+    assert unpack(pack([kind(one) for one in numbers]), like=len(pack(numbers))) == numbers
+    assert unpack(pack({kind(one) for one in numbers}), like=len(pack(numbers))) == set(numbers)
+
+
+HOSTILE = st.recursive(
+    st.sampled_from([Decimal("sNaN"), Decimal("NaN"), Decimal("1E+999999"), 10**400, -(10**400), complex("nan"),
+                     math.nan, math.inf, "\ud800", b"\xff", range(10**9), Fraction(10**300, 7), True, 10**4000, ""]),
+    lambda inner: st.lists(inner, max_size=4) | st.lists(inner, max_size=3).map(tuple)
+    | st.dictionaries(st.sampled_from([1, 1.5, "\udfff", (1, 2), None, 10**400]), inner, max_size=3),
+    max_leaves=12,
+)  # fmt: skip
+EXPECTED: tuple[Any, ...] = (1, 0.5, [1.0, 2.0], (1.0, 2.0), [[1.0], [2.0]], "x", {"a": 0.5}, None, {1, 2}, 10**400)
+
+
+@given(HOSTILE)
+def test_no_value_makes_a_comparison_raise(value: Any) -> None:
+    """With every rule that compares: plain equality, tolerances, the oracles of evalplus, LiveCodeBench's."""
+    from distillbench_plugins.benchmarks.code_livecodebench import _is_right
+    from distillbench_plugins.grading.evalplus import Expected, Reference, Tests
+    from distillbench_plugins.grading.sandbox.runners.functions import LENGTH, VALUE
+
+    said = VALUE + pack(value)
+    for entry_point, dataset in (
+        ("f", "humaneval"),
+        ("find_zero", "humaneval"),
+        ("sum_div", "mbpp"),
+        ("surface_Area", "mbpp"),
+    ):
+        row = {"entry_point": entry_point, "atol": 1e-6, "prompt": "", "canonical_solution": "", "id": "a"}
+        tests = Tests(dataset, row | {"base_input": "[[[1, 2], 3]]", "plus_input": "[]"})  # type: ignore[arg-type]
+        for wanted in EXPECTED:
+            told = VALUE + pack(wanted)
+            references = (Reference((told,), (0.1,), (True,), (True,)), Reference((), (), (), ()))
+            expected = Expected(tests, references, False, lambda told=told: [told])  # type: ignore[misc]
+            assert list(expected.check(0, LENGTH.pack(len(said)) + said)) in ([""], ["wrong_answer"])
+    for wanted in EXPECTED[:3]:
+        assert _is_right(said, wanted) in (True, False)

@@ -29,11 +29,13 @@ from distillbench_plugins.grading.sandbox.channel import ChannelError
 from distillbench_plugins.grading.sandbox.confinement import Limits
 from distillbench_plugins.grading.sandbox.runners.functions import LOADED, NOT_LOADED
 from distillbench_plugins.grading.sandbox.sandbox import Child, Ending, Sandbox
-from distillbench_plugins.grading.sandbox.values import pack, unpack
+from distillbench_plugins.grading.sandbox.values import DOES_NOT_COMPARE, pack, unpack
 
 #: Bumped when what is kept of a reference solution would be another.
 _REFERENCE_FORM = 1
 _NONCE_BYTES = 16
+#: Bytes of what is told at once: the ids of all tests, and what a reference defines.
+_MOST_TOLD = 1 << 16
 #: Clock seconds beside processor seconds, so that a busy machine decides nothing.
 _WALL_FACTOR, _WALL_SECONDS = 4, 10
 #: pytest and what it imports when it starts: a child is forked with all of it.
@@ -153,10 +155,10 @@ class CodeKodCode(CodeBenchmark):
 def judgement(run: TestRun, required: Sequence[str]) -> Judgement:
     """Right when every required test passed, and the tests that there are have all been told of."""
     missed = [name for name in required if run.came_to.get(name) != "passed"]
-    if not run.failure and not missed:
-        return Judgement(True)
     if run.is_out_of_time:
         return Judgement(False, "time_limit")
+    if not run.failure and not missed:
+        return Judgement(True)
     if run.failure:
         return Judgement(False, run.failure)
     return Judgement(False, _detail(run.came_to.get(missed[0], "")))
@@ -284,16 +286,22 @@ def _results(tester: Child, tests: str, until: float) -> TestRun:
             said = tester.channel.receive(max(0.01, until - time.monotonic()))
             if not said.startswith(nonce):
                 return TestRun({}, failure="runtime_error")
-            about, *rest = unpack(said[_NONCE_BYTES:])
+            about, *rest = unpack(said[_NONCE_BYTES:], like=_MOST_TOLD)
             if about == "collected":
-                collected, defined = tuple(rest[0]), rest[1]
+                collected, defined = tuple(map(_text, rest[0])), rest[1]
             elif about == "":
                 failure = "runtime_error"
             else:
-                came_to.setdefault(about, rest[0])
-    except (ChannelError, ValueError, TypeError, IndexError):
+                came_to.setdefault(_text(about), _text(rest[0]))
+    except (ChannelError, *DOES_NOT_COMPARE):  # a solution beside its tests can say anything
         failure = failure or ("time_limit" if time.monotonic() >= until else "runtime_error")
     return TestRun(came_to, collected or (), failure, defined=defined)
+
+
+def _text(told: Any) -> str:
+    if not isinstance(told, str):
+        raise TypeError(f"a {type(told).__name__} where a text is told")
+    return told
 
 
 def _write(file: Path, text: str) -> None:
