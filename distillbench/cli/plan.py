@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from distillbench.cli.session import FAST, JSON, LIMIT, MATRIX, ONLY, Loaded, Session, print_json
+from distillbench.cli.session import FAST, JSON, LIMIT, MATRIX, ONLY, Loaded, Session, print_json, tell_chosen
 from distillbench.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -39,7 +39,9 @@ def plan(
 ) -> None:
     """Show the cells and stages of MATRIX, what is done, and an estimate of the rest. Runs nothing."""
     session: Session = context.obj
-    print_plan(session.load(matrix, only, limit, fast), session, as_json=as_json, show_all=show_all)
+    loaded = session.load(matrix, only, limit, fast)
+    tell_chosen(loaded)
+    print_plan(loaded, session, as_json=as_json, show_all=show_all)
 
 
 def print_plan(loaded: Loaded, session: Session, *, as_json: bool, show_all: bool) -> None:

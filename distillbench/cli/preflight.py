@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from threading import Thread
 from typing import TYPE_CHECKING
 
 import click
 
+from distillbench.cli.unavailable import tell_missing, without_data
 from distillbench.errors import DistillbenchError, GraderError, TaskError
 
 if TYPE_CHECKING:
@@ -88,30 +90,38 @@ def refused_by_graders(
             continue  # told with the tasks
 
 
-def refuse_or_warn(loaded: Loaded, plan: Plan) -> None:
+def refuse_or_warn(loaded: Loaded, plan: Plan, spares_others: bool = False) -> None:
     """Looks at everything before a run, tells warnings and what was accepted, and refuses the rest.
+
+    Args:
+        loaded: The matrix and the chosen cells.
+        plan: Its plan.
+        spares_others: Whether a benchmark whose documents cannot be had is told and left out.
 
     Raises:
         PreflightError: With every finding that the matrix does not accept, and what a grader refuses.
     """
-    _tell(loaded, refuse(loaded, plan))
+    _tell(loaded, refuse(loaded, plan, spares_others=spares_others))
 
 
 @contextmanager
-def looking_beside(loaded: Loaded, plan: Plan, stop: Callable[[Exception], None]) -> Iterator[None]:
+def looking_beside(
+    loaded: Loaded, plan: Plan, stop: Callable[[Exception], None], spares_others: bool = False
+) -> Iterator[None]:
     """As `refuse_or_warn`, in a thread beside the body; afterwards it loads what a report will need.
 
     Args:
         loaded: The matrix and the chosen cells.
         plan: Its plan.
         stop: Ends the body with an error.
+        spares_others: As there.
     """
     told: list[str] = []
     refused: list[Exception] = []
 
     def look() -> None:
         try:
-            told.extend(refuse(loaded, plan, "the run was stopped"))
+            told.extend(refuse(loaded, plan, "the run was stopped", spares_others))
         except Exception as error:  # whatever it is, the body ends with it
             refused.append(error)
             stop(error)
@@ -138,13 +148,14 @@ def _tell(loaded: Loaded, told: Sequence[str]) -> None:
             click.echo(f"preflight: {line}", err=True)
 
 
-def refuse(loaded: Loaded, plan: Plan, so: str = "nothing has run") -> list[str]:
+def refuse(loaded: Loaded, plan: Plan, so: str = "nothing has run", spares_others: bool = False) -> list[str]:
     """Looks at everything before a run.
 
     Args:
         loaded: The matrix and the chosen cells.
         plan: Its plan.
         so: What a refusal means, in words.
+        spares_others: As in `refuse_or_warn`.
 
     Returns:
         What to tell the user: warnings, and what the matrix accepts.
@@ -158,10 +169,13 @@ def refuse(loaded: Loaded, plan: Plan, so: str = "nothing has run") -> list[str]
     to_grade = [stage.extras["evaluation"] for stage in plan.pending() if stage.kind == "grade"]
     refused = [f"evaluation {name}\n    {why}" for name, why in refused_by_graders(loaded, to_grade, look.bench.tasks)]
     told: list[str] = []
+    missing = dict(without_data(look, plan)) if spares_others else {}
+    tell_missing({evaluation.name: why for evaluation, why in missing.items()})
     for check, cells in cells_by_check(look, plan).items():
         title = f"{subject(check)} (cell {', '.join(cells[:3])}{', ...' if len(cells) > 3 else ''})"
         try:
-            looked = look.look(check)
+            there = tuple(one for one in check.evaluations if one not in missing)
+            looked = look.look(replace(check, evaluations=there))
         except DistillbenchError as error:  # no tokenizer, no task: told with everything else that is wrong
             refused.append(f"{title}\n    {error}")
             continue

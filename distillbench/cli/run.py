@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from distillbench.cli.session import FAST, JSON, LIMIT, MATRIX, ONLY, UNSAFE, Loaded, Session, print_json
+from distillbench.cli.session import FAST, JSON, LIMIT, MATRIX, ONLY, UNSAFE, Loaded, Session, print_json, tell_chosen
 from distillbench.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def run(
     allow_unsafe_code(unsafe_code_execution)
     session: Session = context.obj
     loaded = session.load(matrix, only, limit, fast)
+    tell_chosen(loaded)
     if dry_run:
         from distillbench.cli.plan import print_plan
 
@@ -60,7 +61,14 @@ def allow_unsafe_code(is_allowed: bool) -> None:
         os.environ[UNSAFE_VARIABLE] = "1"  # workers inherit it
 
 
-def run_loaded(session: Session, loaded: Loaded, command: str, as_json: bool, look_beside: bool = False) -> int:
+def run_loaded(
+    session: Session,
+    loaded: Loaded,
+    command: str,
+    as_json: bool,
+    look_beside: bool = False,
+    spares_others: bool = False,
+) -> int:
     """Checks a matrix, runs it and reports.
 
     Args:
@@ -70,6 +78,7 @@ def run_loaded(session: Session, loaded: Loaded, command: str, as_json: bool, lo
         as_json: Whether the results are printed for programs.
         look_beside: Whether the preflight looks while the run begins already: where nothing is trained, it costs as
             long as an engine takes to load, and what it refuses ends the run all the same.
+        spares_others: Whether a benchmark whose documents cannot be had is told and fails alone.
 
     Returns:
         The exit code.
@@ -79,9 +88,9 @@ def run_loaded(session: Session, loaded: Loaded, command: str, as_json: bool, lo
 
     plan = loaded.mended_plan()
     if not look_beside:
-        refuse_or_warn(loaded, plan)
+        refuse_or_warn(loaded, plan, spares_others)
     note_stages(loaded)
-    summary = _run(session, loaded, plan, look_beside)
+    summary = _run(session, loaded, plan, look_beside, spares_others)
     results, folder = write_report(session, loaded, command, summary.reasons)
     if as_json:
         from distillbench.report.export import summary_json
@@ -95,7 +104,7 @@ def run_loaded(session: Session, loaded: Loaded, command: str, as_json: bool, lo
     return 1 if summary.count("failed") + summary.count("blocked") else 3 if summary.count("holes") else 0
 
 
-def _run(session: Session, loaded: Loaded, plan: Plan, look_beside: bool) -> Summary:
+def _run(session: Session, loaded: Loaded, plan: Plan, look_beside: bool, spares_others: bool) -> Summary:
     from rich.console import Console
 
     from distillbench.cli.preflight import looking_beside
@@ -120,7 +129,7 @@ def _run(session: Session, loaded: Loaded, plan: Plan, look_beside: bool) -> Sum
         )
         if not look_beside:
             return runner.run(plan)
-        with looking_beside(loaded, plan, runner.stop):
+        with looking_beside(loaded, plan, runner.stop, spares_others):
             return runner.run(plan)
 
 

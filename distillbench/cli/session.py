@@ -155,6 +155,13 @@ def choose_cells(cells: Sequence[Cell], only: Sequence[str]) -> tuple[Cell, ...]
     return tuple(cell for cell in cells if cell.name in chosen or (cell.is_baseline and cell.setup in setups))
 
 
+def tell_chosen(loaded: Loaded) -> None:
+    """Says what the matrix leaves open and what was chosen for the cells that were."""
+    if loaded.session.verbosity >= 0:
+        for subject, text in loaded.matrix.chosen.items():
+            click.echo(f"{subject}: {text}", err=True)
+
+
 def print_json(value: Any) -> None:
     """Prints a value as JSON."""
     import json

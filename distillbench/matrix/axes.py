@@ -64,6 +64,7 @@ class Axes:
         trains: False for a matrix of baselines only.
         places: Where each value of each axis stands.
         traceless: The names of trainers that need no traces.
+        names_engine: Whether the file names an engine; where it does not, each student gets one that can serve it.
     """
 
     document: Document
@@ -75,6 +76,7 @@ class Axes:
     trains: bool = True
     places: dict[str, list[Keys]] = field(default_factory=dict)
     traceless: Collection[str] = ()
+    names_engine: bool = True
 
     def keys(self, key: str, source: Source) -> Keys:
         """The place of a combination's value, as keys."""
@@ -347,6 +349,7 @@ class _Reader:
             if axis not in axes.values and axis not in axes.fallback:
                 axes.fallback[axis] = [value]
                 axes.places[axis] = [("filters" if axis == "filters" else "matrix",)]
+                axes.names_engine &= axis != "engine"
 
     def some_need_traces(self) -> bool:
         """Whether some trainer that takes part needs traces, or none is named."""

@@ -13,11 +13,12 @@ from distillbench.catalog import Catalog
 from distillbench.errors import Mistake, PluginError, nearest
 from distillbench.fingerprint import canonical_json, digest_path
 from distillbench.matrix.axes import COMPONENT_AXES, Axes
+from distillbench.matrix.chosen import GENERIC, Chosen, engine_of, preset_of, renderer_of_student
 from distillbench.matrix.expand import Combination, Source
 from distillbench.matrix.read import Keys
-from distillbench.matrix.sections import SECTIONS, Sections
+from distillbench.matrix.sections import SECTIONS, Entry, Sections
 from distillbench.options import Given, fields_of, resolve_options
-from distillbench.protocols import Component
+from distillbench.protocols import Component, Student
 from distillbench.records import Choice
 
 Layers = Sequence[Mapping[str, Given]]
@@ -40,8 +41,10 @@ class Choices:
         self.sections = sections
         self.axes = axes
         self.mistakes = mistakes
-        self._resolved: dict[tuple[str, str, Picks], Choice | None] = {}
-        self._default_renderers: dict[str, str | None] = {}
+        self._resolved: dict[tuple[str, str, Picks, str], Choice | None] = {}
+        self._default_renderers: dict[str, Chosen | None] = {}
+        #: What nobody named, and why it was chosen, by what it was chosen for.
+        self.chosen: dict[str, str] = {}
 
     def of(self, axis: str, combination: Combination) -> Choice | None:
         """The component that an axis names in a combination; None when a mistake is in the way."""
@@ -59,10 +62,20 @@ class Choices:
             return self.of("renderer", combination)
         if student.identity not in self._default_renderers:
             self._default_renderers[student.identity] = self._default_renderer(student, combination)
-        label = self._default_renderers[student.identity]
-        return self.named("renderer", label, "student", combination) if label else None
+        chosen = self._default_renderers[student.identity]
+        return self.named("renderer", chosen.name, "student", combination, chosen.options) if chosen else None
 
-    def named(self, kind: str, label: str, axis: str, combination: Combination) -> Choice | None:
+    def engine(self, student: Choice | None, combination: Combination) -> Choice | None:
+        """The engine that a combination names, or else the best one that can serve its student."""
+        if student is not None and not self.axes.names_engine:
+            chosen = engine_of(self.catalog.build(student), self.catalog)
+            combination.values["engine"] = chosen.name
+            self.chosen[f"engine of {student.label}"] = str(chosen)
+        return self.of("engine", combination)
+
+    def named(
+        self, kind: str, label: str, axis: str, combination: Combination, chosen: Mapping[str, Any] | None = None
+    ) -> Choice | None:
         """The component of a name, under the options that the combination gives it.
 
         Args:
@@ -70,15 +83,29 @@ class Choices:
             label: An entry's name or a registered component's.
             axis: The axis that led to it.
             combination: One that uses it.
+            chosen: Options that were chosen for it; whatever is written outweighs them.
         """
         picks = self.axes.picks(combination, kind, label)
-        key = (kind, label, picks)
+        key = (kind, label, picks, canonical_json(chosen or {}))
         if key not in self._resolved:
             entry = self.sections.entries[kind].get(label)
             where = entry.where if entry else self.axes.where(axis, combination.sources[axis])
-            layers = (entry.options if entry else {}, self.axes.layer(combination, picks))
+            of_choice = {name: Given(value, "chosen by the model's files") for name, value in (chosen or {}).items()}
+            written = entry.options if entry else {}
+            layers = (of_choice, self._preset(kind, entry), written, self.axes.layer(combination, picks))
             self._resolved[key] = self._with_defaults(kind, label, layers, where)
         return self._resolved[key]
+
+    def _preset(self, kind: str, entry: Entry | None) -> Mapping[str, Given]:
+        """The options of a known model, where a student's entry gives its Hub id."""
+        cls = self.catalog.kind(kind).get(entry.component or "") if entry else None
+        if kind != "student" or entry is None or cls is None:
+            return {}
+        name, options = preset_of(cls, entry.options, self.catalog)
+        if name:
+            told = ", ".join(f"{option}: {one.value}" for option, one in options.items())
+            self.chosen[f"student {entry.label}"] = f"{told} (preset {name}, by its Hub id)"
+        return options
 
     def make(self, kind: str, label: str, component: str, layers: Layers, where: str) -> Choice | None:
         """A registered component under some layers of options; None when a mistake is in the way.
@@ -139,7 +166,7 @@ class Choices:
 
     def check_unused(self) -> None:
         """Checks the options of entries that no cell uses, and those defaults that no component has."""
-        used = {(kind, label) for kind, label, _ in self._resolved}
+        used = {(kind, label) for kind, label, *_ in self._resolved}
         for kind in COMPONENT_AXES.values():
             for label, entry in self.sections.entries[kind].items():
                 cls = self.catalog.kind(kind).get(entry.component or "")
@@ -176,14 +203,19 @@ class Choices:
         known = fields_of(cls.Options)
         return {name: given for name, given in self.sections.defaults[kind].items() if name in known}
 
-    def _default_renderer(self, student: Choice, combination: Combination) -> str | None:
+    def _default_renderer(self, student: Choice, combination: Combination) -> Chosen | None:
         where = self.axes.where("student", combination.sources["student"])
-        label: str | None = self.catalog.build(student).renderer()
+        built: Student = self.catalog.build(student)
+        label = built.renderer()
         if label is None:
             wanted = "an axis `renderer`, since this student names none"
             self.mistakes.append(Mistake(where, wanted, student.label))
             return None
-        return label if self.check_name("renderer", label, where) else None
+        chosen = Chosen(label, "the student's own")
+        if label == GENERIC and student.origins.get("renderer") == "default":
+            chosen = renderer_of_student(built, self.catalog)
+            self.chosen[f"renderer of {student.label}"] = str(chosen)
+        return chosen if self.check_name("renderer", chosen.name, where) else None
 
 
 def _names(axis: str, value: Any, keys: Keys) -> Iterator[tuple[str, Keys]]:

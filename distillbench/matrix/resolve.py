@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ class Matrix:
         keep: The big checkpoints that stay after they were evaluated.
         launcher: Where stages run.
         tasks: The benchmarks by name: those of the matrix's `task_paths` and those that plugins bring.
+        chosen: What the file leaves open and what was chosen, in words, by what it was chosen for.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Matrix:
     keep: frozenset[str]
     launcher: Choice
     tasks: TaskIndex
+    chosen: Mapping[str, str] = field(default_factory=dict)
 
 
 def load_matrix(path: Path, catalog: Catalog, *, limit: int | None = None, fast: bool = False) -> Matrix:
@@ -77,7 +79,7 @@ def load_matrix(path: Path, catalog: Catalog, *, limit: int | None = None, fast:
     if mistakes or sections.header is None or launcher is None or tasks is None:
         raise MatrixError(sorted(dict.fromkeys(mistakes), key=lambda mistake: _line(mistake, document)))
     _let_plugins_modify(cells, catalog.manager)
-    return Matrix(sections.header.name, path, cells, frozenset(sections.header.keep), launcher, tasks)
+    return Matrix(sections.header.name, path, cells, frozenset(sections.header.keep), launcher, tasks, choices.chosen)
 
 
 def _let_plugins_modify(cells: list[Cell], manager: pluggy.PluginManager) -> None:
@@ -146,7 +148,7 @@ class _Builder:
         """One cell, not named yet. Everything is resolved even where one thing fails, to find every mistake."""
         student = self.choices.of("student", combination)
         renderer = self.choices.renderer(student, combination) if student else None
-        engine = self.choices.of("engine", combination)
+        engine = self.choices.engine(student, combination)
         recipe = self._recipe(combination) if self.axes.trains else (None, (), None)
         if not (student and renderer and engine and suite and recipe):
             return None

@@ -132,12 +132,12 @@ def test_the_number_format_is_the_models(
 def test_the_engine_is_vllm_where_that_is_installed(
     cli: Cli, model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import distillbench.cli.eval as module
+    import distillbench_plugins.engines.vllm as module
 
     folder = model()
-    monkeypatch.setattr(module, "_VLLM", ("pyyaml",))
+    monkeypatch.setattr(module, "_DISTRIBUTIONS", ("pyyaml",))
     assert "engine      vllm (pyyaml is installed)" in cli("eval", "--model", folder, *ML, "--dry-run").err
-    monkeypatch.setattr(module, "_VLLM", ("no-such-distribution",))
+    monkeypatch.setattr(module, "_DISTRIBUTIONS", ("no-such-distribution",))
     assert "transformers (vllm is not installed)" in cli("eval", "--model", folder, *ML, "--dry-run").err
     assert "engine      toy-engine\n" in cli("eval", "--model", folder, *ML, "--dry-run", "--engine", "toy-engine").err
 
@@ -263,9 +263,9 @@ def test_mistakes_are_told_in_the_words_of_the_options(
     arguments: list[str],
     said: list[str],
 ) -> None:
-    import distillbench.cli.eval as module
+    import distillbench_plugins.engines.vllm as module
 
-    monkeypatch.setattr(module, "_VLLM", ())
+    monkeypatch.setattr(module, "_DISTRIBUTIONS", ())
     monkeypatch.chdir(tmp_path)
     model("m")
     (tmp_path / "empty").mkdir()
@@ -285,7 +285,7 @@ def test_a_file_that_cannot_be_had_is_not_taken_for_one_that_is_not_there(
 ) -> None:
     import huggingface_hub
 
-    def download(model: str, name: str) -> str:
+    def download(model: str, name: str, revision: str | None) -> str:
         if name == "config.json":
             (tmp_path / name).write_text("{}")
             return str(tmp_path / name)
@@ -361,7 +361,7 @@ print("imported:", code, *{name.partition(".")[0] for name in sys.modules}, file
 
 
 def test_the_digest_of_a_template_is_of_its_text_alone(model: Callable[..., Path]) -> None:
-    from distillbench.cli.model_files import read_model
+    from distillbench.matrix.model_files import read_model
 
     text = official("qwen3").strip()
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]

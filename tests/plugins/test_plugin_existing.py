@@ -436,6 +436,25 @@ def test_checkpoints_are_evaluated_and_given_away(
     assert "| coins | this one | 3 |" in (tmp_path / "merged" / "README.md").read_text()
 
 
+@pytest.mark.slow
+def test_benchmarks_that_cannot_be_had_stop_no_other(cli: Callable[..., Any], tiny: Tiny, tmp_path: Path) -> None:
+    """One has no data here and no Hub, one is not known: both are named at the start and at the end."""
+    gone = tmp_path / "tasks"
+    gone.mkdir()
+    (gone / "gone.yaml").write_text(
+        "task: gone\ndataset_path: nobody/has-this\ntest_split: test\noutput_type: generate_until\n"
+        "doc_to_text: '{{question}}'\ndoc_to_target: '{{answer}}'\nmetric_list: [{metric: exact_match}]\n"
+    )
+    asked = ("eval", "--model", tiny.built, "--task-path", gone, "--limit", "3", "--engine", "transformers", "--json")
+    done = cli(*asked, "--benchmarks", "gone,coins,no-such,digits", "--max-tokens", "24")
+    assert done.code == 1
+    assert {(row["evaluation"], row["n"]) for row in done.json["rows"]} == {("coins", 3), ("digits", 3)}
+    assert done.err.count("not evaluated: no-such: no task is named 'no-such'") == 2
+    assert "not evaluated: gone: " in done.err and "nobody/has-this" in done.err
+    [report] = (tmp_path / "store" / "reports").glob("*/report.md")
+    assert "on gone" in report.read_text(), "the report says that it is not there"
+
+
 def test_a_full_checkpoint_is_given_away_with_the_students_tokenizer(tiny: Tiny, full: Run, tmp_path: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer

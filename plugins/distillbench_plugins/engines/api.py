@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt
 
@@ -74,6 +74,7 @@ class ApiEngine(Engine):
 
     name = "api"
     Options = ApiOptions
+    rank: ClassVar[int] = 10
     is_remote = True
 
     def resources(self, student: Student) -> Resources:

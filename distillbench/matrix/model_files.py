@@ -37,14 +37,18 @@ class ModelFiles:
         return hashlib.sha256((self.template or "").strip().encode()).hexdigest()[:16]
 
 
-def read_model(model: str) -> ModelFiles:
+def read_model(model: str, revision: str | None = None) -> ModelFiles:
     """Looks at a folder, or at a Hub id's files in the cache or on the Hub.
+
+    Args:
+        model: The folder or the id.
+        revision: A commit, tag or branch on the Hub.
 
     Raises:
         DistillbenchError: There is no model.
     """
     folder = Path(model).expanduser()
-    files = _Files(folder.resolve() if folder.is_dir() else None, model)
+    files = _Files(folder.resolve() if folder.is_dir() else None, model, revision)
     config = files.json(CONFIG)
     if config is None:
         raise DistillbenchError(_not_a_model(model, folder, files.why))
@@ -78,9 +82,10 @@ def _template(files: _Files) -> str | None:
 class _Files:
     """The files of a folder, or of a repository on the Hub; `why` is what the Hub said of the last one it lacks."""
 
-    def __init__(self, folder: Path | None, model: str) -> None:
+    def __init__(self, folder: Path | None, model: str, revision: str | None) -> None:
         self.folder = folder
         self.model = model
+        self.revision = revision
         self.why = ""
 
     def json(self, name: str) -> dict[str, Any] | None:
@@ -100,7 +105,7 @@ class _Files:
         from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
         try:
-            return Path(hf_hub_download(self.model, name))
+            return Path(hf_hub_download(self.model, name, revision=self.revision))
         except EntryNotFoundError as error:  # a file that is not there; one that cannot be had is another matter
             self.why = str(error)
             return None

@@ -1,0 +1,77 @@
+"""Benchmarks that cannot be had: they are named, and do not stop the others of one command."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from distillbench.errors import DistillbenchError, Mistake, TaskError
+
+if TYPE_CHECKING:
+    from distillbench.plan.stages import Plan
+    from distillbench.records import Evaluation
+    from distillbench.run.preflight import Preflight
+    from distillbench.tasks.identity import TaskIndex
+
+_PLACE = re.compile(r"[^:]+:\d+: evaluations\.(.+)", re.DOTALL)
+
+
+def by_benchmark(
+    mistakes: Sequence[Mistake], names: Collection[str], tasks: TaskIndex
+) -> Mapping[str, list[Mistake]] | None:
+    """The mistakes by the benchmark that each is about; None where one is about anything else.
+
+    Args:
+        mistakes: What is wrong with a matrix.
+        names: Its evaluations, each named as its benchmark.
+        tasks: Where the benchmarks' files are.
+    """
+    paths = {name: path for name in names if (path := _path(name, tasks))}
+    found: dict[str, list[Mistake]] = {}
+    for mistake in mistakes:
+        name = _benchmark(mistake.where, names, paths)
+        if name is None:
+            return None
+        found.setdefault(name, []).append(mistake)
+    return found
+
+
+def _benchmark(where: str, names: Collection[str], paths: Mapping[str, Path]) -> str | None:
+    place = _PLACE.fullmatch(where)
+    if place is None:
+        return next((name for name, path in paths.items() if where.startswith(f"{path}:")), None)
+    fitting = [name for name in names if place[1] == name or place[1].startswith(f"{name}.")]
+    return max(fitting, key=len, default=None)
+
+
+def _path(name: str, tasks: TaskIndex) -> Path | None:
+    try:
+        return tasks.find(name).path
+    except TaskError:
+        return None
+
+
+def tell_missing(missing: Mapping[str, str]) -> None:
+    """Says which benchmarks are not evaluated; quiet runs too, because something that was asked is not done."""
+    for name, why in missing.items():
+        click.echo(f"not evaluated: {name}: {in_a_line(why)}", err=True)
+
+
+def in_a_line(why: str) -> str:
+    """What is wrong, on one line."""
+    return " ".join(why.split())
+
+
+def without_data(look: Preflight, plan: Plan) -> Iterator[tuple[Evaluation, str]]:
+    """The evaluations that still have to be sampled and whose documents cannot be had, each once, and why."""
+    pending = (stage.extras["evaluation"] for stage in plan.pending() if stage.kind == "sample")
+    for evaluation in {one.name: one for one in pending}.values():
+        try:
+            look.bench.tasks.evaluation_problems(replace(evaluation, limit=1, subset="first"))
+        except DistillbenchError as error:
+            yield evaluation, str(error)
