@@ -65,6 +65,7 @@ class OptionField:
         required: Whether it has no default.
         default: Its default; None when it is required.
         in_key: False when it only affects speed or memory.
+        is_shown: False where its value may be a secret, which no message repeats.
     """
 
     name: str
@@ -72,11 +73,16 @@ class OptionField:
     required: bool
     default: Any
     in_key: bool
+    is_shown: bool = True
 
     @property
     def wanted(self) -> str:
         """Its type in words."""
         return describe(self.annotation)
+
+    def told(self, value: Any) -> str:
+        """A wrong value as a message repeats it."""
+        return _shown(value) if self.is_shown else f"{type(value).__name__} that is not shown, as it may hold a secret"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +121,7 @@ def fields_of(cls: type) -> Mapping[str, OptionField]:
             required=(required := _is_required(entry)),
             default=None if required else _default(entry),
             in_key=bool(entry.metadata.get("key", True)),
+            is_shown=bool(entry.metadata.get("shown", True)),
         )
         for entry in dataclasses.fields(cls)
         if entry.init
@@ -155,8 +162,10 @@ def resolve_options(cls: type, layers: Sequence[Mapping[str, Given]], where: str
     try:
         return Resolved(cls(**values), origins, ())
     except ValueError as error:
-        given_values = ", ".join(f"{name}={_shown(value)} ({origins[name]})" for name, value in values.items())
-        mistake = Mistake(where, f"options of {owner} that go together", str(error), f"given: {given_values}")
+        shown = {name: value for name, value in values.items() if known[name].is_shown}
+        given_values = ", ".join(f"{name}={_shown(value)} ({origins[name]})" for name, value in shown.items())
+        hint = f"given: {given_values}" if shown else ""
+        mistake = Mistake(where, f"options of {owner} that go together", str(error), hint)
         return Resolved(None, origins, (mistake,))
 
 
@@ -176,9 +185,9 @@ def _check(cls: type, field: OptionField, given: Given) -> tuple[Any, Mistake | 
     except pydantic.ValidationError as error:
         return None, _wrong(field, given, error.errors(include_url=False, include_context=False)[0]["loc"])
     except ValueError:  # from `dumps`: an infinity or a NaN, which have no place in a key
-        return None, Mistake(given.place, f"{field.wanted}, finite", _shown(given.value))
+        return None, Mistake(given.place, f"{field.wanted}, finite", field.told(given.value))
     except TypeError:  # from `dumps`: a date, a set or a `!function`, which a task's YAML can hold
-        return None, Mistake(given.place, field.wanted, _shown(given.value), "write a plain value")
+        return None, Mistake(given.place, field.wanted, field.told(given.value), "write a plain value")
     return (_anchored(value, given.folder) if given.folder else value), None
 
 
@@ -196,8 +205,8 @@ def _adapter(cls: type, name: str) -> Any:
 
 def _wrong(field: OptionField, given: Given, location: Sequence[str | int]) -> Mistake:
     items = [step for step in location if isinstance(step, int)]
-    got = _shown(given.value) + (f", wrong at item {items[0] + 1}" if items else "")
-    return Mistake(given.place, field.wanted, got, _hint(field.annotation, given.value))
+    got = field.told(given.value) + (f", wrong at item {items[0] + 1}" if items else "")
+    return Mistake(given.place, field.wanted, got, _hint(field.annotation, given.value) if field.is_shown else "")
 
 
 def _hint(annotation: Any, value: Any) -> str:

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int | None, str], None]
 
+#: For an option whose value may hold a secret, such as an address: `field(metadata=UNSHOWN)`.
+UNSHOWN: dict[str, Any] = {"shown": False}
+
 
 def no_progress(done: int, total: int | None, note: str) -> None:
     """A progress callback that shows nothing."""
@@ -84,7 +87,8 @@ class Component(ABC):
         name: What a matrix calls it.
         version: Bumped when results with the same options would differ.
         packages: Distributions whose version decides the result (math-verify for a math grader).
-        Options: A frozen dataclass. A field with `metadata={"key": False}` only affects speed or memory.
+        Options: A frozen dataclass. A field with `metadata={"key": False}` only affects speed or memory; the value of
+            one with `metadata=UNSHOWN` may be a secret, and is repeated in no message.
     """
 
     name: ClassVar[str]

@@ -29,8 +29,8 @@ from distillbench.protocols import Context, EngineSession
 from distillbench.reasoning_formats import join_apart
 from distillbench.records import Batch, Checkpoint, Generation, Message, Prompt, Request, Sampling
 from distillbench_plugins.engines.api import ApiEngine, ApiOptions
-from distillbench_plugins.engines.api_client import MOST_UNANSWERED
-from distillbench_plugins.renderers.hosted import HostedRenderer
+from distillbench_plugins.renderers.hosted import HostedRenderer, HostedRendererOptions
+from distillbench_plugins.servers.client import MOST_UNANSWERED
 from distillbench_plugins.students.hosted import HostedOptions, HostedStudent
 
 KEY = "sk-a-secret-of-the-test"
@@ -110,22 +110,17 @@ PASSING: dict[str, tuple[Reply, str]] = {
     "no choices": (as_json({"id": "x"}), "choices"),
     "empty choices": (as_json({"choices": []}), "choices"),
     "null choices": (as_json({"choices": None}), "choices"),
-    "two choices": (as_json({"choices": json.loads(GOOD.body)["choices"] * 2}), "choices"),
     "no message": (as_json({"choices": [{"finish_reason": "stop"}]}), "choices.0.message"),
-    "content of a wrong type": (chat(["parts"]), "choices.0.message.content"),
     "content that is a number": (chat(5), "choices.0.message.content"),
-    "finish reason of a wrong type": (chat("x", 3), "choices.0.finish_reason"),
     "error with status 200": (as_json({"error": {"message": "upstream is gone", "code": 502}}), "upstream is gone"),
     "null content": (chat(None), "without content"),
     "null content, no usage": (chat(None, n_tokens=None), "without content"),
     "null content, cut, no usage": (chat(None, "length", None), "empty message"),
     "empty content, no usage": (chat("", n_tokens=None), "empty message"),
     "empty content, no tokens": (chat("", n_tokens=0), "empty message"),
-    "no finish reason": (chat("half a", None), "finish reason None"),
-    "unknown finish reason": (chat("half a", "error"), "finish reason 'error'"),
+    "failed": (chat("half a", "error"), "finish reason 'error'"),
     "aborted": (chat("half a", "abort"), "finish reason 'abort'"),
-    "more tokens than there are": (chat("x", n_tokens=10**20), "usage.completion_tokens"),
-    "fewer tokens than none": (chat("x", n_tokens=-5), "usage.completion_tokens"),
+    "out of resources": (chat("half a", "insufficient_system_resource"), "'insufficient_system_resource'"),
     "a pause that is no date": (
         refusal(503, "busy", **{"Retry-After": "Mon, 01 Jan 2024 00:00:00 +99999999999999999"}),
         "HTTP 503: busy",
@@ -140,7 +135,12 @@ FINAL: dict[str, tuple[Reply, str]] = {
     "filtered": (chat("half a", "content_filter"), "finish reason 'content_filter'"),
     "tools": (chat(None, "tool_calls"), "finish reason 'tool_calls'"),
     "function": (chat("x", "function_call"), "finish reason 'function_call'"),
+    "unknown finish reason": (chat("half a", "Mondays"), "finish reason 'Mondays'"),
+    "finish reason of a wrong type": (chat("half a", 3), "finish reason 3"),
+    "unsafe": (chat("half a", "SAFETY"), "finish reason 'SAFETY'"),
+    "a picture": (chat([{"type": "text", "text": "see"}, {"type": "image_url"}]), "no text (image_url)"),
     "refused": (chat(None, refusal="I will not"), "refused to answer: I will not"),
+    "refused in a part": (chat([{"type": "refusal", "refusal": "I will not"}]), "refused to answer: I will not"),
     "half a character": (refusal(400, "no \ud83d"), "HTTP 400: no ?"),
 }
 
@@ -240,7 +240,7 @@ def test_what_is_made_of_an_answer(
         (chat("5"), None, "5", "absent"),
         (chat(None, "length", reasoning="is it \\boxed{4}?"), "is it \\boxed{4}?", "", "open"),
         (chat(None, reasoning="2 + 3"), "2 + 3", "", "open"),
-        (stopped(chat(None, reasoning="2 + 3"), "STOP"), "2 + 3STOP", "", "open"),
+        (stopped(chat(None, reasoning="2 + 3"), "END"), "2 + 3END", "", "open"),
         (chat("", "length"), None, "", "absent"),
     ],
 )
@@ -249,9 +249,9 @@ def test_the_hosted_renderer_splits_it(
 ) -> None:
     server.script = {"it": [reply]}
     with opened(server) as session:
-        found = answers(session, asks("it"))["it"]
+        found = answers(session, asks("it", stop=("END",)))["it"]
     assert found.finish_reason
-    split = HostedRenderer(None).parse(found.token_ids, found.text, found.finish_reason, "")
+    split = HostedRenderer(HostedRendererOptions()).parse(found.token_ids, found.text, found.finish_reason, "")
     assert (split.reasoning, split.answer, split.reasoning_state) == (reasoning, answer, state)
 
 
@@ -565,8 +565,8 @@ def test_a_key_that_is_missing_or_none(server: Server, monkeypatch: pytest.Monke
     ("options", "words"),
     [
         ({"base_url": "127.0.0.1:8000"}, "https://HOST/v1"),
-        ({"base_url": f"https://me:{KEY}@host/v1"}, "no user, password or query"),
-        ({"base_url": f"https://host/v1?key={KEY}"}, "no user, password or query"),
+        ({"base_url": f"https://me:{KEY}@host/v1"}, "no user, password, query or fragment"),
+        ({"base_url": f"https://host/v1?key={KEY}"}, "no user, password, query or fragment"),
         ({"extra_body": {"temperature": 1, "user": "x"}}, "extra_body temperature: the engine sets that itself"),
         ({"extra_body": {"presence_penalty": 1}}, "extra_body presence_penalty: the engine sets that itself"),
     ],
@@ -603,7 +603,7 @@ def test_a_hosted_student_says_what_it_cannot(tmp_path: Path) -> None:
 
 
 def test_a_hosted_renderer_says_what_it_cannot() -> None:
-    renderer = HostedRenderer(None)
+    renderer = HostedRenderer(HostedRendererOptions())
     asked = (Message("user", "How many?"),)
     for prefill in ("auto", "none"):
         prompt = renderer.prompt(asked, prefill)  # type: ignore[arg-type]
@@ -692,7 +692,7 @@ def test_how_a_completion_of_tokens_ends(speaking: Server, tiny: Tiny) -> None:
     speaking.script = {
         "1 1": [completion([1, 1], [*a, *b, end], stop_reason=end)],
         "1 2": [completion([1, 2], [*a, *b], "length")],
-        "1 3": [completion([1, 3], [*a, *b], text="x E", stop_reason="ND")],
+        "1 3": [completion([1, 3], [*a, *b], text="x ", stop_reason="END")],
         "1 4": [completion([1, 4], [*a, *b])],
         "1 5": [completion([1, 5], [])],
         "1 6": [completion([1, 6], a, "abort")],

@@ -26,7 +26,7 @@ from distillbench.tasks.identity import TaskIndex
 from distillbench.tasks.loader import LmEvalTasks
 from distillbench_plugins.benchmarks.lm_eval_metric import LmEvalMetric, LmEvalOptions
 from distillbench_plugins.engines.transformers import TransformersEngine, TransformersOptions
-from distillbench_plugins.renderers.hosted import HostedRenderer
+from distillbench_plugins.renderers.hosted import HostedRenderer, HostedRendererOptions
 from distillbench_plugins.renderers.plain import PlainOptions, PlainRenderer
 
 #: How far a log-likelihood may be from the stock command's, in nats.
@@ -271,7 +271,7 @@ def test_a_model_that_is_only_served_has_no_tokens_to_score(tasks: LmEvalTasks) 
     asked = evaluation("glued", tasks)
     (one, *_) = tasks.evaluation_problems(asked)
     with pytest.raises(StageError, match=r"task 'glued' scores given continuations \(multiple_choice\), for which"):
-        scoring_request(one, asked, HostedRenderer(None))
+        scoring_request(one, asked, HostedRenderer(HostedRendererOptions()))
 
 
 def test_repeats_in_the_defaults_are_told_where_to_write_one(cli: Any, here: Path, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from distillbench.errors import StageError
 from distillbench.protocols import Context, EngineSession
 from distillbench.records import Batch, Checkpoint, Prompt, Request, Sampling
 from distillbench_plugins.engines.api import ApiEngine, ApiOptions
-from distillbench_plugins.renderers.hosted import HostedRenderer
+from distillbench_plugins.renderers.hosted import HostedRenderer, HostedRendererOptions
 from distillbench_plugins.students.hosted import HostedOptions, HostedStudent
 
 pytestmark = pytest.mark.slow
@@ -195,7 +195,7 @@ def test_a_hosted_student_reads_the_same_out_of_a_chat(tiny: Tiny, five: list[Ch
         assert one.finish_reason
         assert (one.n_tokens, one.n_prompt_tokens) == (tokens[name].n_tokens, tokens[name].n_prompt_tokens)
         assert one.finish_reason == tokens[name].finish_reason
-        mine = HostedRenderer(None).parse((), one.text, one.finish_reason, "")
+        mine = HostedRenderer(HostedRendererOptions()).parse((), one.text, one.finish_reason, "")
         theirs = tiny.renderer.parse((), tokens[name].text, one.finish_reason, asked[0].prompt.prefill)
         assert (mine.reasoning, mine.answer) == (theirs.reasoning, theirs.answer)
         assert mine.reasoning_state == theirs.reasoning_state

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import json
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,21 +11,27 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 from annotated_types import Ge, Gt, Le
 
 from distillbench.errors import GraderError, StageError
 from distillbench.hookspecs import hookimpl
-from distillbench.protocols import Benchmark, Context
+from distillbench.protocols import UNSHOWN, Benchmark, Context
 from distillbench.records import Judgement, Problem
-from distillbench_plugins.grading.judge_client import Endpoint, JudgeClient, Replies, Unavailable
-from distillbench_plugins.grading.judge_rubric import BEST, Reply, Rubric, read_rubric
-from distillbench_plugins.openai_api import check_base_url
+from distillbench_plugins.grading.judge_rubric import BEST, Reply, Rubric, Unavailable, read_rubric
+from distillbench_plugins.servers.options import check_base_url, check_variable
+from distillbench_plugins.servers.secrets import Secrets, read_key
+
+if TYPE_CHECKING:
+    from distillbench_plugins.grading.judge_client import JudgeClient, Replies
+    from distillbench_plugins.servers.client import Server
 
 #: So many answers in a row to which the judge did not reply at all end the stage: it is down.
 _MOST_UNANSWERED = 10
+#: Seconds before the second try of a request, at most; doubled before each further one.
+_BACKOFF = 0.5
 #: Requests that wait in the pool for each one that is under way.
 _READ_AHEAD = 3
 
@@ -48,12 +55,12 @@ class JudgeOptions:
     """
 
     model: str | None = None
-    base_url: str = "https://api.openai.com/v1"
+    base_url: str = field(default="https://api.openai.com/v1", metadata=UNSHOWN)
     rubric: Path | None = None
     repeats: Annotated[int, Ge(1)] = 3
     temperature: Annotated[float, Ge(0), Le(2)] | None = 1.0
     max_tokens: Annotated[int, Ge(1)] | None = 1024
-    api_key_variable: str | None = field(default="OPENAI_API_KEY", metadata={"key": False})
+    api_key_variable: str | None = field(default="OPENAI_API_KEY", metadata={"key": False} | UNSHOWN)
     max_concurrency: Annotated[int, Ge(1)] = field(default=8, metadata={"key": False})
     timeout: Annotated[float, Gt(0)] = field(default=120.0, metadata={"key": False})
     max_retries: Annotated[int, Ge(0)] = field(default=5, metadata={"key": False})
@@ -61,6 +68,7 @@ class JudgeOptions:
     def __post_init__(self) -> None:
         """Refuses an address that is none, or that may hold a secret."""
         check_base_url(self.base_url)
+        check_variable("api_key_variable", self.api_key_variable)
 
 
 class Judge(Benchmark):
@@ -101,19 +109,13 @@ class Judge(Benchmark):
         Raises:
             GraderError: See `check`.
         """
+        from distillbench_plugins.grading.judge_client import Endpoint, JudgeClient, Replies
+
         self.check()
         about: JudgeOptions = self.options
         sampling = {"temperature": about.temperature, "max_tokens": about.max_tokens}
-        endpoint = Endpoint(
-            model=str(about.model),
-            base_url=about.base_url,
-            api_key=self._api_key(),
-            sampling={name: value for name, value in sampling.items() if value is not None},
-            timeout=about.timeout,
-            max_retries=about.max_retries,
-        )
-        client = JudgeClient(endpoint)
-        client.open()
+        kept = {name: value for name, value in sampling.items() if value is not None}
+        client = JudgeClient(Endpoint(str(about.model), self._server(), kept))
         pool = ThreadPoolExecutor(about.max_concurrency, thread_name_prefix="judge")
         try:
             yield JudgeGrading(about, read_rubric(self.inputs()[0]), client, Replies(context.work / "replies"), pool)
@@ -125,14 +127,31 @@ class Judge(Benchmark):
         """The answer part, unless it is empty."""
         return answer.strip() or None
 
+    def _server(self) -> Server:
+        from distillbench_plugins.servers.client import Server
+
+        about: JudgeOptions = self.options
+        return Server(
+            about.base_url,
+            self._api_key(),
+            concurrency=about.max_concurrency,
+            timeout=about.timeout,
+            retries=about.max_retries,
+            backoff=_BACKOFF,
+            most_unanswered=sys.maxsize,  # it is answers that are counted, each of which may be asked for several times
+            hint=f"look at `model` ({about.model}), `base_url` and the API key",
+        )
+
     def _api_key(self) -> str | None:
-        variable = self.options.api_key_variable
-        key = os.environ.get(variable) if variable else None
-        if variable and not key:
+        try:
+            key = read_key(self.options.api_key_variable)
+        except ValueError as error:
             raise GraderError(
-                f"the environment variable {variable} does not hold the judge's API key\n"
+                f"the judge: {error}\n"
                 f"    set it, or, for a server that wants none, grader_options: {{api_key_variable: null}}"
-            )
+            ) from None
+        if Secrets([key]).are_in(json.dumps([self.options.base_url, self.options.model])):
+            raise GraderError("the judge's options hold the API key itself, and are stored with the results")
         return key
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,9 +13,10 @@ from annotated_types import Ge, Gt
 
 from distillbench.errors import StageError
 from distillbench.hookspecs import hookimpl
-from distillbench.protocols import Context, Engine, EngineSession, Student
+from distillbench.protocols import UNSHOWN, Context, Engine, EngineSession, Student
 from distillbench.records import Checkpoint, Resources
-from distillbench_plugins.openai_api import check_base_url
+from distillbench_plugins.servers.options import check_base_url, check_fields, check_variable
+from distillbench_plugins.servers.secrets import Secrets, read_key
 
 Mode = Literal["tokens", "chat"]
 #: Fields of a request that the engine sets from the evaluation.
@@ -46,11 +47,11 @@ class ApiOptions:
         backoff: Seconds before the second try, at most; doubled before each further one, to a minute.
     """
 
-    base_url: str = "http://127.0.0.1:8000/v1"
+    base_url: str = field(default="http://127.0.0.1:8000/v1", metadata=UNSHOWN)
     model: str | None = None
     mode: Mode | None = None
-    api_key_env: str | None = field(default=None, metadata={"key": False})
-    extra_body: Mapping[str, Any] = field(default_factory=dict)
+    api_key_env: str | None = field(default=None, metadata={"key": False} | UNSHOWN)
+    extra_body: Mapping[str, Any] = field(default_factory=dict, metadata=UNSHOWN)
     omit: tuple[Literal["temperature", "top_p", "seed"], ...] = ()
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     concurrency: Annotated[int, Ge(1)] = field(default=32, metadata={"key": False})
@@ -61,6 +62,8 @@ class ApiOptions:
     def __post_init__(self) -> None:
         """Checks options against each other."""
         check_base_url(self.base_url)
+        check_variable("api_key_env", self.api_key_env)
+        check_fields("extra_body", self.extra_body)
         if taken := sorted((_WHAT_IS_ASKED | _HOW_IT_IS_DRAWN) & set(self.extra_body)):
             raise ValueError(f"extra_body {', '.join(taken)}: the engine sets that itself, from the evaluation")
 
@@ -90,8 +93,8 @@ class ApiEngine(Engine):
         Raises:
             StageError: It is not, or cannot; or the key is missing.
         """
-        from distillbench_plugins.engines.api_client import Server
         from distillbench_plugins.engines.api_session import ApiSession, Asking
+        from distillbench_plugins.servers.client import Server
 
         about: ApiOptions = self.options
         mode: Mode = about.mode or ("tokens" if student.has_tokenizer else "chat")
@@ -117,17 +120,16 @@ class ApiEngine(Engine):
             session.close()
 
     def _api_key(self) -> str | None:
-        variable = self.options.api_key_env
-        key = os.environ.get(variable, "").strip() if variable else None
-        if variable and not key:
+        try:
+            key = read_key(self.options.api_key_env)
+        except ValueError as error:
             raise StageError(
-                f"engine 'api': the environment variable {variable} does not hold an API key\n"
-                f"    hint: set it; for a server that wants none, leave `api_key_env` out"
-            )
-        if key and not (key.isascii() and key.isprintable()):
+                f"engine 'api': {error}\n    hint: set it; for a server that wants none, leave `api_key_env` out"
+            ) from None
+        if Secrets([key]).are_in(json.dumps([self.options.base_url, self.options.extra_body, self.options.model])):
             raise StageError(
-                f"engine 'api': what the environment variable {variable} holds cannot be an API key: it has characters "
-                f"that no header may hold, such as a line break"
+                "engine 'api': its options hold the API key itself, and are stored with the results\n"
+                "    hint: take it out; `api_key_env` alone says where it is"
             )
         return key
 

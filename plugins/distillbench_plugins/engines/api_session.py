@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from distillbench.errors import StageError
 from distillbench.records import Batch, Checkpoint, Generation, ModelSource, Prompt, Request
 from distillbench_plugins.engines import api_adapters, api_wire
-from distillbench_plugins.engines.api_client import ApiClient, Failed, Server
-from distillbench_plugins.engines.api_loop import LoopThread, Turns
 from distillbench_plugins.engines.scoring import with_scores
+from distillbench_plugins.servers.client import ApiClient, Failed, Server
+from distillbench_plugins.servers.loop import LoopThread, Turns
+from distillbench_plugins.servers.secrets import on_one_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -152,7 +153,8 @@ class ApiSession:
         self._known = next((owner for owner in owners if owner in api_wire.TAKE_ALL), None)
         if self._known == "vllm":
             version = await self._client.look("/../version")
-            self._version = str(version.get("version", "")) if isinstance(version, dict) else ""
+            told = version.get("version") if isinstance(version, dict) else ""
+            self._version = on_one_line(told) if isinstance(told, str) else ""
         if self.tokenizer is not None:
             ids = self.tokenizer.encode("a", add_special_tokens=False)
             body = {**self._asked(None, ids), **api_wire.first_token_fields()}
@@ -165,19 +167,24 @@ class ApiSession:
             raise StageError(why)
         body = self._chat_body(batch, request) if is_chat else self._completion_body(batch, request)
         read: Callable[[bytes], Generation] = (
-            partial(api_wire.read_chat, request=request)
-            if is_chat
-            else partial(api_wire.read_completion, request=request, decode=self._decode)
+            partial(api_wire.read_chat, request=request) if is_chat else partial(self._read_tokens, request=request)
         )
         try:
             # vLLM 0.32 without a GPU may apply an adapter to requests without one that it computes in the same step,
             # and a server does not say what it runs on.
             async with self._turns.of(batch.checkpoint is not None):
-                found = await self._client.ask("/chat/completions" if is_chat else "/completions", body, read)
+                found = await self._client.complete("/chat/completions" if is_chat else "/completions", body, read)
         except Failed as error:
             found = Generation(request.sample_id, error=str(error))
         effective = {name: value for name, value in body.items() if name not in _WHAT_IS_ASKED}
         return batch.key, replace(found, effective=effective)
+
+    def _read_tokens(self, content: bytes, request: Request) -> Generation:
+        """A completion with its tokens, none of which spells a secret: what is kept of them cannot be hidden."""
+        found = api_wire.read_completion(content, request, self._decode)
+        if self.server.api_key and self._client.secrets.are_in(self._decode(found.token_ids)):
+            raise Failed("the completion's tokens spell the API key")
+        return found
 
     def _chat_body(self, batch: Batch, request: Request) -> dict[str, Any]:
         if request.prompt.prefill or not request.messages:

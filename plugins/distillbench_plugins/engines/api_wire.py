@@ -14,8 +14,9 @@ import pydantic
 
 from distillbench.errors import StageError
 from distillbench.reasoning_formats import join_apart
-from distillbench.records import Generation, Request, Sampling
-from distillbench_plugins.engines.api_client import Failed, Passing
+from distillbench.records import FinishReason, Generation, Request, Sampling
+from distillbench_plugins.servers.client import Failed, Passing
+from distillbench_plugins.servers.replies import Parts, how_it_ended, parts_of, reasoning_of, usage_of
 
 #: Servers, by what they call themselves in `owned_by`, that take more than OpenAI's parameters, and fill in what is
 #: left out from the model's generation_config (vLLM, SGLang) or with defaults of their own (llama.cpp).
@@ -26,19 +27,12 @@ _PENALISE = ("vllm", "sglang")
 _NEUTRAL: Mapping[str, float] = {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
 #: vLLM's extensions: only our end tokens end a turn, and the tokens come back.
 _OUR_TOKENS = {"ignore_eos": True, "skip_special_tokens": False, "return_token_ids": True}
-#: Finish reasons that are the server's decision on this request; asking again would bring them again.
-_DECIDED = ("content_filter", "tool_calls", "function_call")
 #: A half of a character in JSON, as it is escaped; most have the other half beside them.
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 #: A number of tokens, or a token's; neither is ever larger.
 _Whole = Annotated[int, pydantic.Field(ge=0, lt=2**31)]
-
-
-class _Usage(pydantic.BaseModel):
-    prompt_tokens: _Whole | None = None
-    completion_tokens: _Whole | None = None
 
 
 class _TopLogprobs(pydantic.BaseModel):
@@ -51,8 +45,9 @@ class _Logprob(pydantic.BaseModel):
 
 class _Continued(pydantic.BaseModel):
     text: str
-    finish_reason: str | None = None
-    stop_reason: int | str | None = None
+    finish_reason: Any = None
+    stop_reason: Any = None
+    matched_stop: Any = None
     token_ids: list[_Whole] | None = None
     prompt_token_ids: list[_Whole] | None = None
     logprobs: _TopLogprobs | None = None
@@ -61,25 +56,19 @@ class _Continued(pydantic.BaseModel):
 
 class _Completions(pydantic.BaseModel):
     choices: list[_Continued] = pydantic.Field(min_length=1, max_length=1)
-    usage: _Usage | None = None
-
-
-class _Message(pydantic.BaseModel):
-    content: str | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None
-    refusal: str | None = None
+    usage: Any = None
 
 
 class _Answered(pydantic.BaseModel):
-    message: _Message
-    finish_reason: str | None = None
-    stop_reason: int | str | None = None
+    message: dict[str, Any]
+    finish_reason: Any = None
+    stop_reason: Any = None
+    matched_stop: Any = None
 
 
 class _Chat(pydantic.BaseModel):
-    choices: list[_Answered] = pydantic.Field(min_length=1, max_length=1)
-    usage: _Usage | None = None
+    choices: list[_Answered] = pydantic.Field(min_length=1)
+    usage: Any = None
 
 
 def sampled_fields(request: Request, max_tokens_field: str, takes_all: bool) -> dict[str, Any]:
@@ -150,21 +139,20 @@ def read_completion(content: bytes, request: Request, decode: Callable[[Sequence
         StageError: The server tells no tokens, or continued others than it was given.
     """
     choice = _continued(content, request.prompt.input_ids.tolist())
-    reason, ids = _finish_reason(choice.finish_reason), choice.token_ids
+    ids, at = choice.token_ids, _stop_string(choice, request)
     if not ids:
         raise Passing("the server sent a completion without any token")
     is_ended = ids[-1] in request.stop_token_ids
-    if reason == "stop" and not is_ended and not isinstance(choice.stop_reason, str):
+    reason = _finish_reason(choice.finish_reason, None if is_ended else len(ids), request)
+    if reason == "stop" and not is_ended and not at:
         raise Failed(f"the server ended the turn at token {ids[-1]}, which is none of {list(request.stop_token_ids)}")
-    if isinstance(choice.stop_reason, str):  # the server's text ends before it
-        text = choice.text + choice.stop_reason
-    else:
-        text = decode(ids[:-1] if reason == "stop" else ids)
+    # the server's text ends before a stop string
+    text = choice.text.removesuffix(at) + at if at else decode(ids[:-1] if reason == "stop" else ids)
     return Generation(
         request.sample_id,
         tuple(ids),
         text,
-        reason,  # type: ignore[arg-type]
+        reason,
         n_tokens=len(ids),
         n_prompt_tokens=len(request.prompt.input_ids),
     )
@@ -189,7 +177,7 @@ def _continued(content: bytes, prompt: Sequence[int]) -> _Continued:
             "    hint:   `mode: chat` asks any server for text alone, with its own chat template"
         )
     told = choice.prompt_token_ids
-    n_told = len(told) if told is not None else body.usage.prompt_tokens if body.usage else None
+    n_told = len(told) if told is not None else usage_of(body.usage, bool(choice.text)).prompt
     if n_told != len(prompt) or (told is not None and told != list(prompt)):
         raise StageError(
             f"the server continued {n_told} tokens where it was given {len(prompt)}: it puts something of its own "
@@ -249,29 +237,40 @@ def read_chat(content: bytes, request: Request) -> Generation:
     servers that take it apart do not tell from an empty answer.
     """
     body = _parsed(_Chat, content)
-    [choice] = body.choices
-    reason = _finish_reason(choice.finish_reason)
-    message, written = choice.message, body.usage.completion_tokens if body.usage else None
-    if message.refusal:
-        raise Failed(f"the server refused to answer: {message.refusal}")
-    reasoning, answer = message.reasoning_content or message.reasoning or "", message.content or ""
-    if isinstance(choice.stop_reason, str):  # vLLM names the string that it stopped at, and leaves it out
+    choice = body.choices[0]
+    parts = parts_of(choice.message.get("content"))
+    reasoning, answer = parts.reasoning or reasoning_of(choice.message), parts.answer
+    usage = usage_of(body.usage, bool(reasoning or answer))
+    reason = _finish_reason(choice.finish_reason, usage.completion, request)
+    _check_message(choice.message, parts)
+    if at := _stop_string(choice, request):
         if answer or not reasoning:
-            answer += choice.stop_reason
+            answer = answer.removesuffix(at) + at
         else:
-            reasoning += choice.stop_reason
+            reasoning = reasoning.removesuffix(at) + at
     if not reasoning and not answer:
-        _check_empty(message.content, reason, written)
+        _check_empty(choice.message.get("content"), reason, usage.completion)
     return Generation(
         request.sample_id,
         text=join_apart(reasoning, answer) if reasoning else answer,
-        finish_reason=reason,  # type: ignore[arg-type]
-        n_tokens=written,
-        n_prompt_tokens=body.usage.prompt_tokens if body.usage else None,
+        finish_reason=reason,
+        n_tokens=usage.completion,
+        n_prompt_tokens=usage.prompt,
     )
 
 
-def _check_empty(content: str | None, reason: str, written: int | None) -> None:
+def _check_message(message: Mapping[str, Any], parts: Parts) -> None:
+    """Refuses a message that is no answer, or has parts that are no text."""
+    content = message.get("content")
+    if refusal := parts.refusal or message.get("refusal"):
+        raise Failed(f"the server refused to answer: {refusal}")
+    if content is not None and not isinstance(content, str | list | dict):
+        raise Passing(f"the server sent no completion (choices.0.message.content: {type(content).__name__}): {content}")
+    if parts.other:
+        raise Failed(f"the server's answer has a part that is no text ({parts.other})")
+
+
+def _check_empty(content: Any, reason: str, written: int | None) -> None:
     """Refuses an empty answer unless the server says that tokens were spent on it: reasoning that it hides, say."""
     if content is None and reason == "stop":
         raise Passing("the server sent a message without content (finish reason 'stop')")
@@ -279,12 +278,25 @@ def _check_empty(content: str | None, reason: str, written: int | None) -> None:
         raise Passing(f"the server sent an empty message (finish reason {reason!r}) and counts no tokens for it")
 
 
-def _finish_reason(told: str | None) -> str:
-    if told in ("stop", "length"):
-        return told
-    if told in _DECIDED:
+def _stop_string(choice: _Answered | _Continued, request: Request) -> str:
+    """The stop string that ended an answer, which vLLM and SGLang name and leave out of the text; empty for none.
+
+    Others name there what ended the turn in words of their own.
+    """
+    named = choice.matched_stop if choice.stop_reason is None else choice.stop_reason
+    return named if isinstance(named, str) and named in request.sampling.stop else ""
+
+
+def _finish_reason(told: Any, written: int | None, request: Request) -> FinishReason:
+    """How an answer ended; one of which the server says nothing was cut where it is as long as it may be."""
+    how = how_it_ended(told)
+    if how == "unknown":
+        return "length" if written is not None and written >= request.sampling.max_tokens else "stop"
+    if how == "failed":
+        raise Passing(f"the server ended the answer with finish reason {told!r}")
+    if how == "decided":
         raise Failed(f"the server ended the answer with finish reason {told!r}")
-    raise Passing(f"the server ended the answer with finish reason {told!r}")
+    return how
 
 
 Body = TypeVar("Body", bound=pydantic.BaseModel)

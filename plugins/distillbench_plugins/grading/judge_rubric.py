@@ -49,6 +49,10 @@ class MalformedReply(ValueError):
     """The judge's reply is not what it was asked for; its text says how."""
 
 
+class Unavailable(GraderError):
+    """The judge did not answer after all tries, whatever it was asked."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """One judgement of a judge model.

@@ -33,7 +33,8 @@ class LoopThread:
         """Yields results as they come, with up to `limit` pieces of work under way.
 
         A piece is taken from `works` only when there is room for it. When the generator is closed, or when anything
-        is raised, what is under way is cancelled, and has ended before this returns.
+        is raised, what is under way is cancelled, and has ended before this returns. What had its result by then is
+        given before a piece's exception is raised: it may have been paid for.
         """
         finished: SimpleQueue[Future[Result]] = SimpleQueue()
         under_way = 0
@@ -42,13 +43,17 @@ class LoopThread:
                 asyncio.run_coroutine_threadsafe(work, self._loop).add_done_callback(finished.put)
                 under_way += 1
                 while under_way == limit or not finished.empty():
-                    result = finished.get().result()
                     under_way -= 1
-                    yield result
+                    yield finished.get().result()
             while under_way:
-                result = finished.get().result()
                 under_way -= 1
-                yield result
+                yield finished.get().result()
+        except Exception:
+            self.cancel()
+            while not finished.empty():
+                if _has_result(one := finished.get()):
+                    yield one.result()
+            raise
         finally:
             self.cancel()
 
@@ -102,3 +107,7 @@ async def _cancel_others() -> None:
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
+
+
+def _has_result(work: Future[Any]) -> bool:
+    return not work.cancelled() and work.exception() is None
