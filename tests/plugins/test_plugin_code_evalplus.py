@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from code_tasks import Documents
 from distillbench.protocols import Context, Grading
 from distillbench.records import Judgement, Resources
 from distillbench_plugins.benchmarks.code_evalplus import EvalPlus, EvalPlusOptions
+from distillbench_plugins.grading import evalplus as rules
+from distillbench_plugins.grading.sandbox.runners.functions import LENGTH, VALUE
+from distillbench_plugins.grading.sandbox.values import pack
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -38,6 +42,7 @@ HUMANEVAL = Documents(
         row("HumanEval/2", "pair", "(x):\n    return (x, [x])\n", [[1]], [[2]]),
         row("HumanEval/3", "long", "(x):\n    return {i: {i} for i in range(x)}\n", [[3]], [[5000]]),
         row("HumanEval/4", "nan", "(x):\n    return float('nan')\n", [[1]], [[2]]),
+        row("HumanEval/5", "sort", "(xs):\n    return sorted(xs)\n", [[[3, 1, 2]]], [[[]], [[2, 1]]]),
         row("HumanEval/32", "find_zero", "(xs):\n    return -xs[0] / xs[1]\n", [[[1, 2]]], [[[3, 4]]], 1e-4),
     ]
 )
@@ -113,6 +118,14 @@ def judged(grading: Grading, documents: Documents, name: str, code: str) -> Judg
         ("HumanEval/3", "def long(x): return {i: {i} for i in reversed(range(x))}", 1, 1, ""),
         ("HumanEval/3", "def long(x): return {i: {i} for i in range(x) if i != 4000}", 1, 0, "wrong_answer"),
         ("HumanEval/4", "def nan(x): return float('nan')", 0, 0, "wrong_answer"),
+        ("HumanEval/5", "def sort(xs): yield from sorted(xs)", 0, 0, "wrong_answer"),
+        ("HumanEval/5", "def sort(xs): return map(int, sorted(xs))", 0, 0, "wrong_answer"),
+        ("HumanEval/5", "from collections import deque\ndef sort(xs): return deque(sorted(xs))", 0, 0, "wrong_answer"),
+        ("HumanEval/5", "class L:\n def __init__(self, xs): self.xs = xs\n def __iter__(self): return iter(self.xs)\n"
+         "def sort(xs): return L(sorted(xs))", 0, 0, "wrong_answer"),
+        ("HumanEval/5", "from collections import UserList\ndef sort(xs): return UserList(sorted(xs))", 1, 1, ""),
+        ("HumanEval/5", "class L(list): pass\ndef sort(xs): return L(sorted(xs))", 1, 1, ""),
+        ("HumanEval/5", "import numpy as np\ndef sort(xs): return np.sort(xs)", 0, 0, "wrong_answer"),
         ("HumanEval/32", "def find_zero(xs): return -xs[0] / xs[1] + 1e-6", 1, 1, ""),
         ("HumanEval/32", "def find_zero(xs): return 5", 0, 0, "wrong_answer"),
     ],
@@ -191,6 +204,78 @@ def test_the_exact_mode_mends_no_indentation_as_evalplus_does_not() -> None:
 )  # fmt: skip
 def test_special_rules_of_mbpp(mbpp: Grading, name: str, code: str, right: bool) -> None:
     assert judged(mbpp, MBPP, name, code).correct is right
+
+
+#: Written so that evalplus' process makes them itself; what iterates is used up by one look.
+VALUES = """
+    [1,2,3] (1,2,3) range(1,4) deque([1,2,3]) array('i',[1,2,3]) np.array([1,2,3]) Lst([1,2,3]) UserList([1,2,3])
+    Seq([1,2,3]) It([1,2,3]) [1.0,2.0,3.0] [True,2,3] [np.int64(1),2,3] [1,2] [] ()
+    iter([1,2,3]) gen([1,2,3]) map(int,[1,2,3]) filter(None,[1,2,3]) zip([1,2,3]) reversed([3,2,1]) iter([])
+    {1,2,3} frozenset({1,2,3}) {1:0,2:0,3:0}.keys() {0:1,1:2,2:3}.values() {1:2}.items() {(1,2)} set()
+    [[1,2],[3]] [(1,2),(3,)] [deque([1,2]),[3]] [iter([1,2]),[3]] [map(int,[1,2]),[3]] [np.array([1,2]),[3]]
+    [range(1,3),[3]] [P(1,2),(3,)] [{1:2}.keys()] [{1}] {1:iter([1])} {1:[1]} {1:(1,)} [gen([1])] [[1]]
+    1 True 1.0 np.int64(1) np.float64(1) np.float32(1) np.bool_(True) Int(1) E.A Decimal(1) Fraction(1) 1+0j '1'
+    np.array(1) np.array([1]) [1] {1} None 0 False nan inf np.array([]) 10**30 1e30
+    0.1 0.1+1e-8 0.1+1e-4 np.float32(0.1) np.float64(0.1) np.float64(0.1+1e-8) Flt(0.1+1e-8) Decimal('0.1') [0.1]
+    [0.1+1e-8] (0.1,) (0.1+1e-8,) [np.float32(0.1)] np.array([0.1]) [nan] [0.1,0.2] [0.1,'a'] [Decimal('0.1')]
+    Decimal('sNaN')
+    'ab' Str('ab') UserString('ab') ['a','b'] b'ab' bytearray(b'ab') np.str_('ab') np.array('ab')
+    np.array(['a','b'])
+    {'a':2,'b':1} Counter('aab') Counter(a=2,b=1,c=0) OrderedDict(b=1,a=2) defaultdict(int,a=2,b=1)
+    UserDict(a=2,b=1) MappingProxyType({'a':2,'b':1}) Map({'a':2,'b':1}) {'a':2} P(1,2) object()
+"""
+EXPECTED = """
+    [1,2,3] (1,2,3) {1,2,3} [] deque([1,2,3]) [[1,2],[3]] [(1,2),(3,)] {1:[1]} 1 True None [0.1] 0.1 (0.1,) [1] [[1]]
+    'ab' b'ab' {'a':2,'b':1} Counter('aab') 10**30 {(1,2)}
+"""
+MAKING = """
+from collections import *
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from enum import IntEnum
+from fractions import Fraction
+from array import array
+from types import MappingProxyType
+import numpy as np
+nan, inf = float("nan"), float("inf")
+P = namedtuple("P", "x y")
+class Str(str): pass
+class Int(int): pass
+class Flt(float): pass
+class Lst(list): pass
+class E(IntEnum): A = 1
+class It:
+    def __init__(self, held): self.held = held
+    def __iter__(self): return iter(self.held)
+class Seq(It, Sequence):
+    def __len__(self): return len(self.held)
+    def __getitem__(self, at): return self.held[at]
+class Map(Seq, Mapping): pass
+def gen(held): yield from held
+"""
+
+
+@pytest.mark.parametrize("atol", [0.0, 1e-4])
+def test_what_evalplus_accepts_is_accepted_and_nothing_else(atol: float) -> None:
+    """Each value for each expected one: evalplus' own verdicts, and ours of what crosses from the sandbox."""
+    from evalplus.eval import untrusted_check
+
+    made: dict[str, Any] = {}
+    exec(MAKING, made)
+    values = VALUES.split()
+    code = f"{MAKING}\ndef f(n): return eval({values!r}[n])"
+    inputs = [[number] for number in range(len(values))]
+    told = [VALUE + pack(eval(one, made)) for one in values]
+    for wanted in EXPECTED.split():
+        expected = [eval(wanted, made) for _ in values]
+        said = untrusted_check("humaneval", code, inputs, "f", expected, atol, [0.25] * len(values))[1]
+        whole = [VALUE + pack(one) for one in expected]
+        references = [rules.reference(whole, [0.0] * len(values)), rules.reference([], [])]
+        tests = rules.Tests("humaneval", row("HumanEval/0", "f", "", [], [], atol))
+        compares = rules.Expected(tests, references, False, partial(list, whole))
+        ours = [next(compares.check(n, LENGTH.pack(len(one)) + one)) == "" for n, one in enumerate(told)]
+        differs = [one for one, mine, theirs in zip(values, ours, said, strict=True) if mine != bool(theirs)]
+        assert differs == [], wanted
 
 
 def test_a_reference_that_fails_is_the_graders_error(work: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import pickle
 import sys
 import zlib
+from collections import Counter, UserList, deque
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -197,6 +198,12 @@ def test_a_function_that_loops_runs_out_of_time(sandbox: Sandbox) -> None:
         (0.1 + 0.2, 0.3, False),
         (range(2), [0, 1], False),
         (dict.fromkeys([1]).keys(), [1], False),
+        ([deque([1])], [[1]], False),
+        ([iter([1])], [[1]], False),
+        (iter([1]), [1], False),
+        (UserList([1]), [1], True),
+        (Counter("a"), {"a": 1}, True),
+        (Decimal("sNaN"), 1, False),
     ],
 )
 def test_results_are_compared_plainly(result: object, expected: object, same: bool) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections import Counter, OrderedDict, defaultdict, namedtuple
+from array import array
+from collections import Counter, OrderedDict, UserList, UserString, defaultdict, deque, namedtuple
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import msgpack
@@ -15,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distillbench_plugins.grading.sandbox.values import Foreign, Opaque, holds_nan, pack, unpack
+from distillbench_plugins.grading.sandbox.values import Foreign, Opaque, comparable, holds_nan, pack, unpack
 
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
@@ -84,6 +86,8 @@ class Liar(int):
         (map(abs, [-1]), Foreign("map", [1])),
         (Liar(3), Foreign("Liar", 3)),
         ([np.int64(1), (Liar(2),)], [1, (2,)]),
+        ([Point(1, 2), {1: {2: 3}.keys()}], [(1, 2), {1: {2}}]),
+        ([bytearray(b"a"), UserList([1]), UserString("b")], [b"a", [1], "b"]),
     ],
 )
 def test_what_is_no_plain_value_becomes_the_nearest_one(value: Any, found: Any) -> None:
@@ -92,6 +96,17 @@ def test_what_is_no_plain_value_becomes_the_nearest_one(value: Any, found: Any) 
         came = Foreign(found.type_name, came.value)  # numpy's names of its types vary with its version
     assert came == found
     assert not isinstance(came.value if isinstance(came, Foreign) else came, Liar)
+
+
+def test_what_only_iterates_equals_no_list_wherever_it_stands() -> None:
+    kinds = (iter, reversed, deque, np.array, partial(map, int), partial(array, "i"))
+    for make in (*kinds, lambda held: (one for one in held), lambda held: dict(enumerate(held)).values()):
+        for around in (lambda one: one, lambda one: [one], lambda one: (1, [one]), lambda one: {1: one}):
+            came = unpack(pack(around(make([1, 2]))), made=comparable)
+            assert isinstance(make([1, 2]), np.ndarray) or came != around([1, 2])
+            assert pack(around(make([1, 2]))) != pack(around([1, 2]))
+    assert unpack(pack([deque([1])]), made=comparable) == [deque([1])]
+    assert unpack(pack([iter([1])]), made=comparable) != unpack(pack([iter([1])]), made=comparable)
 
 
 def test_what_has_no_plain_value_equals_nothing() -> None:

@@ -22,7 +22,7 @@ from distillbench_plugins.grading.sandbox.runners.emulated import LOADED as PROG
 from distillbench_plugins.grading.sandbox.runners.emulated import OUTPUT
 from distillbench_plugins.grading.sandbox.runners.functions import LENGTH, LOADED, NONCE_BYTES, RAISED, VALUE
 from distillbench_plugins.grading.sandbox.sandbox import Child, Sandbox
-from distillbench_plugins.grading.sandbox.values import DOES_NOT_COMPARE, pack, unpack
+from distillbench_plugins.grading.sandbox.values import DOES_NOT_COMPARE, comparable, pack, unpack
 from distillbench_plugins.grading.stdin_tests import WALL_FACTOR, WALL_SECONDS, detail_of, run_on, same_lines
 
 Mode = Literal["process", "official"]
@@ -210,7 +210,7 @@ class Solutions:
 def _is_right(said: bytes, wanted: Any) -> bool:
     """Whether what is told of a call is a value, and the right one."""
     try:
-        return said[:1] == VALUE and same_value(unpack(said[1:], like=len(pack(wanted))), wanted)
+        return said[:1] == VALUE and same_value(unpack(said[1:], len(pack(wanted)), comparable), wanted)
     except DOES_NOT_COMPARE:
         return False
 

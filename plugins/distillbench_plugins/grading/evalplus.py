@@ -13,7 +13,15 @@ from functools import cached_property
 from typing import Any, Literal
 
 from distillbench_plugins.grading.sandbox.runners.functions import DIGEST, LENGTH, RAISED, VALUE, digest_of
-from distillbench_plugins.grading.sandbox.values import DOES_NOT_COMPARE, Foreign, holds_nan, pack, unpack
+from distillbench_plugins.grading.sandbox.values import (
+    DOES_NOT_COMPARE,
+    Foreign,
+    Opaque,
+    comparable,
+    holds_nan,
+    pack,
+    unpack,
+)
 
 Dataset = Literal["humaneval", "mbpp"]
 #: The least time of a test in seconds, its factor over the reference, and the most of all tests together.
@@ -25,7 +33,7 @@ _NEVER_EQUAL = b"?"
 #: A longer result is told as its digest, so that megabytes are neither sent nor held.
 LONGEST, WHOLE = 1 << 12, 1 << 24
 #: Bumped when what is kept of a reference changes.
-_FORMAT = 4
+_FORMAT = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +56,7 @@ class Reference:
 
 def reference(results: Sequence[bytes], seconds: Sequence[float]) -> Reference:
     """Looks once at what the reference solution returned, told whole."""
-    values = [_plain(unpack(result[1:])) if result[:1] == VALUE else None for result in results]
+    values = [_plain(_compared(result)) if result[:1] == VALUE else None for result in results]
     told = [digest_of(one[1:]) if one[:1] == VALUE and len(one) > LONGEST + 1 else one for one in results]
     return Reference(tuple(told), tuple(seconds), tuple(map(holds_nan, values)), tuple(map(_is_floats, values)))
 
@@ -191,7 +199,7 @@ class Expected:
         if expected[:1] == DIGEST:
             return "wrong_answer"
         try:
-            right = self._is_right(number, unpack(said[1:], like=len(expected)), unpack(expected[1:]))
+            right = self._is_right(number, _compared(said, like=len(expected)), _compared(expected))
         except DOES_NOT_COMPARE:
             right = False
         return "" if right else "wrong_answer"
@@ -202,21 +210,22 @@ class Expected:
         return inputs
 
     def _is_right(self, number: int, out: Any, expected: Any) -> bool:
-        same_type = _type_name(out) == _type_name(expected)
+        import numpy as np
+
+        same_type = type(out) is type(expected) and _type_name(out) == _type_name(expected)
         out, expected = _plain(out), _plain(expected)
         is_humaneval_32 = self.tests.dataset == "humaneval" and self.tests.entry_point == "find_zero"
         if is_humaneval_32:
             return not self.exact and abs(_polynomial(self._inputs_of(number)[0], out)) <= self.tests.atol
-        if bool(out == expected) or (self.tests.dataset == "mbpp" and self._oracle_says_right(number, out)):
-            return True
-        atol = self._atols[number]
-        if atol == 0 or not same_type:
-            return False
-        if isinstance(expected, list | tuple) and len(out) != len(expected):
-            return False
-        import numpy as np
-
-        return bool(np.allclose(out, expected, rtol=_RTOL, atol=atol))
+        with np.errstate(all="ignore"):  # a result may be a number of numpy's
+            if bool(out == expected) or (self.tests.dataset == "mbpp" and self._oracle_says_right(number, out)):
+                return True
+            atol = self._atols[number]
+            if atol == 0 or not same_type:
+                return False
+            if isinstance(expected, list | tuple) and len(out) != len(expected):
+                return False
+            return bool(np.allclose(out, expected, rtol=_RTOL, atol=atol))
 
     def _oracle_says_right(self, number: int, out: Any) -> bool:
         """The rules for problems with more than one right answer. Source: `evalplus.eval.unsafe_execute`, 0.3.1."""
@@ -246,8 +255,13 @@ def _is_floats(value: Any) -> bool:
     return isinstance(value, float)
 
 
+def _compared(told: bytes, like: int | None = None) -> Any:
+    """What evalplus would compare: a value as Python compares it. One that only iterates equals nothing."""
+    return unpack(told[1:], like, comparable)
+
+
 def _type_name(value: Any) -> str:
-    return value.type_name if isinstance(value, Foreign) else type(value).__name__
+    return value.type_name if isinstance(value, Foreign | Opaque) else type(value).__name__
 
 
 def _plain(value: Any) -> Any:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from distillbench.errors import GraderError
-from distillbench_plugins.grading.sandbox.values import Foreign
+from distillbench_plugins.grading.sandbox.values import DOES_NOT_COMPARE, Foreign, comparable
 
 #: The modules whose names the official harness puts before every solution, in its order: later ones win.
 MODULES = (
@@ -138,14 +138,12 @@ def same_value(result: Any, expected: Any) -> bool:
     """Whether a returned value is right: a tuple counts as a list, and then plain equality decides.
 
     Args:
-        result: Plain, or the nearest plain value of what is not: a list then stands for what is none (a deque, an
-            iterator), which no list equals.
+        result: Plain, or what stands for a value that is not (see `values`).
         expected: From JSON.
     """
-    if isinstance(result, Foreign):
-        if isinstance(result.value, list):
-            return False
-        result = result.value
-    if isinstance(result, tuple):
-        result = list(result)
-    return bool(result == expected)
+    try:
+        result = comparable(result)
+        result = result.value if isinstance(result, Foreign) else result
+        return bool((list(result) if isinstance(result, tuple) else result) == expected)
+    except DOES_NOT_COMPARE:
+        return False

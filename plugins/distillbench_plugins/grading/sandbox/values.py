@@ -1,18 +1,20 @@
 """Plain Python values as bytes and back. Reading never runs anything: hostile bytes give a value or a `ValueError`.
 
-Equal values of equal types give equal bytes, sets and dicts in another order excepted. What is no plain value is
-written as the nearest one: a Counter as a dict, a numpy integer as an integer, an iterator as what it yields. Only
-the outermost value then also keeps the name of its type (`Foreign`).
+Equal values of equal types give equal bytes, sets and dicts in another order excepted. What Python compares as a plain
+value is written as that one: a Counter as a dict, a numpy integer as an integer; only the outermost value then also
+keeps the name of its type (`Foreign`). What it does not is written with what it yields, and is told apart wherever it
+stands: an iterator, a deque, an array.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Set
-from dataclasses import dataclass
+from collections import Counter, OrderedDict, UserList, UserString, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
+from numbers import Integral, Rational
 from operator import index
 from typing import Any, cast
 
@@ -28,6 +30,14 @@ _TIMES_LONGER, _BYTES_LONGER, _MORE_ELEMENTS, _MORE_DIGIT_BYTES = 16, 1 << 16, 1
 _MOST_ALIKE = 16
 #: What building and comparing hostile values may raise: they do not compare then.
 DOES_NOT_COMPARE = (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError)
+#: How Python compares what is no plain value: as the nearest one, as itself alone (an iterator or not), as an array.
+AS_VALUE, AS_ITERATOR, AS_NOTHING, AS_ARRAY = "value", "iterator", "nothing", "array"
+#: Types that compare in a way of their own, by their names.
+_REMADE: Mapping[str, Callable[[Any], Any]] = {"deque": deque, "Counter": Counter, "OrderedDict": OrderedDict}
+#: Types of numpy's numbers, by their names; those that round are no nearer to a plain number.
+_ROUNDED = frozenset({"float16", "float32", "complex64"})
+_NUMBERS = frozenset({"bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))})
+_NUMBERS |= {"float64", "complex128"} | _ROUNDED
 #: How values of the types that msgpack has not are written: the extension's code, and bytes or a list of plain values.
 _EXTENSIONS: Mapping[type, tuple[int, Callable[[Any], bytes | list[Any]]]] = {
     tuple: (_TUPLE, list),
@@ -51,6 +61,12 @@ _TO_BASE: Mapping[type, Callable[[Any], Any]] = {
     tuple: lambda value: tuple(tuple.__iter__(value)),
     set: lambda value: set(set.__iter__(value)),
     frozenset: lambda value: frozenset(frozenset.__iter__(value)),
+    bytearray: bytes,
+    memoryview: bytes,
+    UserList: list,
+    UserString: str,
+    Integral: int,
+    Rational: lambda value: Fraction(int(value.numerator), int(value.denominator)),
 }
 
 
@@ -61,10 +77,16 @@ class Foreign:
     Attributes:
         type_name: The type's name.
         value: The nearest plain value; an `Opaque` where there is none.
+        likeness: How Python compares it: `AS_VALUE` and the others, or the name of its type where that has a way of its
+            own (of numpy's numbers, and arrays of these, the name of the number's type).
     """
 
     type_name: str
     value: Any
+    likeness: str = field(default=AS_VALUE, compare=False)
+
+    def __hash__(self) -> int:
+        return hash(self.type_name)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,25 +103,29 @@ def pack(value: Any) -> bytes:
         ValueError: It holds itself, or is too deep or too large.
     """
     if type(value) not in _PLAIN:
-        name = type(value).__name__
-        return cast(bytes, msgpack.packb(msgpack.ExtType(_FOREIGN, _packed([name, _plain(value)]))))
+        return cast(bytes, msgpack.packb(_foreign(type(value).__name__, *_nearest(value))))
     return _packed(value)
 
 
-def unpack(data: bytes, like: int | None = None) -> Any:
+def _as_it_is(foreign: Foreign) -> Any:
+    return foreign
+
+
+def unpack(data: bytes, like: int | None = None, made: Callable[[Foreign], Any] = _as_it_is) -> Any:
     """The value that bytes hold.
 
     Args:
         data: What `pack` made, or anything else.
         like: How many bytes the expected value has, where there is one. What has far more bytes, elements or digits
             cannot equal it, and is refused before it is built.
+        made: Makes what stands for a value whose type is not plain, wherever it stands.
 
     Raises:
         ValueError: They hold none, or one that is too large.
     """
     if like is not None and len(data) > _TIMES_LONGER * like + _BYTES_LONGER:
         raise ValueError(f"not a value: {len(data)} bytes where {like} are expected")
-    return _Reader(like).read(data, 0)
+    return _Reader(like, made).read(data, 0)
 
 
 def _packed(value: Any) -> bytes:
@@ -118,24 +144,79 @@ def _write_extension(value: Any) -> Any:
         code, parts = known
         written = parts(value)
         return msgpack.ExtType(code, written if isinstance(written, bytes) else _packed(written))
-    plain = _plain(value)
-    return msgpack.ExtType(_FOREIGN, _packed([plain.type_name, None])) if isinstance(plain, Opaque) else plain
+    plain, likeness = (value, AS_NOTHING) if type(value) is Opaque else _nearest(value)
+    if isinstance(plain, Opaque):
+        return _foreign(plain.type_name, None, likeness)
+    is_near = likeness in _NUMBERS - _ROUNDED and not isinstance(plain, list)
+    if not (is_near or likeness == AS_VALUE):
+        return _foreign(type(value).__name__, plain, likeness)
+    has_own_form = type(plain) is int and -(1 << 63) <= plain < 1 << 64
+    return plain if has_own_form or type(plain) not in _EXTENSIONS else _write_extension(plain)
 
 
-def _plain(value: Any) -> Any:
-    """The nearest plain value. Methods of the value's own class are not called where a builtin's will do."""
+def _foreign(name: str, plain: Any, likeness: str) -> msgpack.ExtType:
+    return msgpack.ExtType(_FOREIGN, _packed([name, plain, likeness]))
+
+
+def _nearest(value: Any) -> tuple[Any, str]:
+    """The nearest plain value, and how the value compares. Its class is not asked where a builtin's method will do."""
+    kind = type(value)
+    if kind.__module__ == "numpy" and hasattr(value, "dtype"):
+        return _nearest_of_numpy(value)
+    if kind.__name__ in _REMADE and kind is _REMADE[kind.__name__]:
+        return list(value) if kind is deque else dict(value), kind.__name__
     for base, as_base in _TO_BASE.items():
         if isinstance(value, base):
-            return as_base(value)
-    if type(value).__module__ == "numpy":
-        return value.tolist()
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, Set):
-        return set(value)
+            return as_base(value), AS_VALUE
+    return _nearest_of_collection(value)
+
+
+def _nearest_of_collection(value: Any) -> tuple[Any, str]:
+    """The same for what is neither numpy's nor derived from a builtin."""
+    compares = cast(Any, type(value)).__eq__ is not object.__eq__
+    if isinstance(value, Mapping) and compares:
+        return dict(value), AS_VALUE
+    if isinstance(value, Set) and compares and (found := _as_set(value)) is not None:
+        return found, AS_VALUE
     if isinstance(value, Iterable):
-        return list(value)
-    return Opaque(type(value).__name__)
+        return list(value), AS_ITERATOR if isinstance(value, Iterator) else AS_NOTHING
+    return Opaque(type(value).__name__), AS_NOTHING
+
+
+def _nearest_of_numpy(value: Any) -> tuple[Any, str]:
+    name, kind = str(value.dtype.name), value.dtype.kind
+    as_number = {"b": bool, "i": int, "u": int, "f": float, "c": complex, "U": str, "S": bytes}
+    if type(value).__name__ == "ndarray":
+        return value.tolist(), name if name in _NUMBERS else AS_ARRAY if kind in "OSU" else AS_NOTHING
+    if kind in as_number:
+        return as_number[kind](value), name if name in _NUMBERS else AS_VALUE
+    return Opaque(type(value).__name__), AS_NOTHING
+
+
+def _as_set(value: Set[Any]) -> set[Any] | None:
+    """What a view of a dict, say, equals; None where it holds what no set can hold, and so equals none."""
+    try:
+        return set(value)
+    except TypeError:
+        return None
+
+
+def comparable(value: Any) -> Any:
+    """What Python compares in a value's place; a `Foreign` that compares as its value is left as it is.
+
+    Raises:
+        ValueError: It cannot be made.
+    """
+    if not isinstance(value, Foreign) or value.likeness == AS_VALUE:
+        return value
+    if value.likeness in _REMADE:
+        return _REMADE[value.likeness](value.value)
+    if value.likeness == AS_ARRAY or value.likeness in _NUMBERS:
+        import numpy as np
+
+        array = np.array(value.value, None if value.likeness == AS_ARRAY else value.likeness)
+        return array if value.type_name == "ndarray" else array[()]
+    return Opaque(value.type_name)
 
 
 class _Reader:
@@ -143,9 +224,11 @@ class _Reader:
 
     Args:
         like: See `unpack`.
+        made: See `unpack`.
     """
 
-    def __init__(self, like: int | None) -> None:
+    def __init__(self, like: int | None, made: Callable[[Foreign], Any]) -> None:
+        self._made = made
         self._is_bounded = like is not None
         self._left = 0 if like is None else like + _MORE_ELEMENTS  # an element has a byte at least
         self._most_digit_bytes = 0 if like is None else like + _MORE_DIGIT_BYTES
@@ -198,8 +281,10 @@ class _Reader:
         found = self.read(data, depth)
         if code in _FROM_LIST and isinstance(found, list):
             return self._from_list(code, found)
-        if code == _FOREIGN and isinstance(found, list) and len(found) == 2 and isinstance(found[0], str):
-            return Opaque(found[0]) if found[1] is None else Foreign(found[0], found[1])
+        if code == _FOREIGN and isinstance(found, list) and len(found) == 3 and isinstance(found[0], str):
+            name, value, likeness = found
+            is_opaque = value is None and likeness == AS_NOTHING
+            return Opaque(name) if is_opaque else self._made(Foreign(name, value, str(likeness)))
         raise ValueError(f"no extension {code} of this form")
 
     def _from_list(self, code: int, parts: list[Any]) -> Any:
@@ -234,6 +319,8 @@ def holds_nan(value: Any) -> bool:
         return math.isnan(value)
     if isinstance(value, dict):
         return any(holds_nan(one) for item in value.items() for one in item)
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, list | tuple | set | frozenset | deque):
         return any(map(holds_nan, value))
-    return isinstance(value, Opaque) or bool(value != value)  # noqa: PLR0124 - complex numbers and decimals may
+    if isinstance(value, Opaque | Foreign) or type(value).__module__ == "numpy":
+        return True
+    return bool(value != value)  # noqa: PLR0124 - complex numbers and decimals may

@@ -5,13 +5,12 @@ from __future__ import annotations
 import builtins
 import importlib
 import sys
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
 from ..channel import Channel, ChannelError
-from ..values import Foreign, Opaque, unpack
+from ..values import AS_ITERATOR, AS_NOTHING, Foreign, Opaque, comparable, unpack
 from ..values import pack as pack_any
 from .solution import ARRAY, GET, METHOD, OBJECT, SET, VALUE
 
@@ -32,14 +31,10 @@ _KEPT = frozenset(
     }
     | {"__reduce_ex__", "__sizeof__", "__getstate__", "__class_getitem__", "__set_name__", "__instancecheck__"}
 )
-#: What is made again of a result, by the name of its type; of any other the nearest plain value is used.
+#: What is made again of a result by the name of its type.
 _MADE_AGAIN: Mapping[str, Callable[[Any], Any]] = {
-    "deque": deque,
     "dict_keys": lambda items: dict.fromkeys(items).keys(),
     "dict_values": lambda items: dict(enumerate(items)).values(),
-    **dict.fromkeys(("generator", "map", "filter", "zip", "enumerate", "reversed", "chain", "islice"), iter),
-    **dict.fromkeys(("list_iterator", "tuple_iterator", "range_iterator", "set_iterator", "dict_keyiterator"), iter),
-    **dict.fromkeys(("permutations", "combinations", "product", "accumulate", "list_reverseiterator"), iter),
 }
 
 
@@ -100,7 +95,7 @@ class Remote:
     def _result(self, said: list[Any], owner: int | None, given: tuple[Any, ...]) -> Any:
         kind = said[0]
         if kind == VALUE:
-            return _made_again(unpack(said[1]))
+            return unpack(said[1], made=_made_again)
         if kind == OBJECT:
             made = self.classes.get(said[2])
             return Opaque(str(said[2])) if made is None else self._bound(made, int(said[1]))
@@ -164,14 +159,16 @@ def _missing(name: str) -> Any:
     raise AttributeError(name)
 
 
-def _made_again(value: Any) -> Any:
-    if not isinstance(value, Foreign):
-        return value
-    if value.type_name == "ndarray":
-        import numpy as np
-
-        return np.array(value.value)
-    return _MADE_AGAIN.get(value.type_name, lambda plain: plain)(value.value)
+def _made_again(foreign: Foreign) -> Any:
+    """What a test sees in place of a value whose type is not plain: it equals no more than that value does."""
+    if (make := _MADE_AGAIN.get(foreign.type_name)) is not None:
+        return make(foreign.value)
+    if foreign.likeness == AS_ITERATOR:
+        return iter(foreign.value)
+    if foreign.likeness == AS_NOTHING and isinstance(foreign.value, list):
+        return tuple(foreign.value)
+    found = comparable(foreign)
+    return foreign.value if isinstance(found, Foreign | Opaque) else found
 
 
 def _builtin_error(name: str) -> type[BaseException]:
