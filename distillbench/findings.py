@@ -96,6 +96,16 @@ KINDS: Mapping[str, Kind] = {
         "a task's YAML has a key twice; YAML takes the last one and says nothing",
         "remove the one that is not meant",
     ),
+    "unusable_gold": Kind(
+        "refused",
+        "a benchmark's problem has a gold answer by which no answer can be judged: none, or none of the choices",
+        "mend the task or its data; accepted, such problems are grader_errors, never wrong",
+    ),
+    "own_example": Kind(
+        "refused",
+        "a benchmark's problem stands among its own few-shot examples, with its answer",
+        "draw the examples from another split: `fewshot_split` in the task's YAML",
+    ),
     "short_budget": Kind(
         "warning",
         "the evaluation's token budget is below the 90th percentile of the training responses",

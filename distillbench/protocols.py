@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
@@ -128,9 +129,14 @@ class Teacher(Component):
     def preview(self, context: Context, limit: int) -> Sequence[Trace]:
         """The first traces, where they cost nothing and come in seconds: what `check` renders before anything has run.
 
-        A teacher that has to be paid or that needs a GPU gives none; its rows are checked once they are there.
+        A teacher that reads rows (it has `inputs`) gives the first ones, unless it says otherwise. One that has to be
+        paid or that needs a GPU gives none; its rows are checked once they are there.
+
+        Args:
+            context: What to work with; its folder is thrown away afterwards.
+            limit: How many traces are enough.
         """
-        return ()
+        return list(islice(self.traces(context, 0), limit)) if self.inputs() else ()
 
 
 class Student(Component):

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import click
 
-from distillbench.cli.preflight import cells_by_check, preflight_of, refused_by_graders, subject, what_was_looked_at
+from distillbench.cli.preflight import (
+    cells_by_check,
+    preflight_of,
+    refused_by_graders,
+    subject,
+    what_was_looked_at,
+    what_was_not_looked_at,
+)
 from distillbench.cli.session import JSON, MATRIX, Loaded, Session, print_json
 from distillbench.errors import DistillbenchError
 from distillbench.hookspecs import hookimpl
@@ -17,7 +24,7 @@ from distillbench.tasks.loader import LmEvalTasks
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """One line of the answer; `level` is ok, warning, accepted or refused."""
+    """One line of the answer; `level` is ok, not looked at, warning, accepted or refused."""
 
     level: str
     subject: str
@@ -35,7 +42,8 @@ def check(context: click.Context, matrix: Path, as_json: bool) -> int:
 
     For every student, renderer, teacher and benchmark, real training rows and real prompts are rendered and compared
     token by token. A finding that is meant can be accepted by its name in the matrix: `accept: [prefilled_tag]`. `run`
-    makes the same checks before anything starts, and once more, with every row, before each training.
+    makes the same checks before anything starts, and once more, with every row, before each training. What could not be
+    looked at yet is named so, with what will look at it.
     """
     session: Session = context.obj
     loaded = session.load(matrix)
@@ -45,13 +53,14 @@ def check(context: click.Context, matrix: Path, as_json: bool) -> int:
         print_json([{slot: getattr(line, slot) for slot in _Line.__slots__} for line in lines])
     else:
         for line in lines:
-            click.echo(f"{line.level:>8}  {line.subject}:{line.text}")
+            click.echo(f"{line.level:>13}  {line.subject}:{line.text}")
         counts = [f"{sum(line.level == level for line in lines)} {level}" for level in _LEVELS]
         click.echo(f"{len(loaded.cells)} cells: {', '.join(counts)}")
     return 2 if any(line.level == "refused" for line in lines) else 0
 
 
-_LEVELS = ("refused", "accepted", "warning")
+_UNSEEN = "not looked at"
+_LEVELS = ("refused", "accepted", "warning", _UNSEEN)
 
 
 def _tasks(loaded: Loaded, tasks: LmEvalTasks) -> Iterator[_Line]:
@@ -90,7 +99,10 @@ def _fits(loaded: Loaded) -> Iterator[_Line]:
             "accepted": looked.accepted(one.rules),
             "warning": looked.warnings(one.rules),
         }
-        yield _Line("refused" if told["refused"] else "ok", about, f" {what_was_looked_at(one, looked)}")
+        if (seen := what_was_looked_at(one, looked)) or told["refused"]:
+            yield _Line("refused" if told["refused"] else "ok", about, f" {seen}")
+        if unseen := what_was_not_looked_at(one, looked):
+            yield _Line(_UNSEEN, about, f" {unseen}")
         for level, findings in told.items():
             for finding in merged(findings):
                 yield _Line(level, about, f"\n{described(finding)}", finding.name, finding.evaluation)

@@ -59,14 +59,30 @@ def subject(check: Check) -> str:
 
 
 def what_was_looked_at(check: Check, looked: Looked) -> str:
-    """How much a check looked at, in words."""
+    """How much a check looked at, in words; empty where it could look at nothing."""
+    if looked.source == "unbuilt":
+        return ""
     prompts = f"prompts of {', '.join(one.name for one in check.evaluations)}"
-    if looked.n_rows:
-        return f"{looked.n_rows} {_SOURCES[looked.source]}; {prompts}"
-    if check.trainer is None and looked.source != "unbuilt":
+    if not looked.n_rows:
         return prompts
-    missing = "the student is built" if looked.source == "unbuilt" else "the teacher's traces are there"
-    return f"{'nothing' if looked.source == 'unbuilt' else prompts}; rows are looked at once {missing}, before training"
+    of_all = f"{looked.n_rows:,} of {looked.n_all:,}" if looked.n_all > looked.n_rows else f"{looked.n_rows:,}"
+    return f"{of_all} {_SOURCES[looked.source]}; {prompts}"
+
+
+def what_was_not_looked_at(check: Check, looked: Looked) -> str:
+    """What a check could not look at, why, and what will; empty where it saw everything there is."""
+    later = "`distillbench run` looks at every row just before it trains"
+    if looked.source == "unbuilt":
+        rows = "" if check.trainer is None or check.teacher is None else " and training rows"
+        what = f"prompts of {', '.join(one.name for one in check.evaluations)}{rows}"
+        return f"{what}: there is no tokenizer before the student is built; `distillbench run` builds it, then looks"
+    if looked.n_rows or check.teacher is None:
+        return ""
+    if looked.source == "no preview":
+        why = f"teacher {check.teacher.label!r} gives no preview, or the filters keep nothing of it"
+    else:
+        why = "the filters keep none of the traces"
+    return f"training rows: {why}; {later}"
 
 
 def refused_by_graders(

@@ -5,6 +5,7 @@ Everything here needs a tokenizer and no model. `check` renders real rows and re
 - `prompts`: each evaluation's own prompts; `rows`: each training row, against the prompts of the evaluations;
 - `boundary`, `tags`, `marks`: what can be wrong with one row;
 - `sets`: what can only be said of all rows together;
+- `problems`: a benchmark's gold answers and examples;
 - `show`: tokens as a person reads them.
 """
 
@@ -14,13 +15,24 @@ from collections.abc import Sequence
 
 from distillbench.findings import KINDS, Finding
 from distillbench.preflight.material import Asked, Trained, sample_evenly
-from distillbench.preflight.prompts import PromptMaker, check_prompts
+from distillbench.preflight.problems import check_problems
+from distillbench.preflight.prompts import PromptMaker, check_prompts, told_of
 from distillbench.preflight.rows import check_rows
 from distillbench.preflight.sets import check_sets
 from distillbench.preflight.show import Piece, escaped, pieces
 from distillbench.protocols import Renderer
 
-__all__ = ["Asked", "Piece", "Trained", "check", "escaped", "pieces", "sample_evenly"]
+__all__ = [
+    "Asked",
+    "Piece",
+    "Trained",
+    "check",
+    "check_problems",
+    "check_unbuilt",
+    "escaped",
+    "pieces",
+    "sample_evenly",
+]
 
 
 def check(renderer: Renderer, asked: Sequence[Asked], trained: Trained | None) -> list[Finding]:
@@ -43,6 +55,11 @@ def check(renderer: Renderer, asked: Sequence[Asked], trained: Trained | None) -
         of_rows, lengths = check_rows(renderer, maker, asked, trained)
         found += of_rows + check_sets(maker, asked, trained, lengths)
     return _in_order(found, [one.evaluation.name for one in asked])
+
+
+def check_unbuilt(asked: Sequence[Asked]) -> list[Finding]:
+    """What is wrong with the evaluations of a cell that has no tokenizer yet."""
+    return _in_order(told_of(asked), [one.evaluation.name for one in asked])
 
 
 def _in_order(found: Sequence[Finding], evaluations: Sequence[str]) -> list[Finding]:

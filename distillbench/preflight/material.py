@@ -24,11 +24,13 @@ class Asked:
         evaluation: What is asked, and how.
         benchmark: Its grader.
         problems: Real problems of the benchmark, the first few.
+        findings: What is wrong with all of its problems: names of findings, with words.
     """
 
     evaluation: Evaluation
     benchmark: Benchmark
     problems: Sequence[Problem]
+    findings: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,8 +38,15 @@ def check_prompts(renderer: Renderer, maker: PromptMaker, asked: Sequence[Asked]
     """Prompts that cannot be rendered, those with a BOS too many or too few, and options that contradict each other."""
     bos = Bos.of(renderer.tokenizer) if renderer.needs_tokenizer else None
     found = [finding for one in asked for finding in _check_evaluation(one, maker, bos)]
-    return found + [
-        Finding(name, text, evaluation=one.evaluation.name) for one in asked for name, text in one.evaluation.findings
+    return found + told_of(asked)
+
+
+def told_of(asked: Sequence[Asked]) -> list[Finding]:
+    """What was found of the evaluations themselves: how their options were resolved, and their problems."""
+    return [
+        Finding(name, text, evaluation=one.evaluation.name)
+        for one in asked
+        for name, text in (*one.evaluation.findings, *one.findings)
     ]
 
 

@@ -7,9 +7,10 @@ that need no verdict. Findings are remembered in `<store>/preflight/`, so that a
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from distillbench import preflight
 from distillbench.catalog import Catalog
@@ -18,7 +19,7 @@ from distillbench.findings import Finding
 from distillbench.fingerprint import key_of
 from distillbench.matrix.choices import package_version
 from distillbench.plan.stages import Check, Stage, sampling_params
-from distillbench.protocols import Context, Filter, FilterContext, Renderer, Student, Teacher, Trainer
+from distillbench.protocols import Benchmark, Context, Filter, FilterContext, Renderer, Student, Teacher, Trainer
 from distillbench.records import Choice, Evaluation, PreflightRules, Trace
 from distillbench.run.bench import Bench
 from distillbench.run.tables import KEPT, TRACES, read_rows, trace_of
@@ -26,7 +27,7 @@ from distillbench.sealed import read_sealed, write_sealed
 from distillbench.traces import why_unusable
 
 #: Bumped when the checks find other things in the same rows.
-VERSION = 2
+VERSION = 3
 #: Rows that `check` looks at, evenly spaced, and rows of a preview. Before training all rows are looked at.
 _ROWS, _PREVIEW = 512, 128
 #: Problems of each benchmark whose prompts are rendered.
@@ -45,13 +46,15 @@ class Looked:
     Attributes:
         findings: Refused, accepted and warned of.
         n_rows: Training rows looked at; 0 for a baseline, and where there are none yet.
-        source: Where the rows come from: `kept`, `traces` or `preview`; `none` without rows, `unbuilt` without even
-            a tokenizer.
+        source: Where the rows come from: `kept`, `traces` or `preview`, after a `no` where there are none; `unbuilt`
+            without even a tokenizer.
+        n_all: How many rows there are, of which these were chosen.
     """
 
     findings: tuple[Finding, ...]
     n_rows: int
     source: str
+    n_all: int = 0
 
     def refused(self, rules: PreflightRules) -> list[Finding]:
         """The findings that stop a run."""
@@ -83,7 +86,7 @@ class Preflight:
             found = read_sealed(self._path(key), key)
         except (FileNotFoundError, DamagedError):
             return None
-        return Looked(tuple(Finding(**one) for one in found["findings"]), found["n_rows"], found["source"])
+        return Looked(tuple(Finding(**one) for one in found.pop("findings")), **found)
 
     def look(self, check: Check) -> Looked:
         """Looks at a check, unless it is remembered.
@@ -96,19 +99,32 @@ class Preflight:
             return known
         renderer = self.renderer(check)
         if renderer is None:
-            return Looked((), 0, "unbuilt")
-        source = self._source(check)
-        traces = [] if check.trainer is None else preflight.sample_evenly(self.traces(check, renderer, _PREVIEW), _ROWS)
-        return self.look_at(check, renderer, traces, source[0] if traces else "none")
+            asked = [self._asked(evaluation) for evaluation in check.evaluations]
+            return Looked(tuple(preflight.check_unbuilt(asked)), 0, "unbuilt")
+        source, _ = self._source(check)
+        traces = [] if check.trainer is None else self.traces(check, renderer, _PREVIEW)
+        some = preflight.sample_evenly(traces, _ROWS)
+        return self.look_at(check, renderer, some, source if traces else f"no {source}", len(traces))
 
-    def look_at(self, check: Check, renderer: Renderer, traces: Sequence[Trace], source: str) -> Looked:
-        """Looks at given rows, and remembers what is found."""
+    def look_at(
+        self, check: Check, renderer: Renderer, traces: Sequence[Trace], source: str, n_all: int | None = None
+    ) -> Looked:
+        """Looks at given rows, and remembers what is found.
+
+        Args:
+            check: What it is about.
+            renderer: With the student's tokenizer.
+            traces: The rows.
+            source: Where they come from.
+            n_all: How many rows lie there; None for these.
+        """
         trained = None
         if check.trainer is not None and traces:
             trainer: Trainer = self.bench.catalog.build(check.trainer)
             trained = preflight.Trained(traces, source == "kept", trainer, check.rules.max_cut)
         asked = [self._asked(evaluation) for evaluation in check.evaluations]
-        looked = Looked(tuple(preflight.check(renderer, asked, trained)), len(traces), source)
+        found = tuple(preflight.check(renderer, asked, trained))
+        looked = Looked(found, len(traces), source, len(traces) if n_all is None else n_all)
         if traces or check.trainer is None:
             self._remember(check, looked)
         return looked
@@ -164,7 +180,21 @@ class Preflight:
             problems = self.bench.tasks.problems(evaluation.ref, "test", _PROBLEMS)
         else:
             problems = self.bench.tasks.evaluation_problems(evaluation)[:_PROBLEMS]
-        return preflight.Asked(evaluation, self.bench.benchmark(evaluation.grader, evaluation.ref), problems)
+        benchmark = self.bench.benchmark(evaluation.grader, evaluation.ref)
+        return preflight.Asked(evaluation, benchmark, problems, self._of_problems(evaluation, benchmark))
+
+    def _of_problems(self, evaluation: Evaluation, benchmark: Benchmark) -> list[tuple[str, str]]:
+        """What is wrong with the problems of an evaluation, whoever answers them; remembered for every check."""
+        facts = [sampling_params(evaluation), evaluation.grade_identity, evaluation.grader.identity]
+        key = key_of({"version": VERSION, "problems": facts})
+        try:
+            return [(name, text) for name, text in read_sealed(self._path(key), key)["findings"]]
+        except (FileNotFoundError, DamagedError):
+            problems = self.bench.tasks.evaluation_problems(evaluation)
+        with self.bench.catalog.blaming(evaluation.grader):
+            found = preflight.check_problems(benchmark, problems, evaluation.task_path)
+        self._write(key, {"findings": found})
+        return found
 
     def _source(self, check: Check) -> tuple[str, str | None]:
         """Where rows come from, and the digest of what lies there."""
@@ -203,9 +233,11 @@ class Preflight:
         return [trainer.name, trainer.version, trainer.max_length(), trainer.masks_pad_token]
 
     def _remember(self, check: Check, looked: Looked) -> None:
+        self._write(self.key(check), asdict(looked))
+
+    def _write(self, key: str, found: Mapping[str, Any]) -> None:
         self.bench.store.preflight()
-        key = self.key(check)
-        write_sealed(self._path(key), asdict(looked), key)
+        write_sealed(self._path(key), found, key)
 
 
 def decide(

@@ -439,14 +439,23 @@ def test_exit_code_3_says_that_samples_are_missing(cli: Cli, matrix: Matrix, con
 def test_check_loads_every_task_and_renders_every_prompt(cli: Cli, matrix: Matrix, toys: Path, tmp_path: Path) -> None:
     done = cli("check", matrix())
     assert done.code == 0 and "ok  task toy: 6 problems" in done.out
-    assert "small with toy-renderer on wise (wise): nothing; rows are looked at once the student is built" in done.out
+    assert "ok  small with toy-renderer" not in done.out
+    assert (
+        "not looked at  small with toy-renderer on wise (wise): prompts of toy and training rows: there is no"
+        in done.out
+    )
+    assert "not looked at  small with toy-renderer, untouched (base-small): prompts of toy: there is no tok" in done.out
+    assert "2 cells: 0 refused, 0 accepted, 0 warning, 2 not looked at" in done.out
     hub = cli("check", matrix({"students": {"small": {"use": "toy-hub-student"}}}), "--json").json
     assert [(line["level"], line["subject"]) for line in hub] == [
         ("ok", "task toy"),
         ("ok", "small with toy-renderer on wise (wise)"),
+        ("not looked at", "small with toy-renderer on wise (wise)"),
         ("ok", "small with toy-renderer, untouched (base-small)"),
     ]
-    assert "prompts of toy; rows are looked at once the teacher's traces are there" in hub[1]["text"]
+    assert hub[1]["text"] == " prompts of toy"
+    assert "training rows: teacher 'wise' gives no preview" in hub[2]["text"]
+    assert "`distillbench run` looks at every row just before it trains" in hub[2]["text"]
     tasks = tmp_path / "tasks"
     shutil.copytree(toys / "toy_tasks", tasks)
     text = (tasks / "toy.yaml").read_text().replace("task: toy", "task: broken").replace("{{question}}", "{{question")
