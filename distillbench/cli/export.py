@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from distillbench.cli.session import FAST, LIMIT, MATRIX, Loaded, Session, choose_cells
-from distillbench.errors import DistillbenchError, StageError, nearest
+from distillbench.cli.session import FAST, LIMIT, MATRIX, Loaded, Session, cells_there_are, choose_cells
+from distillbench.errors import DistillbenchError, StageError
 from distillbench.hookspecs import hookimpl
 from distillbench.records import Checkpoint
 
@@ -82,7 +82,7 @@ def _pick(loaded: Loaded, wanted: str) -> Picked:
     cells = {cell.name: cell for cell in loaded.matrix.cells}
     if name not in cells:
         trained = [cell.name for cell in cells.values() if not cell.is_baseline]
-        raise DistillbenchError(f"no cell is named {name!r}; {nearest(name, trained)}")
+        raise DistillbenchError(f"no cell is named {name!r}; {cells_there_are(name, trained)}")
     cell = cells[name]
     if cell.is_baseline:
         raise DistillbenchError(f"{name} is the untouched student: nothing was trained that could be exported")

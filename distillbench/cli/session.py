@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
-from collections.abc import Sequence
+import itertools
+import re
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import pluggy
 
-from distillbench.errors import DistillbenchError, nearest
+from distillbench.errors import DistillbenchError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
     from distillbench.run.store import Store
     from distillbench.tasks.identity import TaskIndex
 
+_MOST_NAMES = 40
+_LEAST_ALIKE = 0.75
+_NUMBERS = re.compile(r"[0-9][0-9.,_]*(?:[eE][-+]?[0-9]+)?")
 #: Columns of tables that go into a file or another program, where nothing says how wide a line may be.
 PIPED_WIDTH = 160
 MATRIX = click.argument("matrix", type=click.Path(path_type=Path, dir_okay=False))
@@ -149,7 +155,7 @@ def choose_cells(cells: Sequence[Cell], only: Sequence[str]) -> tuple[Cell, ...]
     for pattern in only:
         matching = set(fnmatch.filter(names, pattern)) | ({pattern} & set(names))
         if not matching:
-            raise DistillbenchError(f"--only {pattern!r} matches no cell; {nearest(pattern, names)}")
+            raise DistillbenchError(f"--only {pattern!r} matches no cell; {cells_there_are(pattern, names)}")
         chosen |= matching
     setups = {cell.setup for cell in cells if cell.name in chosen}
     return tuple(cell for cell in cells if cell.name in chosen or (cell.is_baseline and cell.setup in setups))
@@ -160,6 +166,33 @@ def tell_chosen(loaded: Loaded) -> None:
     if loaded.session.verbosity >= 0:
         for subject, text in loaded.matrix.chosen.items():
             click.echo(f"{subject}: {text}", err=True)
+
+
+def cells_there_are(wanted: str, names: Iterable[str]) -> str:
+    """What to say where no cell has a name: the one that was mistyped, and the names there are.
+
+    A name with another number, or another of the values that cells have, is no mistyped one: who asks for `seed=3`
+    where there are 0, 1 and 2 did not mean 2.
+    """
+    there = sorted(set(names))
+    values = {part for name in there for part in name.split(",")}
+    meant = next((name for name in there if _is_mistyped(wanted, name, values)), None)
+    shown = ", ".join(there[:_MOST_NAMES])
+    more = f", and {len(there) - _MOST_NAMES:,} more: `distillbench show MATRIX` lists all"
+    hint = f"did you mean {meant!r}? " if meant else ""
+    return f"{hint}one of: {shown}{more if len(there) > _MOST_NAMES else ''}"
+
+
+def _is_mistyped(wanted: str, name: str, values: Collection[str]) -> bool:
+    """Whether a name differs in nothing but letters of parts that no cell has."""
+    pairs = list(itertools.zip_longest(wanted.split(","), name.split(","), fillvalue=""))
+    return all(
+        own not in values
+        and _NUMBERS.findall(own) == _NUMBERS.findall(other)
+        and difflib.SequenceMatcher(None, own, other).ratio() >= _LEAST_ALIKE
+        for own, other in pairs
+        if own != other
+    )
 
 
 def print_json(value: Any) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from distillbench.cli.session import JSON, MATRIX, Session, print_json
-from distillbench.errors import DistillbenchError, nearest
+from distillbench.cli.session import JSON, MATRIX, Session, cells_there_are, print_json
+from distillbench.errors import DistillbenchError
 from distillbench.hookspecs import hookimpl
 from distillbench.records import Cell, Choice, Evaluation
 
@@ -30,7 +30,7 @@ def show(context: click.Context, matrix: Path, cell: str | None, as_json: bool) 
         return
     names = {one.name: one for one in cells}
     if cell not in names:
-        raise DistillbenchError(f"no cell is named {cell!r}; {nearest(cell, names)}")
+        raise DistillbenchError(f"no cell is named {cell!r}; {cells_there_are(cell, names)}")
     if as_json:
         print_json(_as_json(names[cell]))
     else:

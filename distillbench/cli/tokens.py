@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from distillbench.cli.preflight import preflight_of
-from distillbench.cli.session import JSON, MATRIX, Session, print_json
-from distillbench.errors import DistillbenchError, nearest
+from distillbench.cli.session import JSON, MATRIX, Session, cells_there_are, print_json
+from distillbench.errors import DistillbenchError
 from distillbench.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def tokens(context: click.Context, matrix: Path, cell: str, rows: int, as_json: 
     loaded = session.load(matrix)
     checks = loaded.plan().checks
     if cell not in checks:
-        raise DistillbenchError(f"no cell is named {cell!r}; {nearest(cell, checks)}")
+        raise DistillbenchError(f"no cell is named {cell!r}; {cells_there_are(cell, checks)}")
     shown = list(_shown(preflight_of(loaded), checks[cell], rows))
     if as_json:
         print_json([{"title": one.title, "tokens": [asdict(piece) for piece in one.pieces]} for one in shown])

@@ -18,6 +18,7 @@ from typing import Any
 
 from distillbench.errors import Mistake, nearest
 from distillbench.matrix.expand import Combination, Source, expand
+from distillbench.matrix.names import Number
 from distillbench.matrix.read import Document, Keys
 from distillbench.matrix.sections import SECTIONS, Sections
 from distillbench.options import Given
@@ -120,6 +121,16 @@ class Axes:
         origin += f"include[{source[1]}].{key}" if source[0] == "include" else key
         return Given(value, origin, self.document.where(*keys), self.document.path.parent.resolve())
 
+    def as_written(self, combination: Combination) -> dict[str, Any]:
+        """The values of a combination, numbers as they stand in the file."""
+        written = self.document.written
+        if not written:
+            return combination.values
+        return {
+            key: _as_written(value, self.keys(key, combination.sources[key]), written)
+            for key, value in combination.values.items()
+        }
+
     def uses(self, axis: str) -> Iterator[tuple[Any, Keys]]:
         """Every value that an axis has, with its place."""
         values = self.values.get(axis) or self.fallback.get(axis, [])
@@ -183,6 +194,12 @@ def combine(axes: Axes, mistakes: list[Mistake], is_clean: bool) -> list[Combina
         elif is_clean:
             mistakes.append(_incomplete(axes, combination, missing))
     return complete
+
+
+def _as_written(value: Any, keys: Keys, written: Mapping[Keys, str]) -> Any:
+    if isinstance(value, list):
+        return [_as_written(entry, (*keys, index), written) for index, entry in enumerate(value)]
+    return Number(written[keys], value) if keys in written else value
 
 
 def _fill(combination: Combination, axes: Axes) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,11 +38,13 @@ class Document:
         path: The file.
         data: Its top-level mapping.
         lines: The line (from 1) of every key and list item, by the keys that lead to it.
+        written: How numbers stand in the file, where that can be more than one way: `2e-4`, `0.10`.
     """
 
     path: Path
     data: Mapping[str, Any]
     lines: Mapping[Keys, int]
+    written: Mapping[Keys, str] = field(default_factory=dict)
 
     def line(self, *keys: str | int) -> int:
         """The line of a key, or of its nearest ancestor that has one."""
@@ -80,7 +82,7 @@ def read_document(path: Path, mistakes: list[Mistake]) -> Document:
     data = builder.build(root, ())
     if not isinstance(data, dict):
         raise _fatal(f"{path.name}:{line_of(root)}", "a mapping of keys", _kind_of(data))
-    return Document(path, data, builder.lines)
+    return Document(path, data, builder.lines, builder.written)
 
 
 def _compose(path: Path) -> yaml.Node | None:
@@ -146,6 +148,7 @@ class _Builder:
         self.path = path
         self.mistakes = mistakes
         self.lines: dict[Keys, int] = {}
+        self.written: dict[Keys, str] = {}
         self._seen: set[int] = set()
         self._open: set[int] = set()
         self._repeated = 0
@@ -221,7 +224,10 @@ class _Builder:
             self._wrong(node, keys, "a plain value", f"the tag {node.tag.replace(_TAG, '!!')}", "leave the tag out")
             return str(node.value)
         try:
-            return _SCALARS[tag](node.value)
+            value = _SCALARS[tag](node.value)
+            if isinstance(value, float) or (type(value) is int and str(value) != node.value):
+                self.written[keys] = str(node.value)
+            return value
         except ValueError:
             got = node.value if len(node.value) <= _LONGEST_NUMBER else f"{len(node.value)} characters"
             self._wrong(node, keys, f"a value of type {tag.removeprefix(_TAG)}", got)

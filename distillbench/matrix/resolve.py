@@ -137,9 +137,12 @@ class _Builder:
             if cell and suite:
                 found.append((combination, cell, suite.identity))
         self._refuse_doubles([(combination, _cell_identity(cell, suite)) for combination, cell, suite in found])
-        cells = _baselines([(cell, suite) for _, cell, suite in found])
+        written = [self.axes.as_written(combination) for combination, _, _ in found]
+        cells = _baselines([(cell, suite, row) for (_, cell, suite), row in zip(found, written, strict=True)])
         if self.axes.trains:
-            named = [replace(cell, name=name) for (_, cell, _), name in zip(found, _names(found), strict=True)]
+            given = [combination.values.get("name") for combination, _, _ in found]
+            all_names = _names([cell for _, cell, _ in found], given, written)
+            named = [replace(cell, name=name) for (_, cell, _), name in zip(found, all_names, strict=True)]
             cells = [*named, *cells]
         self._refuse_double_names(cells)
         return cells
@@ -225,19 +228,27 @@ class _Builder:
             self.mistakes.append(Mistake(where, "cells with names of their own", f"two named {doubled!r}", hint))
 
 
-def _names(found: Sequence[tuple[Combination, Cell, str]]) -> list[str]:
+def _names(found: Sequence[Cell], given: Sequence[str | None], written: Sequence[Mapping[str, Any]]) -> list[str]:
     """The name of each cell: the user's, or what tells it apart, or its teacher's.
 
     Cells without a teacher are told apart from one another, so that one more of them renames no trained cell.
+
+    Args:
+        found: The cells, not named yet.
+        given: What the user calls each.
+        written: The axis values of each, as the user wrote them.
     """
-    with_renderer = any("renderer" in cell.axes for _, cell, _ in found)
+    with_renderer = any("renderer" in cell.axes for cell in found)
     named: dict[int, str] = {}
     for is_trained in (True, False):
-        numbers = [number for number, (_, cell, _) in enumerate(found) if (cell.teacher is not None) == is_trained]
-        cells = [found[number][1] for number in numbers]
-        rows = [{**cell.axes, "renderer": cell.renderer.label} if with_renderer else cell.axes for cell in cells]
-        for number, cell, parts in zip(numbers, cells, names.distinguish(rows), strict=True):
-            named[number] = found[number][0].values.get("name") or names.join(_parts(cell, parts))
+        numbers = [number for number, cell in enumerate(found) if (cell.teacher is not None) == is_trained]
+        rows = [_without(written[number], "name") for number in numbers]
+        if with_renderer:
+            rows = [
+                {**row, "renderer": found[number].renderer.label} for number, row in zip(numbers, rows, strict=True)
+            ]
+        for number, parts in zip(numbers, names.distinguish(rows), strict=True):
+            named[number] = given[number] or names.join(_parts(found[number], parts))
     return [named[number] for number in range(len(found))]
 
 
@@ -248,20 +259,20 @@ def _parts(cell: Cell, parts: list[str]) -> list[str]:
     return parts or [cell.teacher.label if cell.teacher else ""]
 
 
-def _baselines(cells: Sequence[tuple[Cell, str]]) -> list[Cell]:
-    """The untouched students, one for each student, renderer, engine and evaluations that the cells use."""
-    distinct: dict[tuple[str, ...], Cell] = {}
-    for cell, suite in cells:
+def _baselines(cells: Sequence[tuple[Cell, str, Mapping[str, Any]]]) -> list[Cell]:
+    """The untouched students, one for each student, renderer, engine and evaluations that the cells use.
+
+    Args:
+        cells: The cells, with what tells their evaluations apart and their axis values as the user wrote them.
+    """
+    distinct: dict[tuple[str, ...], tuple[Cell, Mapping[str, Any]]] = {}
+    for cell, suite, written in cells:
         key = (cell.student.identity, cell.renderer.identity, cell.engine.identity, suite)
-        if key not in distinct:
-            distinct[key] = cell
+        distinct.setdefault(key, (cell, _of_baselines(written)))
     bases = list(distinct.values())
-    rows = [_baseline_axes(cell) for cell in bases]
     others: list[dict[str, Any]] = [{} for _ in bases]
-    if len({cell.student.label for cell in bases}) < len(bases):
-        others = [
-            {**_without(row, "student"), "renderer": cell.renderer.label} for cell, row in zip(bases, rows, strict=True)
-        ]
+    if len({cell.student.label for cell, _ in bases}) < len(bases):
+        others = [{**_without(row, "student"), "renderer": cell.renderer.label} for cell, row in bases]
     return [
         Cell(
             name=names.join([f"base-{cell.student.label}", *parts]),
@@ -269,15 +280,15 @@ def _baselines(cells: Sequence[tuple[Cell, str]]) -> list[Cell]:
             renderer=cell.renderer,
             engine=cell.engine,
             evaluations=cell.evaluations,
-            axes=row,
+            axes=_of_baselines(cell.axes),
             rules=cell.rules,
         )
-        for cell, row, parts in zip(bases, rows, names.distinguish(others), strict=True)
+        for (cell, _), parts in zip(bases, names.distinguish(others), strict=True)
     ]
 
 
-def _baseline_axes(cell: Cell) -> dict[str, Any]:
-    return {key: value for key, value in cell.axes.items() if _OF_BASELINES.fullmatch(key)}
+def _of_baselines(axes: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in axes.items() if _OF_BASELINES.fullmatch(key)}
 
 
 def _without(row: Mapping[str, Any], axis: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import pytest
 from core_bench import Control
 
 from distillbench.cli.main import EPILOG, hoist, make_group
-from distillbench.cli.session import choose_cells
+from distillbench.cli.session import cells_there_are, choose_cells
 from distillbench.errors import DistillbenchError
 from distillbench.records import Cell, Choice
 
@@ -343,6 +343,38 @@ def test_only_brings_the_baselines_that_are_compared_with(only: list[str], chose
 def test_every_pattern_of_only_must_match() -> None:
     with pytest.raises(DistillbenchError, match="--only 'c' matches no cell"):
         choose_cells(cells(), ["b", "c"])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "meant"),
+    [
+        ("concsie,learning_rate=1e-4,seed=0", "concise,learning_rate=1e-4,seed=0"),
+        ("concise,learning_rat=1e-4,seed=0", "concise,learning_rate=1e-4,seed=0"),
+        ("base-tinny", "base-tiny"),
+        ("concise,learning_rate=2e-4,seed=0", None),
+        ("concise,learning_rate=1e-4,seed=3", None),
+        ("concise,learning_rate=1e-5,seed=0", None),
+        ("concise,learning_rate=0.1,seed=0", None),
+        ("concise,seed=0", None),
+        ("verbose,learning_rate=1e-4,seed=1", None),
+        ("verbose*", None),
+        ("other,learning_rate=1e-4,seed=0", None),
+        ("", None),
+    ],
+)
+def test_a_name_that_is_none_is_answered_with_the_names_there_are(wanted: str, meant: str | None) -> None:
+    """`verbose` is a value that cells have, 2e-4 another number: neither was meant as what there is."""
+    names = [f"concise,learning_rate=1e-4,seed={seed}" for seed in (0, 1)]
+    names += ["verbose,learning_rate=1e-4,seed=0", "base-tiny"]
+    told = cells_there_are(wanted, names)
+    assert ("did you mean" in told) == (meant is not None)
+    assert meant is None or f"did you mean {meant!r}?" in told
+    assert all(name in told for name in names)
+
+
+def test_of_many_names_the_first_are_told() -> None:
+    told = cells_there_are("x", [f"seed={seed:04}" for seed in range(1000)])
+    assert "seed=0039, and 960 more: `distillbench show MATRIX` lists all" in told and "seed=0040" not in told
 
 
 # ---------------------------------------------------------------- running

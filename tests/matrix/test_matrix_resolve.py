@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from distillbench.catalog import Catalog
 from distillbench.errors import MatrixError, PluginError
+from distillbench.matrix.expand import same
 from distillbench.matrix.names import distinguish, join
 from distillbench.matrix.resolve import Matrix, load_matrix
 from distillbench.records import Cell
@@ -62,14 +63,14 @@ def test_the_quickstart(load: Load) -> None:
     assert matrix.keep == frozenset({"full"})
     assert (matrix.launcher.component, matrix.launcher.kind) == ("local", "launcher")
     assert names(matrix) == [
-        "concise,seed=0,learning_rate=0.0001",
-        "concise,seed=0,learning_rate=0.0002",
-        "concise,seed=1,learning_rate=0.0001",
-        "concise,seed=1,learning_rate=0.0002",
-        "verbose,seed=0,learning_rate=0.0001",
-        "verbose,seed=0,learning_rate=0.0002",
-        "verbose,seed=1,learning_rate=0.0001",
-        "verbose,seed=1,learning_rate=0.0002",
+        "concise,seed=0,learning_rate=1e-4",
+        "concise,seed=0,learning_rate=2e-4",
+        "concise,seed=1,learning_rate=1e-4",
+        "concise,seed=1,learning_rate=2e-4",
+        "verbose,seed=0,learning_rate=1e-4",
+        "verbose,seed=0,learning_rate=2e-4",
+        "verbose,seed=1,learning_rate=1e-4",
+        "verbose,seed=1,learning_rate=2e-4",
         "base-tiny",
     ]
     cell = matrix.cells[1]
@@ -191,7 +192,7 @@ def test_what_names_one_evaluation_outweighs_what_names_all(load: Load) -> None:
 
 def test_filter_options_reach_the_filter_they_name(load: Load) -> None:
     matrix = load(QUICKSTART.replace("  seed: [0, 1]", "  filters.fits.max_tokens: [50, 60]"))
-    assert "concise,max_tokens=50,learning_rate=0.0001" in names(matrix)
+    assert "concise,max_tokens=50,learning_rate=1e-4" in names(matrix)
     assert {cell.filters[1].options.max_tokens for cell in matrix.cells if cell.filters} == {50, 60}
 
 
@@ -280,9 +281,7 @@ def test_a_matrix_of_baselines_only(load: Load) -> None:
 
 def test_one_option_name_on_two_kinds_is_told_apart_by_its_whole_key(load: Load) -> None:
     text = QUICKSTART.replace("  seed: [0, 1]", "  evaluation.max_tokens: [10, 20]\n  filters.fits.max_tokens: [1, 2]")
-    assert load(text).cells[0].name == (
-        "concise,evaluation.max_tokens=10,filters.fits.max_tokens=1,learning_rate=0.0001"
-    )
+    assert load(text).cells[0].name == ("concise,evaluation.max_tokens=10,filters.fits.max_tokens=1,learning_rate=1e-4")
 
 
 def test_a_renderer_from_one_include_entry_is_in_every_name(load: Load) -> None:
@@ -384,7 +383,7 @@ def test_the_launcher_has_options(load: Load) -> None:
 
 def test_an_unused_entry_is_allowed(load: Load) -> None:
     matrix = load(QUICKSTART.replace("teacher: [concise, verbose]", "teacher: concise"))
-    assert names(matrix)[0] == "seed=0,learning_rate=0.0001"
+    assert names(matrix)[0] == "seed=0,learning_rate=1e-4"
 
 
 def test_one_cell_is_named_after_its_teacher(load: Load) -> None:
@@ -426,6 +425,77 @@ def test_names_are_safe_and_tell_odd_values_apart() -> None:
     assert found[5:] == ["path=empty", found[6], "path=null", "path=true", "path=2e-5", "path=1e20", ""]
     assert all("/" not in name and " " not in name for name in found)
     assert len(join(["x" * 400])) < 255
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "2e-4",
+        "1e-05",
+        "1E-5",
+        "0.10",
+        "0.0001",
+        "1e-4",
+        "100e-6",
+        "2.50",
+        "1.",
+        ".5",
+        "+0.5",
+        "1e+2",
+        "3",
+        "00.1",
+        "1e20",
+    ],
+)
+def test_a_number_is_named_as_it_was_written(written: str, load: Load) -> None:
+    text = QUICKSTART.replace("  - 1e-4\n  - 2e-4\n", f"  - {written}\n  - 7e-9\n").replace("[0, 1]", "0")
+    matrix = load(text.replace("teacher: [concise, verbose]", "teacher: concise"))
+    assert names(matrix)[:2] == [f"learning_rate={written}", "learning_rate=7e-9"]
+    assert matrix.cells[0].axes["trainer.learning_rate"] == float(written)
+
+
+def test_numbers_in_lists_and_in_evaluations_are_named_as_written(load: Load) -> None:
+    text = QUICKSTART.replace("  - 2e-4\n", "").replace("[0, 1]", "0").replace("[concise, verbose]", "concise")
+    axes = "  evaluations.coins.temperature: [0.10, 0.70]\n  evaluations.coins.budgets: [[010, 0x20], [16]]\n"
+    matrix = load(text + axes)
+    assert "temperature=0.10,budgets=010+0x20" in names(matrix)
+    assert "base-tiny,temperature=0.70,budgets=16" in names(matrix)
+
+
+def test_one_number_written_in_two_ways_is_one_number(load: Load) -> None:
+    text = QUICKSTART.replace("  - 1e-4\n  - 2e-4\n", "  - 1e-4\n  - 0.00020\n").replace("[0, 1]", "0")
+    text = text.replace("teacher: [concise, verbose]", "teacher: concise")
+    text += "  include:\n" + "".join(
+        f"  - {{teacher: verbose, trainer.learning_rate: {one}}}\n" for one in ("0.0001", "2e-4")
+    )
+    assert [name for name in names(load(text)) if not name.startswith("base")] == [
+        "concise,learning_rate=1e-4",
+        "concise,learning_rate=0.00020",
+        "verbose,learning_rate=1e-4",
+        "verbose,learning_rate=0.00020",
+    ]
+    with pytest.raises(MatrixError, match="each value once"):
+        load(text.replace("  - 0.00020\n", "  - 0.0001\n"))
+
+
+VALUES = st.recursive(
+    st.sampled_from(
+        [True, "true", 1, 1.0, "1", 1.5, "1.5", None, "null", "", "a", "a b", "a-b", "é", "A", [], {}, 0, False]
+    ),
+    lambda inner: st.lists(inner, max_size=2),
+    max_leaves=3,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(VALUES, min_size=1, max_size=8), st.lists(st.integers(0, 7), min_size=1, max_size=8))
+def test_two_values_never_have_one_name_and_one_value_never_has_two(values: list[Any], picks: list[int]) -> None:
+    rows = [{"trainer.x": values[pick % len(values)], "student.y": pick} for pick in picks]
+    found = [join(parts) for parts in distinguish(rows)]
+    for one, name in zip(rows, found, strict=True):
+        for other, other_name in zip(rows, found, strict=True):
+            is_same = same(one["trainer.x"], other["trainer.x"]) and one["student.y"] == other["student.y"]
+            assert (name == other_name) == is_same
 
 
 AXES = st.fixed_dictionaries(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,9 @@ from preflight_factories import (
 )
 
 from distillbench.findings import KINDS, Finding
-from distillbench.preflight import check
-from distillbench.records import Prompt, Rendered
+from distillbench.preflight import Asked, check, check_problems, check_unbuilt
+from distillbench.records import Message, Problem, Prompt, Rendered
+from distillbench_plugins.benchmarks.math_boxed import MathBoxed, MathBoxedOptions
 
 BOS = {"bos_token": "<s>"}
 
@@ -60,6 +62,22 @@ class EndsWithLineBreak(Chat):
 
 def contradictory() -> Any:
     return replace(evaluation(), findings=(("greedy_with_temperature", "coins.yaml: both"),))
+
+
+def doubled() -> Any:
+    return replace(evaluation(), findings=(("key_twice", "coins.yaml: 'repeats' on lines 2 and 3"),))
+
+
+def with_problems(*problems: Problem) -> list[Asked]:
+    grader = MathBoxed(MathBoxedOptions())
+    found = check_problems(grader, problems, Path("coins.yaml"))
+    return [replace(one, findings=found) for one in asks(problems=problems)]
+
+
+def after_examples(question: str, *examples: str) -> Problem:
+    turns = [Message(role, text) for one in examples for role, text in (("user", one), ("assistant", "5"))]  # type: ignore[arg-type]
+    asked = problem(question)
+    return replace(asked, messages=(*turns, *asked.messages))
 
 
 class NoLoss(Chat):
@@ -183,6 +201,26 @@ CASES: Mapping[str, list[tuple[Callable[[], list[Finding]], Callable[[], list[Fi
         (
             lambda: find(bound(default="You are made up."), system_rows),
             lambda: find(bound(default="Be brief."), system_rows),
+        ),
+    ],
+    "key_twice": [
+        (lambda: find(bound(), traces(3), asks(doubled())), lambda: find(bound(), traces(3), asks())),
+        (lambda: check_unbuilt(asks(doubled())), lambda: check_unbuilt(asks())),
+    ],
+    "unusable_gold": [
+        (
+            lambda: check(bound(), with_problems(problem(), replace(problem(), gold="None")), None),
+            lambda: check(bound(), with_problems(problem()), None),
+        ),
+        (
+            lambda: check_unbuilt(with_problems(replace(problem(), gold=""))),
+            lambda: check_unbuilt(with_problems(problem())),
+        ),
+    ],
+    "own_example": [
+        (
+            lambda: check(bound(), with_problems(after_examples("two?", "one?", "two?")), None),
+            lambda: check(bound(), with_problems(after_examples("two?", "one?", "three?")), None),
         ),
     ],
     "short_budget": [
