@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,6 +79,20 @@ def test_a_program_within_its_time_is_not(sandbox: Sandbox) -> None:
     assert program(sandbox, f"{WORK}work(0.1)\nprint(14)").correct
 
 
+def test_freeing_memory_is_no_time_of_a_program(sandbox: Sandbox, tmp_path: Path) -> None:
+    """A process that holds a gigabyte takes a tenth of a second to end, after its last test and after its end."""
+    hold = "held = bytearray(3 << 28)\nfor i in range(0, len(held), 4096): held[i] = 1\n"
+    with sandbox.start("functions", replace(LIMITS, cpu_seconds=20.0)) as child:
+        child.channel.send(pack({"code": f"{hold}def f(x): return x", "entry_point": "f", "load_seconds": 20.0}))
+        assert child.receive(60.0) == b"+" and child.kept_to(20.0)
+        section = {"inputs": [[1]], "seconds": [5.0]}
+        child.channel.send(bytes(16) + pack({"output": "value", "timed": False, "longest": 9, "sections": [section]}))
+        assert child.receive(20.0) == bytes(16)
+        assert child.receive(20.0)[16:] == b"\0\0\0\2v\1"
+        assert child.kept_to(0.0)
+        assert not child.kill().is_out_of_time
+
+
 def test_a_program_that_never_ends_is_ended_soon_after_its_time(sandbox: Sandbox) -> None:
     child_code = f"{WORK}{ESCAPES['signals are blocked'].replace('work()', 'work(60)')}"
     with sandbox.start("functions", LIMITS) as child:
@@ -113,8 +127,8 @@ def lcb(sandbox: Sandbox, mode: str, escape: str) -> Judgement:
 def test_a_test_of_livecodebench_has_no_more_time_than_its_own(sandbox: Sandbox, mode: str, escape: str) -> None:
     found = lcb(sandbox, mode, escape)
     assert (found.correct, found.detail) == (False, "time_limit")
-    told_together = mode == "functions"
-    assert found.scores == {"tests_passed": 0.0 if told_together else 1.0, "tests": 2.0}
+    told_together = mode == "functions"  # unless the first took long
+    assert found.scores["tests_passed"] in ((0.0, 1.0) if told_together else (1.0,))
 
 
 @pytest.mark.parametrize(
@@ -210,15 +224,11 @@ def test_where_the_server_goes_down_all_others_are_graded(tmp_path: Path) -> Non
 
         def attempt(problem: object, code: str) -> object:
             if code == "kill":
-                inside = [sandbox._up.process, *psutil.Process(sandbox._up.process.pid).children(recursive=True)]
-                for one in reversed(inside):
-                    os.kill(one.pid, signal.SIGKILL)
                 with sandbox.start("program", LIMITS) as child:
-                    child.wait(5.0)
-                with sandbox.start("program", LIMITS) as child:
-                    for one in psutil.Process(sandbox._up.process.pid).children(recursive=True):
-                        os.kill(one.pid, signal.SIGKILL)
-                    os.kill(sandbox._up.process.pid, signal.SIGKILL)
+                    process = psutil.Process(sandbox._up.process.pid)
+                    for one in reversed([process, *process.children(recursive=True)]):
+                        with suppress(psutil.NoSuchProcess):  # they end with one another
+                            one.kill()
                     child.wait(5.0)
             return Program(sandbox, row, 1.0).attempt(code)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..channel import Channel
 from ..values import unpack
-from .clock import end_when_out_of_time
+from .clock import end_when_out_of_time, leave_when_heard
 
 #: What is told of the program: that it is loaded, or the name of what was raised.
 LOADED, NOT_LOADED = b"+", b"-"
@@ -48,7 +48,7 @@ def run_emulated(channel: Channel, files: list[int]) -> None:
         channel.send(said)
         if said[:1] == RAISED:
             break
-    leave(0)
+    leave_when_heard(channel, leave)
 
 
 def _told(kind: bytes, text: str) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..channel import Channel
 from ..values import pack, unpack
-from .clock import end_when_out_of_time
+from .clock import end_when_out_of_time, leave_when_heard
 
 #: What is told of a test: a value follows, or the digest of one that is long, or the name of what was raised.
 VALUE, DIGEST, RAISED = b"v", b"h", b"e"
@@ -68,7 +68,7 @@ def run_functions(channel: Channel, files: list[int]) -> None:
             limit(seconds)
             results.add(call(function, inputs, convert, longest))
     results.flush()
-    leave(0)
+    leave_when_heard(channel, leave)
 
 
 def _load(job: dict[str, Any]) -> Callable[..., Any]:
