@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -318,14 +317,15 @@ def test_evalplus_is_not_held_up_by_them_either(tmp_path: Path) -> None:
 def test_whatever_our_side_raises_is_one_sample_and_no_other() -> None:
     def attempt(problem: object, code: str) -> Attempt:
         if code == "bad":
-            raise RecursionError("as a comparison of hostile values may raise")
+            raise RecursionError("as a comparison of hostile values may raise: \ud800" + "x" * 10_000)
         return Attempt(Judgement(True))
 
     documents = Documents([{"id": "a"}])
     asked = [(documents.problem("a"), code) for code in ("good", "bad", "good")]
     found = list(CodeGrading(attempt, 2, {}).judge_all(asked))
     assert [one.correct for one in found] == [True, None, True]
-    assert "RecursionError" in (found[1].error or "")
+    assert found[1].error is not None and "RecursionError" in found[1].error
+    assert len(found[1].error.encode()) < 1000  # and it can be written
 
 
 @pytest.mark.parametrize(

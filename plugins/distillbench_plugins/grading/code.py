@@ -30,6 +30,8 @@ _DISTURBED = 1.25
 #: Answers that are judged ahead of the one that is waited for, for each process that runs: enough to keep the others
 #: busy while one takes many seconds.
 _AHEAD = 256
+#: An error over hostile values may repeat them.
+_LONGEST_ERROR = 400
 
 
 def code_blocks(text: str) -> list[str]:
@@ -197,7 +199,8 @@ class CodeGrading:
         except SandboxError:  # nothing can be run here any more: no sample's fault
             raise
         except Exception as error:  # hostile code may have made our side fail in any way: that ends no other's grading
-            return Judgement(None, error=f"{type(error).__name__}: {error}")
+            words = f"{type(error).__name__}: {error}"[:_LONGEST_ERROR]
+            return Judgement(None, error=words.encode(errors="replace").decode())
         return attempt.judgement
 
     def _beside_others(self, problem: Problem, code: str) -> Attempt | None:
