@@ -31,6 +31,7 @@ BUILTIN_MODULES = (
     "distillbench.cli.plan",
     "distillbench.cli.show",
     "distillbench.cli.check",
+    "distillbench.cli.tasks",
     "distillbench.cli.tokens",
     "distillbench.cli.report",
     "distillbench.cli.status",

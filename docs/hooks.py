@@ -201,6 +201,7 @@ COMMANDS = (
     "plan",
     "show",
     "check",
+    "tasks",
     "tokens",
     "report",
     "status",

@@ -95,7 +95,8 @@ def _needed(index: TaskIndex, names: Sequence[str], given: Path | None) -> Itera
         sharing.setdefault((found[name], licence), []).append(name)
     for (source, licence), tasks in sharing.items():
         files = tuple(source.local_files(root))
-        yield _Needed(tuple(tasks), source, licence, files, _is_cached(source))
+        cached = source.is_pinned and is_cached(source.hub, source.revision)
+        yield _Needed(tuple(tasks), source, licence, files, cached)
 
 
 def _source(spec: TaskSpec) -> DataSource | None:
@@ -103,12 +104,12 @@ def _source(spec: TaskSpec) -> DataSource | None:
     return data_source(metadata, f"{spec.path}: metadata") if isinstance(metadata, dict) else None
 
 
-def _is_cached(source: DataSource) -> bool:
-    """Whether the Hub's cache holds files of this very revision."""
+def is_cached(hub: str, revision: str) -> bool:
+    """Whether the Hub's cache holds files of this very revision of a data set; of any, where none is named."""
     home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
     cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
-    folder = cache / f"datasets--{source.hub.replace('/', '--')}" / "snapshots" / source.revision
-    return source.is_pinned and bool(source.hub) and folder.is_dir()
+    folder = cache / f"datasets--{hub.replace('/', '--')}" / "snapshots" / revision
+    return bool(hub) and folder.is_dir()
 
 
 def _as_json(needed: _Needed) -> dict[str, Any]:

@@ -127,6 +127,14 @@ class TaskIndex:
         """Every task name in the roots."""
         return sorted(self._index())
 
+    def path_of(self, name: str) -> Path:
+        """The file of a task in the roots.
+
+        Raises:
+            KeyError: They have none of this name.
+        """
+        return self._index()[name]
+
     def find(self, task: str | TaskRef) -> TaskSpec:
         """The task of this name, from the roots or from lm-eval itself.
 
@@ -195,6 +203,23 @@ def read_task(path: Path, changes: Mapping[str, Any] | None = None, root: Path |
         raise TaskError(f"{path}: holds a value that has no identity (NaN, or a list that holds itself)") from error
     findings = tuple(("key_twice", text) for text in dict.fromkeys(twice))
     return TaskSpec(name, path.resolve(), config, sample, grade, found.runtime, findings)
+
+
+def read_config(path: Path) -> Mapping[str, Any]:
+    """What one YAML file of tasks or groups says, with its includes.
+
+    Raises:
+        TaskError: It cannot be read.
+    """
+    return _merged(path.resolve(), (), [])[0]
+
+
+def stock_root() -> Path | None:
+    """The folder of the tasks that lm-eval ships; found without importing it."""
+    package = importlib.util.find_spec("lm_eval")
+    if package is None or not package.submodule_search_locations:
+        return None
+    return Path(next(iter(package.submodule_search_locations))) / "tasks"
 
 
 def _without(mapping: Any, keys: Collection[str]) -> Any:
@@ -382,10 +407,9 @@ def _tasks_below(root: Path) -> Iterator[tuple[str, Path]]:
 @lru_cache(maxsize=64)
 def _shipped_with_lm_eval(name: str) -> Path | None:
     """The YAML of one of the 14,700 tasks that lm-eval ships; found without importing it."""
-    package = importlib.util.find_spec("lm_eval")
-    if package is None or not package.submodule_search_locations or not _PLAIN_NAME.fullmatch(name):
+    root = stock_root()
+    if root is None or not _PLAIN_NAME.fullmatch(name):
         return None
-    root = Path(next(iter(package.submodule_search_locations))) / "tasks"
     for found, path in _tasks_below(root / name) if _kind_of_path(root / name) == "folder" else ():
         if found == name:
             return path

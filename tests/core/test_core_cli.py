@@ -34,6 +34,7 @@ COMMANDS = [
     "run",
     "show",
     "status",
+    "tasks",
     "tokens",
 ]
 HEAVY = {
