@@ -35,9 +35,12 @@ from math_verify.errors import TimeoutException
 from distillbench.protocols import Context
 from distillbench.records import Judgement, Message, Problem
 from distillbench_plugins.benchmarks.math_boxed import MathBoxed, MathBoxedOptions
+from distillbench_plugins.grading.mathematics.bases import same_numeral
 from distillbench_plugins.grading.mathematics.boxes import last_boxed
-from distillbench_plugins.grading.mathematics.exact import percent_pair
+from distillbench_plugins.grading.mathematics.exact import percent_pair, shortcut
 from distillbench_plugins.grading.mathematics.normal import RULES, normalised
+from distillbench_plugins.grading.mathematics.relations import said
+from distillbench_plugins.grading.mathematics.units import measured
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 N_PAIRS, N_LONG, N_WARM = 5_000, 300, 200
@@ -193,10 +196,21 @@ def reason(gold: str, answer: str) -> str:
     except Exception as error:
         return f"math-verify raised {type(error).__name__}: {error}"
     applied = {rule.name for rule in RULES for text in (gold, answer) if rule.apply(text) != text}
-    golds, bare = percent_pair(normalised(gold), normalised(answer))
-    if (golds, bare) != ((normalised(gold),), normalised(answer)):
-        applied.add("percent_pair")
+    applied |= deliberate(normalised(gold), normalised(answer))
     return f"normalised by {', '.join(sorted(applied))}" if applied else "none known"
+
+
+def deliberate(gold: str, answer: str) -> set[str]:
+    """Which of our own rules have a say in two normalised texts: see the table in docs/benchmarks.md."""
+    found = said(gold, answer)
+    rules = {
+        "percent_pair": percent_pair(gold, answer) != ((gold,), answer),
+        "a numeral's base": same_numeral(gold, answer) is not None,
+        "relations or the number of values": found is None or found.values != (answer,),
+        "another unit": measured(answer, gold).is_other(measured(gold, answer, is_gold=True)),
+        "small numbers": shortcut(gold, answer) is False,
+    }
+    return {name for name, applies in rules.items() if applies}
 
 
 def show(title: str, n: int, costs: Sequence[Cost], wanted: float) -> None:
@@ -214,9 +228,9 @@ def compare(title: str, asked: Sequence[Pair], repeats: int, wanted: float, extr
     their, verdicts = min((their_run(asked, extract) for _ in range(repeats)), key=lambda run: run[0])
     show(title, len(asked), (their, our), wanted)
     unknown = 0
-    for (gold, text), said, judgement in zip(asked, verdicts, judgements, strict=True):
+    for (gold, text), theirs_said, judgement in zip(asked, verdicts, judgements, strict=True):
         right = None if judgement is None else judgement.correct
-        if right is said or (judgement is None and not said):
+        if right is theirs_said or (judgement is None and not theirs_said):
             continue
         box = text if not extract else last_boxed(answer_part(text))
         why = "no box in the answer part" if box is None else reason(gold, box)
@@ -224,7 +238,7 @@ def compare(title: str, asked: Sequence[Pair], repeats: int, wanted: float, extr
             why = "math-verify took something other than the box"
         unknown += why == "none known"
         error = "" if judgement is None else judgement.error or ""
-        print(f"  gold {gold!r}, box {box!r}: math-verify {said}, ours {right} {error}({why})")
+        print(f"  gold {gold!r}, box {box!r}: math-verify {theirs_said}, ours {right} {error}({why})")
     print(f"  verdicts that differ for no known reason: {unknown}", flush=True)
     return unknown
 

@@ -264,7 +264,8 @@ def test_what_math_verify_raises_is_a_grader_error(verdict: Grade) -> None:
 
 
 def test_the_report_can_name_what_graded(grading: Grading) -> None:
-    assert grading.facts == {"math-verify": version("math-verify"), "seconds_per_answer": 5.0}
+    named = {"math-verify": version("math-verify"), "seconds_per_answer": 5.0}
+    assert grading.facts == {"mode": "math-verify without its known errors"} | named
 
 
 def test_judgements_keep_the_order_of_answers_with_two_workers(grading: Grading, tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Clock seconds for each second of processor time, so that a busy machine decides nothing.
 _WALL = 6
+#: math-verify's own alarms, for reading and comparing, come before the limit of a process that is told to be exact.
+_EXACT = 4
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,14 @@ class MathBoxedOptions:
     """Options of the `math_boxed` grader.
 
     Attributes:
-        time_limit: Seconds of processor time for one answer; one that takes more is a `grader_error`.
+        time_limit: Seconds of processor time for one answer. One that takes more is wrong where it alone is to blame,
+            else a `grader_error`.
+        math_verify_exact: Give math-verify's own verdict on the box, its known errors included, to compare with
+            published numbers.
     """
 
     time_limit: Annotated[float, Gt(0)] = 5.0
+    math_verify_exact: bool = False
 
 
 class MathBoxed(Benchmark):
@@ -46,7 +52,7 @@ class MathBoxed(Benchmark):
     """
 
     name = "math_boxed"
-    version = 3
+    version = 4
     packages = ("latex2sympy2_extended", "math-verify", "sympy")
     Options = MathBoxedOptions
 
@@ -70,18 +76,23 @@ class MathBoxed(Benchmark):
 
     def open(self, context: Context) -> AbstractContextManager[Grading]:
         """Processes that run math-verify, as many as there are cores; none is started before one is needed."""
-        return _opened(self.options.time_limit, context.resources.cpus)
+        return _opened(self.options, context.resources.cpus)
 
 
 @contextmanager
-def _opened(time_limit: float, cpus: int) -> Iterator[Grading]:
+def _opened(options: MathBoxedOptions, cpus: int) -> Iterator[Grading]:
     from distillbench_plugins.grading.mathematics.checker import MathChecker
     from distillbench_plugins.grading.mathematics.process import Limits
 
-    limits = Limits(cpu_seconds=time_limit, wall_seconds=_WALL * time_limit)
-    facts = MappingProxyType({"math-verify": version("math-verify"), "seconds_per_answer": time_limit})
-    with MathChecker(limits, cpus) as checker:
-        yield _MathGrading(checker, facts)
+    exactly = options.math_verify_exact
+    seconds = options.time_limit * (_EXACT if exactly else 1)
+    facts = {
+        "mode": "math_verify_exact" if exactly else "math-verify without its known errors",
+        "math-verify": version("math-verify"),
+        "seconds_per_answer": seconds,
+    }
+    with MathChecker(Limits(cpu_seconds=seconds, wall_seconds=_WALL * seconds), cpus, exactly) as checker:
+        yield _MathGrading(checker, MappingProxyType(facts))
 
 
 class _MathGrading:

@@ -9,9 +9,10 @@ from types import TracebackType
 from typing import Self
 
 from distillbench.errors import GraderError
-from distillbench_plugins.grading.mathematics.exact import is_plain, percent_pair, shortcut
+from distillbench_plugins.grading.mathematics.exact import is_plain
 from distillbench_plugins.grading.mathematics.normal import normalised
-from distillbench_plugins.grading.mathematics.process import DEFAULT_LIMITS, Limits, Question, Worker
+from distillbench_plugins.grading.mathematics.pairing import Asked, asked
+from distillbench_plugins.grading.mathematics.process import DEFAULT_LIMITS, LimitError, Limits, Question, Worker
 
 #: How many answers are read ahead of one that takes long.
 _AHEAD = 256
@@ -20,9 +21,16 @@ _LOOK_EVERY = 0.05
 
 
 class MathChecker:
-    """Says whether answers equal gold answers; holds the processes that math-verify runs in until it is closed."""
+    """Says whether answers equal gold answers; holds the processes that math-verify runs in until it is closed.
 
-    def __init__(self, limits: Limits = DEFAULT_LIMITS, n_workers: int = 1) -> None:
+    Args:
+        limits: What one answer may take.
+        n_workers: How many processes.
+        exactly: Whether the verdicts are math-verify's own, its known errors included.
+    """
+
+    def __init__(self, limits: Limits = DEFAULT_LIMITS, n_workers: int = 1, exactly: bool = False) -> None:
+        self._exactly = exactly
         self._workers = [Worker(limits) for _ in range(max(1, n_workers))]
 
     def __enter__(self) -> Self:
@@ -63,7 +71,8 @@ class MathChecker:
 
         A gold answer that is known to be unusable is given as the error that says so.
         """
-        return self._settle_all(_question(gold, answer) for gold, answer in pairs)
+        question = _exact_question if self._exactly else _question
+        return self._settle_all(question(gold, answer) for gold, answer in pairs)
 
     def _settle_all(self, questions: Iterable[Question]) -> Iterator[bool | GraderError]:
         waiting: deque[Question] = deque()
@@ -93,7 +102,24 @@ class MathChecker:
         busy = [worker for worker in self._workers if worker.question is not None]
         ready = wait([worker.replies for worker in busy], _LOOK_EVERY) if busy else []
         for worker in busy:
+            question = worker.question
             worker.look(worker.replies in ready)
+            if question is not None and question.found is not None and goes_on(question):
+                worker.ask(question)
+
+
+def goes_on(question: Question) -> bool:
+    """Whether something else has to be asked: at a limit, whether the answer is to blame.
+
+    An answer that cannot be computed alone, beside a gold answer that can, is wrong: it costs its sample and no other.
+    """
+    if isinstance(question.found, LimitError) and question.about == "equality":
+        question.about, question.error, question.found = "costs", question.found, None
+    elif question.about == "costs" and isinstance(question.found, GraderError):
+        question.about, question.found = "gold costs", None
+    elif question.about in ("costs", "gold costs"):
+        question.found = False if question.about == "gold costs" and question.found is True else question.error
+    return question.found is None
 
 
 def _own_question(gold: str | GraderError) -> Question:
@@ -101,17 +127,20 @@ def _own_question(gold: str | GraderError) -> Question:
     if isinstance(gold, GraderError):
         return Question(found=gold)
     gold = normalised(gold.strip())
-    return Question(found=True) if is_plain(gold) else Question((gold,), gold)
+    return Question(found=True) if is_plain(gold) else Question((gold,), (gold,))
 
 
 def _question(gold: str | GraderError, answer: str) -> Question:
     if isinstance(gold, GraderError):
         return Question(found=gold)
-    golds, answer = percent_pair(normalised(gold.strip()), normalised(answer))
-    found = {shortcut(one, answer) for one in golds}
-    if True in found or found == {False}:
-        return Question(found=True in found)
-    return Question(golds, answer)
+    found = asked(gold, answer)
+    return Question(found.golds, found.answers, found.beside) if isinstance(found, Asked) else Question(found=found)
+
+
+def _exact_question(gold: str | GraderError, answer: str) -> Question:
+    if isinstance(gold, GraderError):
+        return Question(found=gold)
+    return Question((gold,), (answer,), about="exactly")
 
 
 def _settled(waiting: deque[Question]) -> Iterator[bool | GraderError]:

@@ -24,11 +24,17 @@ _DEGREES = re.compile(r"(?<=[0-9}])\^(?:\\circ|\{\\circ\})$")
 _RATIO = re.compile(
     r"([+-]?)(?:\\frac\s*(?:\{([+-]?[0-9]{1,15})\}|([0-9]))(?:\{([0-9]{1,15})\}|([0-9]))|([0-9]{1,15})/([0-9]{1,15}))"
 )
-_DECIMAL = re.compile(r"[+-]?[0-9]{1,15}\.[0-9]{1,15}")
-#: A decimal number of one or more.
-_FROM_ONE = re.compile(r"0*[1-9][0-9]*\.[0-9]+")
-#: Beyond a difference this large, and below numbers this large, math-verify's rounding cannot make two numbers equal.
+_DECIMAL = re.compile(r"[+-]?(?:[0-9]{1,400}\.[0-9]{1,400}|\.[0-9]{1,400})")
+_MIXED = re.compile(r"([+-]?)([0-9]{1,15})(?: ?\\frac\{([0-9]{1,15})\}\{([0-9]{1,15})\}| ([0-9]{1,15})/([0-9]{1,15}))")
+#: `1.6\times 10^{-19}`; an exponent that would make an endless text is left to math-verify.
+_SCIENTIFIC = re.compile(
+    r"([+-]?)(?:([0-9]{0,50}\.?[0-9]{1,50}) ?(?:\\times|\\cdot|\*) ?)?10\^(?:\{([+-]?[0-9]{1,3})\}|([0-9]))"
+)
+#: Of two numbers of which one is decimal: a difference this large is none of rounding to six places, as math-verify
+#: does, below numbers this large.
 _CLEAR, _LARGE = Fraction(1, 100_000), 1_000_000
+#: Of the larger of two decimals below one, and of a decimal and what it may be rounded from.
+_DECIMALS, _ROUNDED = Fraction(5, 1_000_000), Fraction(1, 10_000)
 
 
 def shortcut(gold: str, answer: str) -> bool | None:
@@ -95,15 +101,31 @@ class _Number:
 
 
 def _number(text: str) -> _Number | None:
-    """An integer, a decimal number, or a ratio of two integers."""
-    if (len(text) <= 16 and _INTEGER.fullmatch(text)) or _DECIMAL.fullmatch(text):
+    """An integer, a decimal number, a ratio of two integers, or a number that is composed of these."""
+    if (len(text) <= 400 and _INTEGER.fullmatch(text)) or _DECIMAL.fullmatch(text):
         return _Number(Fraction(text), "." in text)
     found = _RATIO.fullmatch(text)
     if not found:
-        return None
+        return _composed(text)
     sign, *parts = found.groups()
     above, below = (int(part) for part in parts if part is not None)
     return _Number(Fraction(-above if sign == "-" else above, below), False) if below else None
+
+
+def _composed(text: str) -> _Number | None:
+    """A mixed number, or one in scientific notation."""
+    if found := _MIXED.fullmatch(text):
+        sign, whole, *parts = found.groups()
+        above, below = (part for part in parts if part is not None)
+        if not 0 < int(above) < int(below):
+            return None
+        value = int(whole) + Fraction(int(above), int(below))
+        return _Number(-value if sign == "-" else value, False)
+    if found := _SCIENTIFIC.fullmatch(text):
+        sign, factor, braced, digit = found.groups()
+        value = Fraction(factor or 1) * Fraction(10) ** int(braced or digit)
+        return _Number(-value if sign == "-" else value, "." in (factor or "") and value.denominator != 1)
+    return None
 
 
 def _equal(wanted: _Number | None, got: _Number | None) -> bool | None:
@@ -114,8 +136,10 @@ def _equal(wanted: _Number | None, got: _Number | None) -> bool | None:
         return True
     if not (wanted.is_decimal or got.is_decimal):
         return False
-    is_clear = abs(wanted.value - got.value) > _CLEAR and max(abs(wanted.value), abs(got.value)) < _LARGE
-    return False if is_clear else None
+    apart, scale = abs(wanted.value - got.value), max(abs(wanted.value), abs(got.value))
+    if scale < 1 and apart > scale * (_DECIMALS if wanted.is_decimal and got.is_decimal else _ROUNDED):
+        return False
+    return False if apart > _CLEAR and scale < _LARGE else None
 
 
 def percent_pair(gold: str, answer: str) -> tuple[tuple[str, ...], str]:
@@ -131,4 +155,5 @@ def percent_pair(gold: str, answer: str) -> tuple[tuple[str, ...], str]:
         return (gold,), answer
     if answer.endswith("\\%"):
         return (gold[:-2],), answer[:-2]
-    return ((gold, gold[:-2]) if _FROM_ONE.fullmatch(answer) else (gold,)), answer
+    number = _number(_plain(_bare(answer)))
+    return ((gold, gold[:-2]) if number is not None and abs(number.value) >= 1 else (gold,)), answer

@@ -10,9 +10,20 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from distillbench_plugins.grading.mathematics import signs, words
+from distillbench_plugins.grading.mathematics.dress import undressed
+
 #: No answer of this length is a number with a full stop; the expressions below are quadratic in what they are given.
 _LONGEST = 1_000
 
+_TIE = re.compile(r"(?<!\\)~")
+#: `1.6e-19`, `1E5`.
+_E_NOTATION = re.compile(r"(?<![\w.\\])([0-9]+(?:\.[0-9]+)?|\.[0-9]+)[eE]\+?(-?[0-9]+)(?![\w.])")
+#: Constants set upright, a space before the imaginary unit, and E with an index, which math-verify reads as Euler's.
+_UPRIGHT = re.compile(r"\\(?:mathrm|text|textrm|operatorname)\s*\{\s*([eid])\s*\}|\\(i)math(?![A-Za-z])")
+_APART = re.compile(r"(?<=[0-9}])\s+i(?![A-Za-z])")
+_INDEXED_E = re.compile(r"(?<![A-Za-z\\])[eE](?=\s*_)")
+_EMPTY = re.compile(r"\\(?:varnothing|O|o)(?![A-Za-z])|\\\{\s*\\\}")
 _SPACE = r"(?:\\[,;:! ]|[\s~])"
 _MARKED = re.compile(
     r"\$\$([^$]+)(?<!\\)\$\$|\$([^$]+)(?<!\\)\$|\\\(((?:(?!\\[()]).)+)\\\)|\\\[((?:(?!\\[\[\]]).)+)\\\]", re.DOTALL
@@ -61,6 +72,8 @@ def _joined_digits(text: str) -> str:
 
 
 RULES = (
+    Rule("signs", "Unicode signs are written in TeX", ("3√13", r"3\sqrt{13}"), signs.in_tex),
+    Rule("tie", "a tie is a space", ("x~+~1", "x + 1"), lambda text: _TIE.sub(" ", text)),
     Rule("edge_space", "spaces at either end are left out", (r"\,5\ ", "5"), lambda text: _EDGE_SPACE.sub("", text)),
     Rule("full_stop", "a full stop at the end is left out", ("42.", "42"), lambda text: _FULL_STOP.sub("", text)),
     Rule("formula_marks", "marks around the whole are left out", (r"\[5\]", "5"), _without_marks),
@@ -81,6 +94,37 @@ RULES = (
         "the ending of an ordinal number is left out",
         (r"12^{\mathrm{th}}", "12"),
         lambda text: _ORDINAL.sub("", text),
+    ),
+    Rule("words", "words typed for want of TeX are written in it", ("1+sqrt(3)", r"1+\sqrt{3}"), words.in_tex),
+    Rule(
+        "dress",
+        "colours, frames, braces around the whole and a sign of equality in front are left out",
+        (r"= \textcolor{blue}{7}", "7"),
+        undressed,
+    ),
+    Rule(
+        "e_notation",
+        "e-notation is written as a power of ten",
+        ("1.6e-19", r"1.6 \times 10^{-19}"),
+        lambda text: _E_NOTATION.sub(r"\1 \\times 10^{\2}", text),
+    ),
+    Rule(
+        "constants",
+        "upright i and e are slanted, i stands beside its factor",
+        (r"6+9 \mathrm{i}", "6+9i"),
+        lambda text: _APART.sub("i", _UPRIGHT.sub(r"\1\2", text)),
+    ),
+    Rule(
+        "indexed_e",
+        "E with an index is no Euler's number",
+        ("E_1", r"\mathcal{E}_1"),
+        lambda text: _INDEXED_E.sub(r"\\mathcal{E}", text),
+    ),
+    Rule(
+        "empty_set",
+        "the empty set is written in one way",
+        (r"\varnothing", r"\emptyset"),
+        lambda text: _EMPTY.sub(r"\\emptyset", text),
     ),
     Rule(
         "degree_sign",

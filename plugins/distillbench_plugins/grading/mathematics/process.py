@@ -10,7 +10,7 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import IO, cast
+from typing import IO, Literal, cast
 
 import psutil
 
@@ -45,17 +45,34 @@ DEFAULT_LIMITS = Limits()
 
 @dataclass(slots=True)
 class Question:
-    """An answer to compare.
+    """An answer to compare, or to look at alone.
 
     Attributes:
-        golds: The gold answers; it has to equal one of them.
-        answer: The content of the box.
-        found: Whether it does, or why nobody knows; None as long as that is open.
+        golds: The forms of the gold answer.
+        answers: The values that the answer gives; one of them has to equal one of the gold answers.
+        beside: Numbers that the answer says to be the same.
+        about: What is asked: `equality`; `exactly`, by math-verify's own rules; or, once that ran into a limit, `costs`
+            and `gold costs`: whether the answer, and the gold answer, can be computed alone.
+        found: What came of it, or why nobody knows; None as long as that is open.
+        error: The limit that it ran into.
     """
 
     golds: tuple[str, ...] = ()
-    answer: str = ""
+    answers: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    about: Literal["equality", "exactly", "costs", "gold costs"] = "equality"
     found: bool | GraderError | None = None
+    error: GraderError | None = None
+
+    @property
+    def line(self) -> bytes:
+        """As the worker reads it."""
+        asked = {"golds": self.golds, "answers": self.answers, "beside": self.beside, "about": self.about}
+        return json.dumps(asked).encode() + b"\n"
+
+
+class LimitError(GraderError):
+    """What was asked took more processor time or memory than it may."""
 
 
 class Worker:
@@ -81,9 +98,8 @@ class Worker:
             allowed += _START
         self.question = question
         self._deadline = time.monotonic() + allowed
-        line = json.dumps({"golds": question.golds, "answer": question.answer}).encode() + b"\n"
         with suppress(BrokenPipeError):  # it is dead: `look` tells why
-            self._running.questions.write(line)
+            self._running.questions.write(question.line)
             self._running.questions.flush()
 
     def look(self, is_ready: bool) -> None:
@@ -99,9 +115,9 @@ class Worker:
             reply = os.read(self.replies, _REPLY_BYTES)
             self._settle(_found(json.loads(reply)) if reply else self._death())
         elif time.monotonic() > self._deadline:
-            self._kill(f"math-verify took more than {self._limits.wall_seconds:g} s by the clock")
+            self._kill(GraderError(f"math-verify took more than {self._limits.wall_seconds:g} s by the clock"))
         elif self._memory() > self._limits.memory:
-            self._kill(f"math-verify took more than {self._limits.memory >> 20} MiB of memory")
+            self._kill(LimitError(f"math-verify took more than {self._limits.memory >> 20} MiB of memory"))
 
     def stop(self) -> None:
         """Ends the process, if there is one."""
@@ -125,15 +141,15 @@ class Worker:
         if self.question is not None:
             self.question.found, self.question = found, None
 
-    def _kill(self, why: str) -> None:
-        self._settle(GraderError(why))
+    def _kill(self, why: GraderError) -> None:
+        self._settle(why)
         self.stop()
 
     def _death(self) -> GraderError:
         """Why it is dead."""
         code = self._busy.process.wait()
         if code == -signal.SIGPROF:
-            return GraderError(f"math-verify ran out of its {self._limits.cpu_seconds:g} s of processor time")
+            return LimitError(f"math-verify ran out of its {self._limits.cpu_seconds:g} s of processor time")
         if code < 0:
             return GraderError(f"math-verify's process was ended by {signal.Signals(-code).name}")
         raise StageError(

@@ -13,76 +13,105 @@ import re
 import resource
 import signal
 import sys
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
+
+from distillbench_plugins.grading.mathematics.residues import is_tame
+from distillbench_plugins.grading.mathematics.values import differ_clearly, judged
 
 #: The address space, in bytes. Only stops single huge requests: the parent kills long before memory has filled up.
 _ADDRESS_SPACE = 8 << 30
 #: Texts that are remembered parsed: gold answers, and answers that many samples give.
 _REMEMBERED = 2_048
 _LONGEST_REMEMBERED = 500
-#: Deeper brackets have been seen to end math-verify's recursion, which it takes for a text that is no mathematics.
-_DEEPEST = 40
-#: Of the larger value, or of one. math-verify rounds decimals to six places.
-_CLEAR = 1e-5
+#: What numbers said to be the same may differ by, as a share of the larger one.
+_NEARLY = 0.01
 _FORMULA_MARK = re.compile(r"(?<!\\)\$")
 #: A reply must fit into one write to a pipe.
 _LONGEST_ERROR = 400
 
 
-def compare(golds: list[str], answer: str) -> bool:
-    """Whether an answer equals one of the gold answers, as math-verify says.
+def compare(golds: list[str], answers: list[str], beside: list[str]) -> bool:
+    """Whether one of an answer's values equals one of the gold answers.
+
+    Args:
+        golds: The forms of the gold answer.
+        answers: The values.
+        beside: Numbers that may not clearly be another.
 
     Raises:
-        ValueError: A gold answer cannot be read, or the answer nests too deeply to be read.
+        ValueError: A gold answer cannot be read, or is too large to compute.
     """
-    from math_verify import verify
-
     wanted = [_parsed(_as_math(gold)) for gold in golds]
     if not all(wanted):
         raise ValueError(f"math-verify cannot read the gold answer {golds[wanted.index([])]!r}")
-    got = _parsed(f"$\\boxed{{{answer}}}$")
-    right = any(
-        not (got and differ_clearly(one[0], got[0])) and verify(one, got, timeout_seconds=None, raise_on_error=True)
-        for one in wanted
-    )
-    if not right and all(isinstance(part, str) for part in got) and nesting(answer) > _DEEPEST:
-        raise ValueError(f"the answer's brackets nest deeper than the {_DEEPEST} that math-verify can read")
-    return right
+    right = any(_equal(one, _parsed(f"$\\boxed{{{answer}}}$")) for answer in answers for one in wanted)
+    return right and not any(_contradicts(wanted[0], _parsed(f"$\\boxed{{{number}}}$")) for number in beside)
 
 
-def differ_clearly(gold: Any, answer: Any) -> bool:
-    """Whether two expressions differ by far more than rounding at one point; False where that does not show it.
+def _equal(gold: list[Any], answer: list[Any]) -> bool:
+    from math_verify import verify
 
-    It saves math-verify's attempts to simplify the difference to nothing, most of the time that a wrong answer takes.
+    if is_read(gold) and is_read(answer):
+        gold, answer = aligned(gold, answer)
+        found = judged(gold[0], answer[0])
+        if found is not None:
+            return found
+    return bool(verify(gold, answer, timeout_seconds=None, raise_on_error=True))
+
+
+def _contradicts(gold: list[Any], number: list[Any]) -> bool:
+    from sympy import Expr
+
+    are_numbers = all(is_read(one) and isinstance(one[0], Expr) and is_tame(one[0]) for one in (gold, number))
+    return are_numbers and differ_clearly(gold[0], number[0], _NEARLY)
+
+
+def is_read(parsed: list[Any]) -> bool:
+    """Whether math-verify has read a text as mathematics; else it compares it as a text."""
+    from sympy import Basic, MatrixBase
+
+    return bool(parsed) and isinstance(parsed[0], Basic | MatrixBase)
+
+
+def aligned(gold: list[Any], answer: list[Any]) -> tuple[list[Any], list[Any]]:
+    """Both with the same symbols: `9i` and `9 i` are read with different ones, and `i` is the imaginary unit.
+
+    The texts behind the expressions stay as they are.
     """
-    from sympy import Expr, Symbol, UnevaluatedExpr
+    from sympy import Expr, I, Product, Sum, Symbol
 
-    for one in (gold, answer):  # math-verify compares names as texts, and percentages in a way of its own
-        if not isinstance(one, Expr) or isinstance(one, Symbol) or one.is_Matrix or one.has(UnevaluatedExpr):
-            return False
-    names = sorted({symbol.name for symbol in gold.free_symbols | answer.free_symbols})
-    try:
-        wanted, got = (complex(one.subs(_point(one, names)).evalf(15)) for one in (gold, answer))
-    except (ArithmeticError, AttributeError, NotImplementedError, RecursionError, TypeError, ValueError):
-        return False  # has no value there that can be had by plain evaluation
-    return abs(wanted - got) > _CLEAR * max(1.0, abs(wanted), abs(got))
-
-
-def _point(expression: Any, names: list[str]) -> dict[Any, Any]:
-    """A value for each symbol: positive, so that roots and logarithms are real, and nothing special."""
-    from sympy import Rational
-
-    return {symbol: Rational(7 * names.index(symbol.name) + 8, 11) for symbol in expression.free_symbols}
+    named = {symbol.name: symbol for symbol in gold[0].free_symbols}
+    changes = {symbol: named[symbol.name] for symbol in answer[0].free_symbols if symbol.name in named}
+    are_values = all(isinstance(one[0], Expr) and not one[0].has(Sum, Product) for one in (gold, answer))
+    if "i" in named and are_values and not isinstance(gold[0], Symbol):
+        changes |= {symbol: I for symbol in (*gold[0].free_symbols, *answer[0].free_symbols) if symbol.name == "i"}
+    changes = {symbol: other for symbol, other in changes.items() if symbol != other}
+    if not changes:
+        return gold, answer
+    return [gold[0].xreplace(changes), *gold[1:]], [answer[0].xreplace(changes), *answer[1:]]
 
 
-def nesting(text: str) -> int:
-    """How deep brackets nest; 0 where they do not balance."""
-    depth = deepest = 0
-    for sign in text:
-        depth += (sign in "([{") - (sign in ")]}")
-        deepest = max(deepest, depth)
-    return deepest if depth == 0 else 0
+def evaluate(text: str) -> None:
+    """Reads a text alone, and computes what it is worth at one point.
+
+    Raises:
+        ValueError: It is too large to compute.
+    """
+    from sympy import Expr
+
+    parsed = _parse(f"$\\boxed{{{text}}}$")
+    if is_read(parsed) and isinstance(parsed[0], Expr):
+        if not is_tame(parsed[0]):
+            raise ValueError("it is too large to compute")
+        differ_clearly(parsed[0], parsed[0])
+
+
+def compare_exactly(gold: str, answer: str) -> bool:
+    """math-verify's own verdict, with its defaults: what it cannot read, or not in time, is wrong."""
+    from math_verify import parse, verify
+
+    return bool(verify(parse(f"$\\boxed{{{gold}}}$"), parse(f"$\\boxed{{{answer}}}$")))
 
 
 def _as_math(gold: str) -> str:
@@ -97,17 +126,36 @@ def _parsed(text: str) -> list[Any]:
 def _parse(text: str) -> list[Any]:
     from math_verify import parse
 
-    found: list[Any] = parse(text, parsing_timeout=None, raise_on_error=True)
+    found: list[Any] = parse(text, _reading(), parsing_timeout=None, raise_on_error=True)
     return found
+
+
+@cache
+def _reading() -> list[Any]:
+    """As TeX alone: math-verify else picks any number out of a text that it cannot read; units are split off before."""
+    from latex2sympy2_extended import NormalizationConfig
+    from math_verify import LatexExtractionConfig
+
+    config = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="all")
+    return [LatexExtractionConfig(normalization_config=config)]
 
 
 _remembered = lru_cache(_REMEMBERED)(_parse)
 
 
+def _answer(asked: dict[str, Any]) -> bool:
+    if asked["about"] == "exactly":
+        return compare_exactly(asked["golds"][0], asked["answers"][0])
+    if asked["about"] in ("costs", "gold costs"):
+        evaluate(asked["golds" if asked["about"] == "gold costs" else "answers"][0])
+        return True
+    return compare(asked["golds"], asked["answers"], asked["beside"])
+
+
 def _reply(question: bytes) -> dict[str, Any]:
     asked = json.loads(question)
     try:
-        return {"right": compare(asked["golds"], asked["answer"])}
+        return {"right": _answer(asked)}
     except Exception as error:  # whatever math-verify raises is told to the parent, which makes it a GraderError
         return {"error": f"{type(error).__name__}: {error}"[:_LONGEST_ERROR]}
 

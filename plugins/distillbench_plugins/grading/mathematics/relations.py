@@ -1,0 +1,124 @@
+r"""What an answer says beside a value: relations (`x = 5`, `\geq 2`, `5 = 2`), and how many values there are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_TOKEN = re.compile(r"\\(?:[A-Za-z]+|.)|[^\\]", re.DOTALL)
+_OPENING, _CLOSING = frozenset("{([") | {"\\{", "\\langle"}, frozenset("})]") | {"\\}", "\\rangle"}
+_UNEQUAL = frozenset(["<", ">", r"\neq", r"\ne", r"\geq", r"\ge", r"\leq", r"\le", r"\gt", r"\lt", r"\geqslant"])
+_UNEQUAL |= {r"\leqslant", r"\ll", r"\gg", r"\notin", r"\not", r"\nleq", r"\ngeq"}
+_NEARLY = frozenset({"\\approx", "\\simeq", "\\sim", "\\thickapprox", "\\doteq"})
+_EQUAL = frozenset({"="})
+_IN = frozenset({"\\in", "\\to", "\\rightarrow", "\\mapsto", "\\equiv", "\\propto", "\\mid"})
+#: A gold answer that an inequality may well describe: an interval, a set, a union.
+_SET = re.compile(r"^\s*(?:\\left\s*)?(?:\\\{|[(\[\]])|\\(?:cup|cap|infty|emptyset|mathbb|setminus)(?![A-Za-z])")
+_COMMAND = re.compile(r"\\(?:[dt]?frac|sqrt|pi|cdot|times|left|right|div|binom|[,;:! ])(?![A-Za-z])")
+_NAME = re.compile(r"\\?[A-Za-z]+(?:_(?:\{[^{}]*\}|[A-Za-z0-9]))?")
+_LIST_WORD = re.compile(r",?\s*(?:\\text\s*\{\s*(?:and|or)\s*\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z]))")
+_GROUPED = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]+)?")
+_WRAPPED = re.compile(r"(?:\\left\s*)?(\\\{|\(|\[|\\langle)(.*?)(?:\\right\s*)?(\\\}|\)|\]|\\rangle)", re.DOTALL)
+
+
+#: Two numbers side by side, which math-verify adds; `2 1/2` is one.
+_TWO_NUMBERS = re.compile(r"[0-9](?:\\[,;:! ]|\s)+[0-9]+(?![0-9]*\s*/)")
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """The values that an answer gives.
+
+    Attributes:
+        values: One of them has to be the gold answer.
+        beside: Numbers said to be equal to it; none may clearly be another.
+    """
+
+    values: tuple[str, ...]
+    beside: tuple[str, ...] = ()
+
+
+def said(gold: str, answer: str) -> Said | None:
+    r"""What an answer says; None where it says something other than the value that the gold answer is.
+
+    `x = 5`, `10/2 = 5` and `x \approx 5` say 5. `\geq 5`, `x \neq 5` and `5 = 2` do not say 2 or 5.
+    """
+    are_sets = gold.startswith("\\{") and answer.startswith("\\{")
+    if not are_sets and n_values(answer) > n_values(gold):
+        return None
+    if _TWO_NUMBERS.search(answer) and not _TWO_NUMBERS.search(gold):
+        return None
+    wanted, got = _relations(gold), _relations(answer)
+    if got & _UNEQUAL and not (wanted & (_UNEQUAL | _IN) or _SET.search(gold) or _is_vector(answer)):
+        return None
+    if wanted or not got or got & (_UNEQUAL | _IN) or len(_parts(answer)) > 1:
+        return Said((oriented(answer),))
+    sides = [side for side in _split(answer, _EQUAL | _NEARLY) if side]
+    if not sides:
+        return Said((answer,))
+    value = next((side for side in reversed(sides) if not _NAME.fullmatch(side)), sides[-1])
+    value = sides[-1] if not is_number(value) else value
+    values = tuple(side for side in sides if is_number(side)) if got & _NEARLY else ()
+    beside = (side for side in sides if is_number(side) and (values or side != value))
+    return Said(values or (value,), tuple(beside))
+
+
+def oriented(text: str) -> str:
+    """`2 = x` as `x=2`; any other text as it is."""
+    if text.count("=") != 1 or _relations(text) != _EQUAL:
+        return text
+    left, right = (side.strip() for side in text.split("="))
+    return f"{right}={left}" if _NAME.fullmatch(right) and is_number(left) else text
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a number without letters, units, decimals that may be rounded, bases or percent signs."""
+    bare = _COMMAND.sub(" ", text)
+    return bool(re.search(r"[0-9]|\\pi", text)) and not re.search(r"[A-Za-z_%°\\]|\.\.", bare)
+
+
+def n_values(text: str) -> int:
+    r"""How many values a text lists: 3 for `1, 2, 3`, `\{1, 2, 3\}` and `(1, 2, 3)`, 2 for `\pm 1`."""
+    if "\\begin" in text or _GROUPED.fullmatch(text):
+        return 1
+    if len(_parts(text)) == 1:
+        text = _split(text, _EQUAL | _IN)[-1]
+    found = _WRAPPED.fullmatch(text)
+    inner = found[2] if found and "," in found[2] and len(_parts(text)) == 1 else text
+    return sum(2 if re.search(r"\\(?:pm|mp)(?![A-Za-z])", part) else 1 for part in _parts(inner)) or 1
+
+
+def _parts(text: str) -> list[str]:
+    return [part for part in _split(_LIST_WORD.sub(",", text), frozenset(",;")) if part]
+
+
+def _relations(text: str) -> frozenset[str]:
+    return frozenset(token for token, _, _ in _top(text)) & (_UNEQUAL | _NEARLY | _EQUAL | _IN)
+
+
+def _is_vector(text: str) -> bool:
+    """`<1, 2>`."""
+    return text.startswith("<") and text.endswith(">")
+
+
+def _split(text: str, at: frozenset[str]) -> list[str]:
+    found, begin = [], 0
+    for token, start, end in _top(text):
+        if token in at:
+            found.append(text[begin:start].strip())
+            begin = end
+    return [*found, text[begin:].strip()]
+
+
+def _top(text: str) -> Iterator[tuple[str, int, int]]:
+    """The tokens of a text that stand in no bracket."""
+    depth = 0
+    for found in _TOKEN.finditer(text):
+        token = found.group()
+        if token in _OPENING:
+            depth += 1
+        elif token in _CLOSING:
+            depth = max(0, depth - 1)
+        elif depth == 0:
+            yield token, found.start(), found.end()
