@@ -1,7 +1,8 @@
 """The `code_livecodebench` grader against published verdicts: `python benchmarks/grading_lcb.py [--limit N]`.
 
 All 880 o1-mini solutions of `../shared/data/outputs_lcb`, on the tests that are in `../shared/data/lcb_tests`: all
-public tests, and of the hidden ones those that were seen in published logs. Both modes, each in a table:
+public tests, and of the hidden ones those that were seen in published logs. Both modes, each in a table; official is
+the harness of that time (2024), whose verdicts these are:
 
 - agree: the verdicts are the same.
 - published wrong, ours right: the test that the solution fails is not there, or is, and then the solution is named.
@@ -100,7 +101,7 @@ def judge(published: Sequence[Solution], mode: Mode, slots: int) -> tuple[list[J
     """Our judgements, and the seconds they took. What a load may have made late is run again, alone."""
     begun = time.perf_counter()
     with Sandbox(LiveCodeBench.preload) as sandbox, ThreadPoolExecutor(slots) as pool:
-        ours = Solutions(sandbox, LiveCodeBenchOptions(mode=mode))
+        ours = Solutions(sandbox, LiveCodeBenchOptions(mode=mode, harness="2024"))
 
         def attempt(one: Solution) -> Attempt:
             return ours.attempt(one.tests, one.code)

@@ -18,6 +18,7 @@ from data_problems import LIVECODEBENCH_HUB, counted, tasks_of, write_copies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plugin_helpers import ROOT, beside
+from sandbox_harness import isolated
 
 from distillbench.errors import GraderError
 from distillbench.protocols import Context
@@ -42,7 +43,7 @@ def sandbox() -> Iterator[Sandbox]:
         yield started
 
 
-def judged(sandbox: Sandbox, tests: Cases, code: str, mode: Mode = "process", **options: float) -> Judgement:
+def judged(sandbox: Sandbox, tests: Cases, code: str, mode: Mode = "process", **options: Any) -> Judgement:
     return Solutions(sandbox, LiveCodeBenchOptions(mode=mode, **options)).attempt(tests, code).judgement
 
 
@@ -50,8 +51,6 @@ MODES = pytest.mark.parametrize("mode", ["process", "official"])
 
 RIGHT_PROGRAMS = {
     "an imported stdin": "from sys import stdin\nprint(sum(map(int, stdin.read().split())))",
-    "input, then read": "a = input().split()\nprint(sum(map(int, a + sys.stdin.read().split())))",
-    "input, then lines": "a = input().split()\nfor line in sys.stdin:\n    a += line.split()\nprint(sum(map(int, a)))",
     "input until EOFError": "a = []\ntry:\n    while True:\n        a += input().split()\nexcept EOFError:\n    pass\n"
     "print(sum(map(int, a)))",
     "reads all": READ_ALL,
@@ -60,7 +59,10 @@ RIGHT_PROGRAMS = {
     "names of the preamble": "print(reduce(add, map(int, sys.stdin.read().split())))",
     "decimals and white space": "import sys\nprint(f'\\n  {sum(map(int, sys.stdin.read().split()))}.00  \\n\\n')",
     "its own exit code": f"{READ_ALL}sys.exit(3)\n",
-    "lines": "import sys\ntotal = 0\nfor line in sys.stdin:\n    total += sum(map(int, line.split()))\nprint(total)",
+    "readlines": "import sys\nprint(sum(int(n) for line in sys.stdin.readlines() for n in line.split()))",
+    "bytes": "import sys\nprint(sum(map(int, sys.stdin.buffer.read().split())))",
+    "lines of all bytes": "import io, sys\nlines = io.BytesIO(sys.stdin.buffer.read())\n"
+    "print(sum(int(n) for line in lines for n in line.split()))",
 }
 
 
@@ -126,7 +128,11 @@ def test_output_without_end_is_bounded(sandbox: Sandbox) -> None:
 #: Right programs that the official harness fails, and in the docs are said to.
 OFFICIAL_FAILURES = {
     "open(0)": "print(sum(map(int, open(0).read().split())))",
-    "sys.stdin.buffer": "import sys\nprint(sum(map(int, sys.stdin.buffer.read().split())))",
+    "/dev/stdin": "print(sum(map(int, open('/dev/stdin').read().split())))",
+    "lines": "import sys\nprint(sum(int(line) for line in sys.stdin))",
+    "input, then read": "print(int(input()) + sum(map(int, sys.stdin.read().split())))",
+    "lines after input": "import sys\nprint(int(input()) + sum(map(int, sys.stdin)))",
+    "lines of bytes": "import sys\nprint(sum(int(sys.stdin.buffer.readline()) for _ in range(2)))",
     "lines of an imported stdin": "from sys import stdin\nprint(sum(int(line) for line in stdin))",
     "two lines, then the end": "from sys import stdin\na = 0\nwhile line := stdin.readline():\n"
     "    a += int(line)\nprint(a)",
@@ -142,6 +148,53 @@ def test_the_official_mode_fails_right_programs_as_the_harness_does(sandbox: San
     tests = Cases("", ("1\n2",), ("3",))
     assert judged(sandbox, tests, OFFICIAL_FAILURES[name], "process").correct
     assert judged(sandbox, tests, OFFICIAL_FAILURES[name], "official").correct is False
+
+
+@pytest.mark.parametrize(
+    ("code", "current", "before"),
+    [
+        (RIGHT_PROGRAMS["bytes"], True, False),
+        (OFFICIAL_FAILURES["lines"], False, True),
+        ("import sys\nprint(3 if sys.stdin.readlines() == ['1', '2'] else 0)", True, False),
+        ("import sys\nprint(3 if sys.stdin.read() == sys.stdin.read() == '1\\n2' else 0)", True, False),
+        (READ_ALL, True, True),
+    ],
+)
+def test_the_official_mode_names_its_harness(sandbox: Sandbox, code: str, current: bool, before: bool) -> None:
+    found = []
+    for harness in ("2025-05", "2024"):
+        options = LiveCodeBenchOptions(mode="official", harness=harness)  # type: ignore[arg-type]
+        assert LiveCodeBench(options).facts() == {"mode": "official", "harness": harness}
+        found.append(Solutions(sandbox, options).attempt(Cases("", ("1\n2",), ("3",)), code).judgement.correct)
+    assert found == [current, before]
+
+
+#: Programs that add, and open their standard streams by name.
+BY_NAME = {
+    "/dev/stdin": "print(sum(map(int, open('/dev/stdin').read().split())))",
+    "/dev/fd/0": "print(sum(map(int, open('/dev/fd/0', 'rb').read().split())))",
+    "/proc/self/fd/0": "print(sum(map(int, open('/proc/self/fd/0').read().split())))",
+    "a path": "from pathlib import Path\nprint(sum(map(int, Path('/dev/stdin').read_text().split())))",
+    "0": "print(sum(map(int, open(0).read().split())))",
+    "os.open": "import os\nprint(sum(map(int, os.read(os.open('/dev/stdin', os.O_RDONLY), 99).split())))",
+    "input from it": "sys.stdin = open('/dev/stdin')\nprint(sum(map(int, input().split())))",
+    "/dev/stdout": "open('/dev/stdout', 'w').write(str(sum(map(int, input().split()))))",
+    "/proc/self/fd/1": "print(sum(map(int, input().split())), file=open('/proc/self/fd/1', 'a'))",
+    "1": "import os\nos.write(1, str(sum(map(int, input().split()))).encode())",
+    "/dev/stderr": "print('x', file=open('/dev/stderr', 'w'))\nprint(sum(map(int, input().split())))",
+}
+#: What is another process's, or the kernel's: a name below /proc.
+NOT_ITS_OWN = ("1/environ", "1/fd/0", "self/environ", "self/maps", "sys/kernel/hostname", "cpuinfo", "{parent}/fd/1")
+
+
+@pytest.mark.parametrize("bubblewrap", [True, False])
+def test_standard_streams_are_there_by_their_names_and_no_other_s(bubblewrap: bool) -> None:
+    with isolated(bubblewrap, ("pathlib",)) as sandbox:
+        for name, code in BY_NAME.items():
+            assert judged(sandbox, Cases("", ("1 2", "3 4"), ("3", "7")), code).correct, name
+        for path in NOT_ITS_OWN:
+            code = f"import os\nprint(open('/proc/' + '{path}'.format(parent=os.getppid())).read())"
+            assert judged(sandbox, Cases("", ("",), ("",)), code).detail == "runtime_error", path
 
 
 RIGHT_FUNCTIONS = {
@@ -385,7 +438,7 @@ def test_real_solutions_get_their_published_verdicts(sandbox: Sandbox, published
     ][:SAMPLE]
     assert (len(right), len(wrong)) == (SAMPLE, SAMPLE)
     for one in (*right, *wrong):
-        assert judged(sandbox, one.tests, one.code, mode).correct is one.is_right, one.name
+        assert judged(sandbox, one.tests, one.code, mode, harness="2024").correct is one.is_right, one.name
 
 
 def test_real_programs_that_read_with_open_fail_in_the_official_mode_alone(

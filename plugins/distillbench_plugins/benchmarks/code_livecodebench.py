@@ -26,6 +26,7 @@ from distillbench_plugins.grading.sandbox.values import DOES_NOT_COMPARE, compar
 from distillbench_plugins.grading.stdin_tests import WALL_FACTOR, WALL_SECONDS, detail_of, run_on, same_lines
 
 Mode = Literal["process", "official"]
+Harness = Literal["2025-05", "2024"]
 #: A result of more bytes is wrong: no expected one is that long.
 _LONGEST_RESULT = 32 << 20
 #: A solution is compiled where it runs, after the preamble: a `from __future__` may then stand first in it.
@@ -39,11 +40,14 @@ class LiveCodeBenchOptions:
     Attributes:
         mode: `process` runs a program on each test of standard input as a process of its own. `official` runs it as
             the official harness does, in one process with standard input emulated, which fails some correct programs.
+        harness: Which official harness `official` runs programs as: the current one, of May 2025, in which `sys.stdin`
+            has a `buffer` and cannot be iterated over; or the one before it, for numbers published until then.
         seconds: Processor time of one test; officially 6.
         memory_gb: What one process may use; officially there is no limit.
     """
 
     mode: Mode = "process"
+    harness: Harness = "2025-05"
     seconds: float = 6.0
     memory_gb: float = 4.0
 
@@ -64,7 +68,8 @@ class LiveCodeBench(CodeBenchmark):
 
     def facts(self) -> Mapping[str, Any]:
         """Which rules were used."""
-        return {"mode": self.options.mode}
+        mode = {"mode": self.options.mode}
+        return mode | {"harness": self.options.harness} if self.options.mode == "official" else mode
 
     def entry_point(self, problem: Problem) -> str:
         """None: the last complete block is the solution, whatever it defines."""
@@ -128,7 +133,8 @@ class Solutions:
 
     def _emulate(self, tests: Cases, code: str) -> Attempt:
         """All tests in one process, as the official harness runs them."""
-        job = {"preamble": PREAMBLE, "code": code, "inputs": list(tests.inputs), "seconds": self._options.seconds}
+        job: dict[str, Any] = {"preamble": PREAMBLE, "code": code, "inputs": list(tests.inputs)}
+        job |= {"seconds": self._options.seconds, "harness": self._options.harness}
         passed = 0
         with self._sandbox.start("emulated", self._limits(len(tests.inputs))) as child:
             try:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distillbench.errors import DistillbenchError
+from distillbench_plugins.grading.sandbox.confinement import Files
 
 #: Set by `--unsafe-code-execution`.
 UNSAFE_VARIABLE = "DISTILLBENCH_UNSAFE_CODE_EXECUTION"
@@ -62,7 +63,9 @@ def start_server(preload: Sequence[str]) -> Running:
     """
     running = None
     if (bubblewrap := shutil.which("bwrap")) is not None:
-        running = _start(_bubblewrap(bubblewrap), _BOX, _SCRATCH, preload, ("bubblewrap",))
+        for has_proc in (True, False) if _has_landlock() else (False,):
+            around = _bubblewrap(bubblewrap, has_proc)
+            running = running or _start(around, _BOX, _SCRATCH, preload, ("bubblewrap",))
     if running is None:
         running = _start([], str(Path(__file__).parents[1]), None, preload, ())
     if running is None:
@@ -142,8 +145,19 @@ def _readable(box: str) -> list[str]:
     return [*_SYSTEM, *_DEVICES, *_python_folders(), box]
 
 
-def _bubblewrap(program: str) -> list[str]:
+def _has_landlock() -> bool:
+    """Whether children can be kept from files: then they may see /proc, of which nothing but their own files opens."""
+    try:
+        Files((), None)
+    except (OSError, ImportError, RuntimeError):
+        return False
+    return True
+
+
+def _bubblewrap(program: str, has_proc: bool) -> list[str]:
     """Bubblewrap with new namespaces of every kind, and of the file system only what Python needs.
+
+    With /proc there are the names under which programs open their standard streams; a container may forbid it.
 
     In its namespaces the server may mount what its children write to; these drop that (confinement.py).
     """
@@ -159,6 +173,10 @@ def _bubblewrap(program: str) -> list[str]:
         command += ["--dev-bind", path, path]
     for folder in _python_folders():
         command += ["--ro-bind", folder, folder]
+    if has_proc:
+        command += ["--proc", "/proc", "--symlink", "/proc/self/fd", "/dev/fd"]
+        for number, name in enumerate(("stdin", "stdout", "stderr")):
+            command += ["--symlink", f"/proc/self/fd/{number}", f"/dev/{name}"]
     command += ["--ro-bind", str(Path(__file__).parent), f"{_BOX}/sandbox"]
     return [*command, "--size", str(_SCRATCH_BYTES), "--tmpfs", _SCRATCH, "--chdir", "/", "--"]
 

@@ -26,9 +26,10 @@ _NAME = "wrapped_function"
 
 
 def run_emulated(channel: Channel, files: list[int]) -> None:
-    """Receives `{preamble, code, inputs, seconds}`; says whether the program loads, then what each test came to.
+    """Receives `{preamble, code, inputs, seconds, harness}`; says whether it loads, then what each test came to.
 
-    `seconds` is the processor time of loading, and of each test. After a test that raised, nothing more is run.
+    `harness` is a key of `STANDARD_INPUTS`, `seconds` the processor time of loading, and of each test. After a test
+    that raised, nothing more is run.
     """
     job = unpack(channel.receive())
     limit, leave, seconds = end_when_out_of_time(lambda: None), os._exit, job["seconds"]
@@ -42,7 +43,7 @@ def run_emulated(channel: Channel, files: list[int]) -> None:
     for given in job["inputs"]:
         limit(seconds)
         try:
-            said = _told(OUTPUT, _output(program, given))
+            said = _told(OUTPUT, _output(program, given, STANDARD_INPUTS[job["harness"]]))
         except BaseException as error:
             said = _told(RAISED, type(error).__name__)
         channel.send(said)
@@ -78,17 +79,57 @@ def _is_main(test: ast.expr) -> bool:
     return ast.unparse(test).strip() == "__name__ == '__main__'"
 
 
-def _output(program: Callable[[], Any], given: str) -> str:
+class _Buffer:
+    """The bytes below `_StandardInput`: all of them at each reading, and the first line as each line."""
+
+    def __init__(self, given: str) -> None:
+        self.inputs = given.encode()
+
+    def read(self, *args: Any) -> bytes:
+        return self.inputs
+
+    def readline(self, *args: Any) -> bytes:
+        return self.inputs.split(b"\n")[0] + b"\n"
+
+
+class _StandardInput:
+    """Standard input in the harness since May 2025; it cannot be iterated over.
+
+    Source: LiveCodeBench, `lcb_runner/evaluation/testing_util.py` (`MockStdinWithBuffer`), 28fef95.
+    """
+
+    def __init__(self, given: str) -> None:
+        self.inputs = given
+        self._stringio = io.StringIO(given)
+        self.buffer = _Buffer(given)
+
+    def read(self, *args: Any) -> str:
+        return self.inputs
+
+    def readline(self, *args: Any) -> str:
+        return self._stringio.readline(*args)
+
+    def readlines(self, *args: Any) -> list[str]:
+        return self.inputs.split("\n")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stringio, name)
+
+
+#: What `sys.stdin` is, by the harness' version.
+STANDARD_INPUTS: dict[str, Callable[[str], Any]] = {"2025-05": _StandardInput, "2024": io.StringIO}
+
+
+def _output(program: Callable[[], Any], given: str, standard_input: Callable[[str], Any]) -> str:
     """What a program writes, given a text.
 
-    `sys.stdin` is a text in memory, without `buffer`. A `stdin` imported from `sys` is the process's own, empty but
-    for three methods.
+    `sys.stdin` is an object in memory. A `stdin` imported from `sys` is the process's own, empty but for three methods.
     """
     lines, own = iter(given.split("\n")), (sys.stdin, sys.stdout)
     vars(own[0]).update(readline=lambda *_: next(lines), readlines=lambda *_: given.split("\n"), read=lambda *_: given)
     sink = io.StringIO()
     vars(sink).update(close=lambda _: 1)
-    sys.stdin, sys.stdout = io.StringIO(given), sink
+    sys.stdin, sys.stdout = standard_input(given), sink
     try:
         program()
     except SystemExit:
