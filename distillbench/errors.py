@@ -79,6 +79,12 @@ class DamagedError(StoreError):
         super().__init__(f"{whose}: {path} {why}" if whose else f"{path} {why}")
 
 
+class WriteError(StoreError):
+    """A disk, its quota or its permissions refused what was to be written."""
+
+    exit_code = 1
+
+
 class StageError(DistillbenchError):
     """A stage cannot give its result; what depends on it is blocked, the rest goes on."""
 

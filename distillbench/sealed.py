@@ -11,6 +11,7 @@ from threading import get_ident
 from typing import Any
 
 from distillbench.errors import DamagedError, StoreError
+from distillbench.writing import naming
 
 #: The name under which the digest of all other names is kept.
 SEAL = "seal"
@@ -51,7 +52,7 @@ def unsealed(text: str | bytes, whose: str = "") -> dict[str, Any]:
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON so that a reader sees the old file or the new one, never a half."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.{get_ident()}")
-    with partial.open("w", encoding="utf-8") as stream:
+    with naming(path), partial.open("w", encoding="utf-8") as stream:
         json.dump(value, stream, indent=1, sort_keys=True, default=str)
         stream.flush()
         os.fsync(stream.fileno())

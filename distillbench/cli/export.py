@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from distillbench.cli.session import FAST, LIMIT, MATRIX, Loaded, Session, cells_there_are, choose_cells
-from distillbench.errors import DistillbenchError, StageError
+from distillbench.errors import DistillbenchError, StageError, WriteError
 from distillbench.hookspecs import hookimpl
 from distillbench.records import Checkpoint
 
@@ -133,7 +133,7 @@ def _whole(target: Path) -> Iterator[Path]:
         yield partial
         partial.replace(target)
     except OSError as error:
-        raise DistillbenchError(f"--to {target} cannot be written: {error}") from error
+        raise WriteError(f"--to {target} cannot be written: {error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import itertools
 import sys
 from collections.abc import Sequence
@@ -12,17 +11,16 @@ import click
 
 from distillbench import __version__
 from distillbench.cli.session import Session
-from distillbench.errors import DistillbenchError, MistakesError
+from distillbench.errors import DistillbenchError, MistakesError, WriteError
 from distillbench.manager import ask_each, make_manager
+from distillbench.writing import refused_by_disk
 
 INTERRUPTED = 130
-#: What a disk or its permissions refuse is no fault of the program, wherever it happens.
-_ABOUT_THE_DISK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 EPILOG = """\b
 Exit codes:
   0    everything asked for is done
-  1    a stage failed; what depends on it is blocked, the rest is done
+  1    a stage failed; what depends on it is blocked, the rest is done; or a disk refused a file
   2    a mistake in the matrix, a task, a plugin or the command line
   3    done, but some samples could not be generated or graded; run again to fill them
   130  interrupted; run again to go on
@@ -59,11 +57,10 @@ def invoke(arguments: list[str]) -> int:
         click.echo(f"error: {error}", err=True)
         return error.exit_code
     except OSError as error:
-        if error.errno not in _ABOUT_THE_DISK:
+        if (why := refused_by_disk(error)) is None:
             raise
-        where = f" {error.filename}" if error.filename else ""
-        click.echo(f"error:{where}: {error.strerror}", err=True)
-        return DistillbenchError.exit_code
+        click.echo(f"error: {why}", err=True)
+        return WriteError.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("\ninterrupted: what was finished is kept; run the same command to go on", err=True)
         return INTERRUPTED

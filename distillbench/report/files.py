@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from distillbench.writing import naming
+
 _LONGEST_NAME = 100
 
 
@@ -25,8 +27,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Gives a temporary name beside `path`, which takes its place at the end, or goes when writing fails."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        yield temporary
-        temporary.replace(path)
+        with naming(path):
+            yield temporary
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -14,6 +16,7 @@ from distillbench.errors import DistillbenchError, PluginError
 from distillbench.plan.stages import Finished, Stage
 from distillbench.protocols import Progress
 from distillbench.run.store import Outcome, Store
+from distillbench.writing import refused_by_disk
 
 #: Least time between two progress messages of a stage, in seconds.
 _PROGRESS_EVERY = 0.2
@@ -59,13 +62,16 @@ class Attempts:
             self.busy.add(stage.key)
             self.tell("busy", stage)
             return False
+        except OSError as error:
+            self.fail(stage, error)
+            return False
         self._held[stage.key] = lock, time.monotonic()
         try:
             self.store.recover(stage)
             found = self._fresh(stage)
             if found is None:
                 self.store.begin(stage)
-        except DistillbenchError as error:
+        except (DistillbenchError, OSError) as error:
             self.fail(stage, error)
             return False
         if found is not None:
@@ -90,8 +96,11 @@ class Attempts:
         """Records why a stage has no result; what it journaled stays."""
         is_meant = isinstance(error, DistillbenchError)
         if not is_meant or isinstance(error, PluginError):
-            traceback.print_exception(error)
+            with suppress(OSError):  # the disk that refused a result may refuse a log too
+                traceback.print_exception(error)
+                sys.stderr.flush()
         why = str(error) if is_meant else f"{type(error).__name__}: {error}"
+        why = refused_by_disk(error, self.store.root) or why
         self._release(stage)
         self.failed.add(stage.key)
         self.tell("failed", stage, why=why)
@@ -128,8 +137,8 @@ class Attempts:
             self._send({"event": event, "key": stage.key} | more)
 
     def _release(self, stage: Stage) -> None:
-        lock, _ = self._held.pop(stage.key)
-        lock.release()
+        if held := self._held.pop(stage.key, None):
+            held[0].release()
 
     def _fresh(self, stage: Stage) -> Finished | None:
         own = self.store.lookup(stage)

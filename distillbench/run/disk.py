@@ -9,6 +9,7 @@ from pathlib import Path
 from distillbench.errors import DamagedError
 from distillbench.fingerprint import digest_path
 from distillbench.sealed import unreadable
+from distillbench.writing import naming
 
 
 def digests(folder: Path, leaving_out: Sequence[str] = ()) -> dict[str, str]:
@@ -75,6 +76,7 @@ def sync(path: Path) -> None:
     """Hands a file or a folder's list of files to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with naming(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -10,7 +10,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -195,7 +195,8 @@ class Grid:
     def _drop(self, run: SampleRun, error: Exception) -> None:
         """Fails a run; what it journaled stays for the next one."""
         del self._runs[run.stage.key]
-        run.close()
+        with suppress(OSError):  # the disk that refused a row refuses it again when its file is closed
+            run.close()
         self.attempts.fail(run.stage, error)
 
     def _grade(self, key: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from distillbench.sealed import sealed, unsealed
+from distillbench.writing import naming
 
 
 class Journal:
@@ -34,7 +35,8 @@ class Journal:
 
     def close(self) -> None:
         """Closes the file."""
-        self._stream.close()
+        with naming(self.path):
+            self._stream.close()
 
     def __enter__(self) -> Self:
         return self.open()
@@ -44,8 +46,9 @@ class Journal:
 
     def append(self, row: dict[str, Any]) -> None:
         """Adds a row and hands it to the operating system, which keeps it when this process is killed."""
-        self._stream.write(json.dumps(sealed(row, self.whose), ensure_ascii=True) + "\n")
-        self._stream.flush()
+        with naming(self.path):
+            self._stream.write(json.dumps(sealed(row, self.whose), ensure_ascii=True) + "\n")
+            self._stream.flush()
         self.rows.append(row)
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from distillbench.errors import DamagedError, StoreError
+from distillbench.errors import DamagedError, StoreError, WriteError
 from distillbench.fingerprint import digest_named, digest_path
 from distillbench.plan.stages import KINDS, Finished, Stage
 from distillbench.run.disk import digests, has_links, sync, sync_tree, tree_bytes, why_damaged
@@ -378,7 +378,7 @@ class Store:
             if not (self.root / FORMAT_FILE).exists():
                 write_json(self.root / FORMAT_FILE, {"format": STORE_FORMAT})
         except OSError as error:
-            raise StoreError(f"the store {self.root} cannot be written: {error}") from error
+            raise WriteError(f"the store {self.root} cannot be written: {error}") from error
         return folder
 
 

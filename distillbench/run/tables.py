@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distillbench.records import Message, Problem, Trace
+from distillbench.writing import naming
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -74,7 +75,8 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Writes rows under the schema that the file's name has; equal rows give equal bytes."""
     import pyarrow.parquet as pq
 
-    pq.write_table(_table(path.name, list(rows)), path, compression="zstd")
+    with naming(path):
+        pq.write_table(_table(path.name, list(rows)), path, compression="zstd")
 
 
 def why_unwritable(name: str, row: Row) -> str | None:

@@ -169,7 +169,7 @@ def test_what_a_disk_refuses_is_no_traceback(
 
     monkeypatch.setattr(Path, "write_text", refuse)
     done = cli("init", tmp_path / "new.yaml")
-    assert (done.code, done.err) == (2, f"error: {tmp_path / 'new.yaml'}: {os.strerror(number)}\n")
+    assert (done.code, done.err) == (1, f"error: {tmp_path / 'new.yaml'}: {os.strerror(number)}\n")
 
 
 def test_two_matrices_of_one_name_do_not_write_over_each_other(cli: Cli, matrix: Matrix, tmp_path: Path) -> None:
