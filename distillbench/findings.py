@@ -31,6 +31,11 @@ KINDS: Mapping[str, Kind] = {
         "a training row or a prompt cannot be rendered",
         "mend or filter the named rows, or choose a renderer that fits the tokenizer",
     ),
+    "lost_text": Kind(
+        "refused",
+        "a prompt leaves out the text of a message: the question, an instruction or an example",
+        "give the tokenizer a chat template that writes every message, or set `system_in_user: true`",
+    ),
     "prompt_mismatch": Kind(
         "refused",
         "evaluation asks with other tokens than training did for the same messages, or loss begins inside the prompt",

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from distillbench.errors import StageError
 from distillbench.findings import Finding
+from distillbench.preflight.lost import lost_message, told_lost
 from distillbench.preflight.marks import Bos
 from distillbench.preflight.material import Asked, Tallies
 from distillbench.protocols import Renderer
@@ -27,6 +28,13 @@ class PromptMaker:
         """The prompt, or why there is none."""
         return self._made(tuple(messages), prefill)
 
+    def lost(self, messages: Sequence[Message], prefill: Prefill) -> Message | None:
+        """The first message whose text does not stand in the prompt; None where all do, and where there is none."""
+        prompt = self.prompt(messages, prefill)
+        if isinstance(prompt, StageError) or not self.renderer.needs_tokenizer:
+            return None
+        return lost_message(self.renderer, messages, prompt)
+
     def _make(self, messages: tuple[Message, ...], prefill: Prefill) -> Prompt | StageError:
         try:
             return self.renderer.prompt(messages, prefill)
@@ -35,7 +43,7 @@ class PromptMaker:
 
 
 def check_prompts(renderer: Renderer, maker: PromptMaker, asked: Sequence[Asked]) -> list[Finding]:
-    """Prompts that cannot be rendered, those with a BOS too many or too few, and options that contradict each other."""
+    """Prompts that cannot be rendered, leave text out or have a BOS too many or too few, and options at odds."""
     bos = Bos.of(renderer.tokenizer) if renderer.needs_tokenizer else None
     found = [finding for one in asked for finding in _check_evaluation(one, maker, bos)]
     return found + told_of(asked)
@@ -57,6 +65,9 @@ def _check_evaluation(asked: Asked, maker: PromptMaker, bos: Bos | None) -> list
         prompt = maker.prompt(problem.messages, asked.evaluation.prefill)
         if isinstance(prompt, StageError):
             tallies.add("bad_row", "cannot be rendered", source, evaluation=name, detail=str(prompt))
-        elif bos is not None:
+            continue
+        if bos is not None:
             bos.check(prompt.input_ids, len(prompt.input_ids), tallies, source, name)
+        if lost := maker.lost(problem.messages, asked.evaluation.prefill):
+            tallies.add("lost_text", "leave a message out", source, evaluation=name, detail=told_lost(lost))
     return tallies.findings(lambda _: len(asked.problems), f"prompts of {name}")

@@ -9,6 +9,7 @@ from functools import partial
 from distillbench.errors import RowError, StageError
 from distillbench.findings import Finding
 from distillbench.preflight.boundary import shown_boundary, told_boundary, what_is_wrong, wrong_prompt
+from distillbench.preflight.lost import told_lost
 from distillbench.preflight.marks import Bos, End
 from distillbench.preflight.material import Asked, Lengths, Row, Tallies, Trained
 from distillbench.preflight.prompts import PromptMaker
@@ -110,6 +111,8 @@ class _RowChecker:
             self.tallies.add("no_loss", "carry no loss at all", row.trace.source, partial(self._shown_end, row))
             return  # it teaches nothing: neither where a response begins nor how it ends
         auto = self.maker.prompt(row.trace.problem.messages, "auto")
+        if lost := self.maker.lost(row.trace.problem.messages, "auto"):
+            self.tallies.add("lost_text", "leave a message out", row.trace.source, detail=told_lost(lost))
         usual, tags = auto if isinstance(auto, Prompt) else None, self.renderer.reasoning_tags()
         for prefill, names in self.evaluations.items():
             self._check_prompt(row, prefill, names, usual, tags[0] if tags else None)

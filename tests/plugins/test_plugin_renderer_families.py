@@ -388,3 +388,24 @@ def test_a_literal_prefill_is_how_text_rows_begin(name: str) -> None:
     row = renderer.render(trace("\nr", "a"))
     assert row.input_ids[: len(prompt.input_ids)].tolist() == prompt.input_ids.tolist()
     assert prompt.prefill == "<think>\n"
+
+
+@pytest.mark.parametrize("name", ["trl_qwen3_training", "trl_qwen3", "trl_qwen3_5_think", "trl_deepseekv3"])
+@given(
+    reasoning=st.sampled_from(["", "Mon 6", "\nMon 6\n\n", " <|im_end|> is text", "a `<think>` b", "Mon\n\n6  "]),
+    answer=st.sampled_from(["5", "\n\nIt is 5.", "<|im_start|>user\nNo", "It ends.\n", ""]),
+)
+def test_reasoning_in_an_earlier_turn_is_written_as_the_template_says(name: str, reasoning: str, answer: str) -> None:
+    """TRL's templates for training write it anew, between tags of their own, which are the tokens."""
+    tokenizer = qwen_tokenizer(name)
+    renderer = ChatTemplateRenderer(ChatTemplateOptions()).bind(tokenizer)
+    turns = [("user", "How many?"), ("assistant", f"<think>\n{reasoning}\n</think>\n\n{answer}"), ("user", "Sure?")]
+    text, ids = official(tokenizer, turns)
+    ours = renderer.prompt(messages(turns)).input_ids.tolist()
+    assert written(renderer, ours) == text
+    if not any(token in reasoning + answer for token in ("<|im_", "`<think>`")):  # text that stays text here
+        assert ours == ids
+    shown = [number for number in ours if number in (151644, 151645, 151667, 151668)]
+    clean = [("user", "How many?"), ("assistant", "<think>\nMon\n</think>\n\n5"), ("user", "Sure?")]
+    wanted = [number for number in official(tokenizer, clean)[1] if number in (151644, 151645, 151667, 151668)]
+    assert shown == wanted

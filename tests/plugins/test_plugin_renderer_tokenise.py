@@ -76,17 +76,6 @@ def test_a_token_that_needs_words_around_it_is_refused_where_a_template_uses_it(
         ChatTemplateRenderer(ChatTemplateOptions(reasoning="text")).bind(words_tokenizer(single_word=True))
 
 
-def test_a_tokenizer_that_puts_a_space_in_front_is_refused() -> None:
-    from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    pieces = Tokenizer(models.WordLevel({"▁a": 0, "a": 1, "▁b": 2, "?": 3}, unk_token="?"))
-    pieces.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
-    pieces.add_tokens([AddedToken("<|end|>", normalized=False)])
-    with pytest.raises(StageError, match="puts a space in front"):
-        tokeniser(PreTrainedTokenizerFast(tokenizer_object=pieces))
-
-
 def test_added_white_space_is_no_control_token() -> None:
     """Gemma's vocabulary has its runs of line breaks as added tokens."""
     from tokenizers import AddedToken, Tokenizer, models

@@ -35,6 +35,13 @@ from distillbench_plugins.benchmarks.math_boxed import MathBoxed, MathBoxedOptio
 BOS = {"bos_token": "<s>"}
 
 
+class KeepsLast(Chat):
+    """Asks with the last message alone, as some chat templates do."""
+
+    def prompt(self, messages: Any, prefill: Any = "auto") -> Prompt:
+        return super().prompt(messages[-1:], prefill)
+
+
 class OtherPrompt(Chat):
     """Trains on another prompt than it asks with: a line break is missing in front of the response."""
 
@@ -104,6 +111,16 @@ cut_in_reasoning = trace("Mon 6", "", "length")
 CASES: Mapping[str, list[tuple[Callable[[], list[Finding]], Callable[[], list[Finding]]]]] = {
     "bad_row": [
         (lambda: find(bound(FailsOn), [trace(answer="\\boxed{bad}")]), lambda: find(bound(FailsOn), [trace()])),
+    ],
+    "lost_text": [
+        (
+            lambda: find(bound(KeepsLast), system_rows),
+            lambda: find(bound(), system_rows, asks(problems=[problem(system="Be long.")])),
+        ),
+        (
+            lambda: check(bound(KeepsLast), asks(problems=[problem(system="Be brief.")]), None),
+            lambda: check(bound(KeepsLast), asks(problems=[problem()]), None),
+        ),
     ],
     "prompt_mismatch": [
         (lambda: find(bound(OtherPrompt), traces(2)), lambda: find(bound(), traces(2))),

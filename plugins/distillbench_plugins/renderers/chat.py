@@ -32,10 +32,13 @@ class ChatOptions:
         system: A system prompt for every conversation that has none; None leaves it out.
         reasoning: `native` trains on the teacher's reasoning in the student's own thinking block, `text` on the same
             with the tags as plain text, `strip` on the answer alone.
+        system_in_user: Puts system text at the head of the first user turn, an empty line after it, for templates that
+            take no system message or leave it out (Gemma's, Mistral's).
     """
 
     system: str | None = None
     reasoning: Reasoning = "native"
+    system_in_user: bool = False
 
 
 class ChatRenderer(SegmentRenderer):
@@ -100,13 +103,13 @@ class ChatRenderer(SegmentRenderer):
         system = self.options.system
         if system is not None and not (asked and asked[0].role == "system"):
             asked = (Message("system", system), *asked)
-        return asked, begun
+        return (_folded(asked) if self.options.system_in_user else asked), begun
 
     def _start(self, written: Written, begun: str, prefill: Prefill) -> Start:
         opened = self._opened.search(written.text)
         head = written.text[: opened.start()] if opened else written.text
         turn = self._turn(opened, bool(begun), prefill)
-        segments = self._tokeniser.split(head, written.hidden) + self._tokeniser.split(turn)
+        segments = self._tokeniser.split(head, written.hidden, begins=True) + self._tokeniser.split(turn)
         is_open = bool(turn) and not turn.rstrip().endswith(self.reasoning_tags()[1])
         return Start([*segments, begun] if begun else segments, turn + begun, is_open)
 
@@ -147,6 +150,16 @@ class ChatRenderer(SegmentRenderer):
                 f"so that `reasoning: {reasoning}` has no place\n"
                 f"    hint: set `reasoning: strip`"
             )
+
+
+def _folded(messages: Sequence[Message]) -> Sequence[Message]:
+    """A conversation whose system message is the head of the first user turn."""
+    if not messages or messages[0].role != "system":
+        return messages
+    head, rest = messages[0].content, messages[1:]
+    if rest and rest[0].role == "user":
+        return (Message("user", f"{head}\n\n{rest[0].content}"), *rest[1:])
+    return (Message("user", head), *rest)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from distillbench.hookspecs import hookimpl
 from distillbench.protocols import Renderer
 from distillbench.records import Message, Prefill
 from distillbench_plugins.renderers.base import Reasoning, SegmentRenderer, Start, begun_turn
-from distillbench_plugins.renderers.tokenise import Segment
+from distillbench_plugins.renderers.tokenise import Beginning, Segment
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -83,7 +83,7 @@ class PlainRenderer(SegmentRenderer):
         asked, begun = begun_turn(messages)
         text = "\n\n".join(message.content for message in asked) + self.options.separator
         turn = f"{self.reasoning_tags()[0]}\n" if prefill == "think" else ""
-        segments: list[Segment] = [*self._bos, text, *self._tokeniser.split(turn)]
+        segments: list[Segment] = [*self._bos, Beginning(text), *self._tokeniser.split(turn)]
         return Start([*segments, begun] if begun else segments, turn + begun, is_open=bool(turn))
 
 

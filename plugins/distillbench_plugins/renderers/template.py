@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _PLACEHOLDERS = range(0xF0000, 0xFFFFE)
 
 
+_SYSTEM_HINT = "\n    hint: `system_in_user: true` puts system text at the head of the user's turn"
+
+
 @dataclass(frozen=True, slots=True)
 class Written:
     """What a template made of a conversation.
@@ -76,8 +79,8 @@ class ChatTemplate:
         Raises:
             StageError: The template refuses a conversation, or reads control tokens in it.
         """
-        texts = self._applied(conversations, is_asked)
         find = self._marked.search
+        texts = self._applied([[_fields(one) for one in messages] for messages in conversations], is_asked)
         return [
             self._told_apart(messages, text, is_asked)
             if any(find(message.content) for message in messages)
@@ -85,30 +88,34 @@ class ChatTemplate:
             for messages, text in zip(conversations, texts, strict=True)
         ]
 
-    def _applied(self, conversations: Sequence[Sequence[Message]], is_asked: bool) -> list[str]:
+    def _applied(self, chats: list[list[dict[str, str]]], is_asked: bool) -> list[str]:
         from jinja2 import TemplateError
 
-        chats = [[{"role": one.role, "content": one.content} for one in messages] for messages in conversations]
         try:
             texts: list[str] = self._tokenizer.apply_chat_template(
                 chats, tokenize=False, add_generation_prompt=is_asked, **self._options
             )
         except TemplateError as error:
-            raise StageError(f"{self._owner}: the chat template refuses these messages: {error}") from error
+            hint = _SYSTEM_HINT if any(one["role"] == "system" for chat in chats for one in chat) else ""
+            raise StageError(f"{self._owner}: the chat template refuses these messages: {error}{hint}") from error
         return texts
 
     def _told_apart(self, messages: Sequence[Message], official: str, is_asked: bool) -> Written:
         """Applies the template to messages whose control tokens' text is hidden, and sees that the result is the same.
 
         Templates drop earlier reasoning, for which they have to see its tags: then these are shown to it, with a mark
-        before each that tells those that stay in the text from the template's own.
+        before each that tells those that stay in the text from the template's own. Others write earlier reasoning anew,
+        between tags of their own: they take it apart from the answer too, as `reasoning_content`.
         """
         hidden, mark = self._placeholders(messages)
         meant = {char: text for text, char in hidden.items()}
-        for shown in ((), self._tags):
-            changed = [self._hide(one, hidden, shown, mark) for one in messages]
-            text = self._applied([changed], is_asked)[0]
-            for tag in set(shown) & set(hidden):
+        for chat in (
+            [_fields(self._hide(one, hidden, (), mark)) for one in messages],
+            [_fields(self._hide(one, hidden, self._tags, mark)) for one in messages],
+            [self._apart(one, hidden, mark) for one in messages],
+        ):
+            text = self._applied([chat], is_asked)[0]
+            for tag in set(self._tags) & set(hidden):
                 text = text.replace(mark + tag, hidden[tag])
             written = Written(text.replace(mark, ""), meant)
             if restored(written.text, meant) == official:
@@ -128,6 +135,16 @@ class ChatTemplate:
         free: Iterator[str] = (char for char in map(chr, _PLACEHOLDERS) if char not in taken)
         return {token: next(free) for token in tokens}, next(free)
 
+    def _apart(self, message: Message, hidden: Mapping[str, str], mark: str) -> dict[str, str]:
+        """A message whose reasoning stands in a field of its own, as templates find it in the text."""
+        opening, closing = self._tags
+        if message.role != "assistant" or closing not in message.content:
+            return _fields(self._hide(message, hidden, (), mark))
+        reasoning = message.content.split(closing)[0].split(opening)[-1].strip("\n")
+        answer = message.content.split(closing)[-1].lstrip("\n")
+        parts = [self._hide(Message("assistant", text), hidden, (), mark).content for text in (answer, reasoning)]
+        return {"role": message.role, "content": parts[0], "reasoning_content": parts[1]}
+
     def _hide(self, message: Message, hidden: Mapping[str, str], shown: tuple[str, ...], mark: str) -> Message:
         """A message whose control tokens' text is hidden; tags that are shown in an assistant's message get a mark."""
         shown = shown if message.role == "assistant" else ()
@@ -137,3 +154,7 @@ class ChatTemplate:
             return mark + token if token in shown else hidden[token]
 
         return Message(message.role, self._marked.sub(replaced, message.content))
+
+
+def _fields(message: Message) -> dict[str, str]:
+    return {"role": message.role, "content": message.content}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from distillbench.errors import StageError
@@ -11,8 +12,19 @@ from distillbench.errors import StageError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+#: Stands before a text that does not begin its row, while it is tokenised; a private-use character.
+_BEFORE = "\U000ffffd"
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """Text at the beginning of a whole text, where some tokenizers put a blank."""
+
+    text: str
+
+
 #: The id of a control token, or text that is tokenised on its own.
-Segment = int | str
+Segment = int | str | Beginning
 
 
 class Tokeniser:
@@ -20,6 +32,10 @@ class Tokeniser:
 
     Control tokens are all added tokens, special or not (`<think>` is not special), but those of white space alone.
     `split_special_tokens=True` of transformers would leave `<think>` in user text a control token.
+
+    Sentencepiece tokenizers put a blank before a text, some of them before every text between control tokens (Llama 2,
+    Phi-3), others only where the whole text begins (Mistral): there a text after the beginning is tokenised behind a
+    token that is taken away again.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, owner: str) -> None:
@@ -48,6 +64,7 @@ class Tokeniser:
         unknown = getattr(backend.model, "unk_token", None)
         self._never = frozenset(number for text, number in self.control_ids.items() if text != unknown)
         self._odd = {text: token for text, token in self._added.items() if self._is_odd(text, token)}
+        self._inner = self._behind_a_token(backend)
         self._refuse_context(backend)
 
     def control_id(self, token: str) -> int:
@@ -65,12 +82,13 @@ class Tokeniser:
             )
         return found
 
-    def split(self, text: str, hidden: Mapping[str, str] | None = None) -> list[Segment]:
+    def split(self, text: str, hidden: Mapping[str, str] | None = None, begins: bool = False) -> list[Segment]:
         """Splits a template's text at its control tokens; text between two of them stays one segment.
 
         Args:
             text: Every control token's text in it is that token.
             hidden: Placeholder characters in it, and the text that they stand for.
+            begins: Whether it is the beginning of a row.
         """
         parts = self._control_text.split(text)  # text, token, text, ..., token, text
         segments: list[Segment] = []
@@ -81,38 +99,50 @@ class Tokeniser:
             if place % 2:
                 segments.append(self.control_ids[part])
             elif part:
-                segments.append(restored(part, hidden) if hidden else part)
+                whole = restored(part, hidden) if hidden else part
+                segments.append(Beginning(whole) if begins and not place else whole)
         return segments
 
     def encode_rows(self, rows: Sequence[Iterable[Segment]]) -> list[list[int]]:
         """The ids of many rows of segments; a text that many rows share is tokenised once."""
-        texts = dict.fromkeys(segment for row in rows for segment in row if isinstance(segment, str))
+        texts = dict.fromkeys(segment for row in rows for segment in row if not isinstance(segment, int))
         ids = self._encode(list(texts))
         found = []
         for row in rows:
             tokens: list[int] = []
             for segment in row:
-                if isinstance(segment, str):
-                    tokens += ids[segment]
-                else:
+                if isinstance(segment, int):
                     tokens.append(segment)
+                else:
+                    tokens += ids[segment]
             found.append(tokens)
         return found
 
-    def _encode(self, texts: list[str]) -> dict[str, list[int]]:
+    def _encode(self, segments: Sequence[str | Beginning]) -> dict[str | Beginning, list[int]]:
         """The ids of each text, none of them a control token's."""
-        encodings = self._plain.encode_batch_fast(texts, add_special_tokens=False)
-        found = {text: encoding.ids for text, encoding in zip(texts, encodings, strict=True)}
-        for text, ids in found.items():
+        found = dict(zip(segments, self._ids(segments), strict=True))
+        for segment, ids in found.items():
             if not self._never.isdisjoint(ids):  # the vocabulary holds the token's text as a word
-                found[text] = self._encode_broken(text)
+                found[segment] = self._encode_broken(segment)
         return found
 
-    def _encode_broken(self, text: str) -> list[int]:
+    def _ids(self, segments: Sequence[str | Beginning]) -> list[list[int]]:
+        """The ids of each text, where it stands."""
+        texts = [one.text if isinstance(one, Beginning) else f"{self._lead}{one}" for one in segments]
+        encodings = self._inner.encode_batch_fast(texts, add_special_tokens=False)
+        skipped = len(self._lead)
+        return [
+            one.ids if isinstance(segment, Beginning) else one.ids[skipped:]
+            for segment, one in zip(segments, encodings, strict=True)
+        ]
+
+    def _encode_broken(self, segment: str | Beginning) -> list[int]:
         """The ids of a text in which every control token's text is broken after its first character."""
+        text = segment.text if isinstance(segment, Beginning) else segment
         places = [match.start() + 1 for match in self._control_text.finditer(text)]
         parts = [text[start:stop] for start, stop in zip([0, *places], [*places, len(text)], strict=True)]
-        ids = [number for part in parts for number in self._plain.encode(part, add_special_tokens=False).ids]
+        first: list[str | Beginning] = [Beginning(parts[0]) if isinstance(segment, Beginning) else parts[0]]
+        ids = [number for part in self._ids([*first, *parts[1:]]) for number in part]
         if not self._never.isdisjoint(ids):
             raise StageError(
                 f"{self._owner}: the student's tokenizer makes a control token of plain text: {text[:80]!r}\n"
@@ -135,6 +165,18 @@ class Tokeniser:
             raise StageError(f"{self._owner}: the student's tokenizer adds white space to its vocabulary: {[*blank]}")
         return plain
 
+    def _behind_a_token(self, backend: Any) -> Any:
+        """The tokenizer for texts that do not begin a row: with a token to stand before them, where that matters."""
+        from tokenizers import AddedToken
+
+        inner = self._without_control(backend, backend.get_added_tokens_decoder())
+        inner.add_tokens([AddedToken(_BEFORE, normalized=False)])
+        told = inner.encode(f"{_BEFORE}a b", add_special_tokens=False).ids[1:]
+        is_moved = told != self._plain.encode("a b", add_special_tokens=False).ids
+        self._lead = _BEFORE if is_moved else ""
+        self._never |= {inner.token_to_id(_BEFORE)} if is_moved else set()
+        return inner if is_moved else self._plain
+
     def _is_odd(self, text: str, token: Any) -> bool:
         """Whether a token is found in another way than by its text alone."""
         normalizer = self._plain.normalizer
@@ -155,16 +197,16 @@ class Tokeniser:
             parts[place + 1] = parts[place + 1].lstrip()
 
     def _refuse_context(self, backend: Any) -> None:
-        """Refuses a tokenizer that splits text after a control token differently (it puts a space in front)."""
+        """Refuses a tokenizer that splits a text after a control token in a way that cannot be followed."""
         token = next((text for text in self.control_ids if text not in self._odd), None)
         if token is None:
             return
         whole = backend.encode(f"{token}a b", add_special_tokens=False).ids
-        if whole != [self.control_ids[token], *self._plain.encode("a b", add_special_tokens=False).ids]:
+        if whole != [self.control_ids[token], *self._ids(["a b"])[0]]:
             raise StageError(
-                f"{self._owner}: the student's tokenizer splits a text differently after a control token than at the "
-                f"beginning (a sentencepiece tokenizer that puts a space in front)\n"
-                f"    such tokenizers cannot be rendered yet: rows would not be the official template's"
+                f"{self._owner}: the student's tokenizer splits a text after a control token differently than alone, "
+                f"so that rows would not be the official template's\n"
+                f"    hint: take the tokenizer that the model's publisher ships, as AutoTokenizer loads it"
             )
 
 
