@@ -59,10 +59,10 @@ def subject(check: Check) -> str:
 
 
 def what_was_looked_at(check: Check, looked: Looked) -> str:
-    """How much a check looked at, in words; empty where it could look at nothing."""
+    """How much a check looked at and how completions are read, in words; empty where it could look at nothing."""
     if looked.source == "unbuilt":
         return ""
-    prompts = f"prompts of {', '.join(one.name for one in check.evaluations)}"
+    prompts = f"prompts of {', '.join(one.name for one in check.evaluations)}; {looked.reasoning}"
     if not looked.n_rows:
         return prompts
     of_all = f"{looked.n_rows:,} of {looked.n_all:,}" if looked.n_all > looked.n_rows else f"{looked.n_rows:,}"

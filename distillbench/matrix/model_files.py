@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from distillbench.errors import DistillbenchError
+from distillbench.reasoning_formats import FORMATS, THINK, find_format
 
+#: A token that other text of a tag may follow.
+_CONTROL = re.compile(r"<\|[^<>]*>")
 DTYPES = ("bfloat16", "float16", "float32")
 CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
 
@@ -52,8 +56,16 @@ def read_model(model: str, revision: str | None = None) -> ModelFiles:
     config = files.json(CONFIG)
     if config is None:
         raise DistillbenchError(_not_a_model(model, folder, files.why))
-    vocabulary = files.text("tokenizer.json") or ""
-    return ModelFiles(str(files.folder or model), _dtype(config), _template(files), '"<think>"' in vocabulary)
+    template, vocabulary = _template(files), files.text("tokenizer.json") or ""
+    return ModelFiles(str(files.folder or model), _dtype(config), template, _has_tags(template or "", vocabulary))
+
+
+def _has_tags(template: str, vocabulary: str) -> bool:
+    """Whether what opens reasoning, in the format that the files show, is a token or begins with one."""
+    known = {tag for one in FORMATS for tag in one.tags if f'"{tag}"' in vocabulary}
+    opening = (find_format(template, known) or THINK).opening
+    first = _CONTROL.match(opening)
+    return opening in known or (first is not None and f'"{first[0]}"' in vocabulary)
 
 
 def _dtype(config: Mapping[str, Any]) -> str:

@@ -49,12 +49,14 @@ class Looked:
         source: Where the rows come from: `kept`, `traces` or `preview`, after a `no` where there are none; `unbuilt`
             without even a tokenizer.
         n_all: How many rows there are, of which these were chosen.
+        reasoning: How completions' reasoning is told from the answer, in words; empty without even a tokenizer.
     """
 
     findings: tuple[Finding, ...]
     n_rows: int
     source: str
     n_all: int = 0
+    reasoning: str = ""
 
     def refused(self, rules: PreflightRules) -> list[Finding]:
         """The findings that stop a run."""
@@ -124,7 +126,7 @@ class Preflight:
             trained = preflight.Trained(traces, source == "kept", trainer, check.rules.max_cut)
         asked = [self._asked(evaluation) for evaluation in check.evaluations]
         found = tuple(preflight.check(renderer, asked, trained))
-        looked = Looked(found, len(traces), source, len(traces) if n_all is None else n_all)
+        looked = Looked(found, len(traces), source, len(traces) if n_all is None else n_all, renderer.reasoning_told())
         if traces or check.trainer is None:
             self._remember(check, looked)
         return looked

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -33,11 +33,18 @@ def _with_toys(toys: Path) -> None:
 def model(tmp_path: Path) -> Callable[..., Path]:
     """The small files of a model: `model(template="...", think=True, dtype="bfloat16")`."""
 
-    def make(name: str = "my model", template: str | None = None, think: bool = False, **config: Any) -> Path:
+    def make(
+        name: str = "my model",
+        template: str | None = None,
+        think: bool = False,
+        tokens: Sequence[str] = (),
+        **config: Any,
+    ) -> Path:
         folder = tmp_path / name
         folder.mkdir()
         (folder / "config.json").write_text(json.dumps(config))
-        (folder / "tokenizer.json").write_text(json.dumps({"added_tokens": [{"content": "<think>"}] if think else []}))
+        added = [{"content": token} for token in (["<think>"] if think else tokens)]
+        (folder / "tokenizer.json").write_text(json.dumps({"added_tokens": added}))
         if template is not None:
             (folder / "chat_template.jinja").write_text(template)
         return folder
@@ -90,6 +97,10 @@ def test_no_two_renderers_claim_a_template() -> None:
         ({}, {"plain": {}}),
         ({"template": "{{ messages }}", "think": True}, {"chat-template": {}}),
         ({"template": "{{ messages }}"}, {"chat-template": {"reasoning": "text"}}),
+        ({"template": "[THINK]{{ messages }}", "tokens": ["[THINK]", "[/THINK]"]}, {"chat-template": {}}),
+        ({"template": "[THINK]{{ messages }}", "think": True}, {"chat-template": {"reasoning": "text"}}),
+        ({"template": "<|channel|>analysis<|message|>", "tokens": ["<|channel|>"]}, {"chat-template": {}}),
+        ({"template": "{{ messages }}", "tokens": ["<seed:think>", "</seed:think>"]}, {"chat-template": {}}),
     ],
 )
 def test_any_other_model_gets_a_renderer_too(
