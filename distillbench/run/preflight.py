@@ -27,7 +27,7 @@ from distillbench.sealed import read_sealed, write_sealed
 from distillbench.traces import why_unusable
 
 #: Bumped when the checks find other things in the same rows.
-VERSION = 3
+VERSION = 4
 #: Rows that `check` looks at, evenly spaced, and rows of a preview. Before training all rows are looked at.
 _ROWS, _PREVIEW = 512, 128
 #: Problems of each benchmark whose prompts are rendered.

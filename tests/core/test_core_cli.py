@@ -486,7 +486,7 @@ def test_check_loads_every_task_and_renders_every_prompt(cli: Cli, matrix: Matri
         ("not looked at", "small with toy-renderer on wise (wise)"),
         ("ok", "small with toy-renderer, untouched (base-small)"),
     ]
-    assert hub[1]["text"] == " prompts of toy"
+    assert hub[1]["text"] == " prompts of toy; reasoning is not told apart"
     assert "training rows: teacher 'wise' gives no preview" in hub[2]["text"]
     assert "`distillbench run` looks at every row just before it trains" in hub[2]["text"]
     tasks = tmp_path / "tasks"
