@@ -38,7 +38,7 @@ evaluations:
   toy: {repeats: 2, budgets: [2]}
 LATEST
 launcher: {use: toy-launcher}
-matrix: {engine: talk, trainer.rate: [0.1, 0.2]}
+matrix: {engine: talk, trainer.rate: [RATES]}
 """
 #: What a kill interrupts, at its third sample, when the store is made; its journal stays.
 LATE, INTERRUPTED = "  late: {benchmark: toy, limit: 4}", "kill-sample-toy-2#0"
@@ -246,13 +246,18 @@ def invoke(store: Path, *arguments: str) -> Said:
     return Said(code, out.getvalue(), err.getvalue())
 
 
-def make_bench(folder: Path) -> Bench:
-    """Runs the toys, and interrupts them; the toy plugin must be installed, and TOY_CONTROL name a folder."""
+def make_bench(folder: Path, rates: str = "0.1, 0.2") -> Bench:
+    """Runs the toys, and interrupts them; the toy plugin must be installed, and TOY_CONTROL name a folder.
+
+    Args:
+        folder: Where to; empty.
+        rates: One cell for each.
+    """
     matrix, store, control = str(folder / "toys.yaml"), folder / "store", Path(os.environ["TOY_CONTROL"])
-    Path(matrix).write_text(MATRIX.replace("LATEST", ""), encoding="utf-8")
+    Path(matrix).write_text(MATRIX.replace("RATES", rates).replace("LATEST", ""), encoding="utf-8")
     if (whole := invoke(store, "run", matrix)).code != 0:
         raise RuntimeError(f"the run does not end well: {whole.err}")
-    Path(matrix).write_text(MATRIX.replace("LATEST", LATE), encoding="utf-8")
+    Path(matrix).write_text(MATRIX.replace("RATES", rates).replace("LATEST", LATE), encoding="utf-8")
     (control / INTERRUPTED).touch()
     interrupted = invoke(store, "run", matrix)
     (control / INTERRUPTED).unlink()

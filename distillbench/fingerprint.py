@@ -88,7 +88,7 @@ def _cache_path() -> Path:
 @lru_cache(maxsize=1)
 def _large_digests() -> dict[str, str]:
     try:
-        return read_sealed(_cache_path())
+        return read_sealed(_cache_path(), "digests")
     except (OSError, StoreError):  # no cache, or one that is damaged: the files are read again
         return {}
 
@@ -97,7 +97,7 @@ def _save_large_digests() -> None:
     path = _cache_path()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_sealed(path, _large_digests())
+        write_sealed(path, _large_digests(), "digests")
     except OSError:  # a home folder that cannot be written only costs time
         return
 

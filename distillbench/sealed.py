@@ -17,7 +17,7 @@ from distillbench.writing import naming
 SEAL = "seal"
 
 
-def sealed(value: Mapping[str, Any], whose: str = "", default: Callable[[Any], Any] | None = None) -> dict[str, Any]:
+def sealed(value: Mapping[str, Any], whose: str, default: Callable[[Any], Any] | None = None) -> dict[str, Any]:
     """A value as plain JSON holds it, with its seal.
 
     Args:
@@ -32,7 +32,7 @@ def sealed(value: Mapping[str, Any], whose: str = "", default: Callable[[Any], A
     return plain | {SEAL: _seal(plain, whose)}
 
 
-def unsealed(text: str | bytes, whose: str = "") -> dict[str, Any]:
+def unsealed(text: str | bytes, whose: str) -> dict[str, Any]:
     """What was sealed for `whose`.
 
     Raises:
@@ -59,12 +59,12 @@ def write_json(path: Path, value: Any) -> None:
     partial.replace(path)
 
 
-def write_sealed(path: Path, value: Mapping[str, Any], whose: str = "") -> None:
+def write_sealed(path: Path, value: Mapping[str, Any], whose: str) -> None:
     """Writes JSON with its seal; as `write_json`."""
     write_json(path, sealed(value, whose, default=str))
 
 
-def read_sealed(path: Path, whose: str = "") -> dict[str, Any]:
+def read_sealed(path: Path, whose: str) -> dict[str, Any]:
     """What `write_sealed` wrote for `whose`.
 
     Raises:

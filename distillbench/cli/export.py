@@ -77,6 +77,7 @@ def _pick(loaded: Loaded, wanted: str) -> Picked:
 
     Raises:
         DistillbenchError: There is none, with what there is and what to run.
+        DamagedError: Its files are not what was written.
     """
     name, _, step_text = wanted.partition("@")
     cells = {cell.name: cell for cell in loaded.matrix.cells}
@@ -102,6 +103,7 @@ def _pick(loaded: Loaded, wanted: str) -> Picked:
     folder = loaded.session.store.folder(train)
     checkpoint = Checkpoint(folder / entry["path"], entry["kind"], entry["step"], entry["samples_seen"])
     _refuse_missing(checkpoint, folder, run)
+    loaded.session.store.whole("train", train.key)
     return Picked(cell, plan, train, checkpoint)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,9 +48,10 @@ def plan(
 def print_plan(loaded: Loaded, session: Session, *, as_json: bool, show_all: bool) -> None:
     """Prints a plan as tables or as JSON."""
     from distillbench.plan.estimate import estimate
+    from distillbench.run.history import history
 
     made = loaded.plan()
-    left = estimate(made, session.store.history)
+    left = estimate(made, partial(history, session.store))
     if as_json:
         print_json(_as_json(made, left))
         return
@@ -124,20 +126,26 @@ def _print_estimate(made: Plan, left: Estimate, session: Session) -> None:
     if not left.stages:
         session.console.print("nothing to do" if not made.open_cells else "more stages once traces are curated")
         return
-    session.console.print("to do: " + ", ".join(f"{count} {kind}" for kind, count in left.stages.items()))
+    least = "at least " if made.open_cells else ""
+    counts = ", ".join(f"{count} {kind}" for kind, count in left.stages.items())
+    session.console.print(f"to do: {least}{counts}")
     if left.samples is not None:
-        session.console.print(f"samples: {left.samples:,}, at most {left.most_tokens:,} tokens")
+        session.console.print(f"samples: {least}{left.samples:,}, of at most {left.most_tokens:,} tokens together")
     elif "sample" in left.stages:
         session.console.print("samples: unknown until the tasks are loaded (a task may say `docs` in its metadata)")
-    if left.seconds is not None:
-        missing = f", without {', '.join(left.unknown_kinds)}" if left.unknown_kinds else ""
-        session.console.print(
-            f"time: about {_duration(left.seconds)} of one process (median of earlier stages here{missing})"
-        )
-    else:
-        session.console.print("time: unknown until stages have run in this store")
+    session.console.print(f"time: {_time(left, least)}")
     if made.open_cells:
-        session.console.print(f"{len(made.open_cells)} cells get their checkpoints once their traces are curated")
+        names = ", ".join(sorted(made.open_cells)[:3]) + (", ..." if len(made.open_cells) > 3 else "")
+        why = f"{len(made.open_cells)} cells ({names}) get their checkpoints once their traces are curated"
+        session.console.print(f"{why}; their samples are not counted yet", markup=False, soft_wrap=True)
+
+
+def _time(left: Estimate, least: str) -> str:
+    unknown = ", ".join(left.unknown_kinds)
+    if left.seconds is None:
+        return f"unknown until stages like these have run in this store ({unknown})"
+    missing = f", without {unknown}" if unknown else ""
+    return f"{least}about {_duration(left.seconds)} of one process (median speed of stages like these here{missing})"
 
 
 def _duration(seconds: float) -> str:

@@ -187,9 +187,9 @@ class ProgressListener:
         if self.verbosity >= 0:
             self._say(f"{_name(stage)}: another process is running it; waiting for its result")
 
-    def damaged(self, told: str) -> None:
-        """Says what was damaged and where it is now."""
-        self._say(f"damaged: {told}")
+    def told(self, text: str) -> None:
+        """Says it, however quiet."""
+        self._say(text)
 
     def _show(self, found: Benchmark) -> None:
         """Moves the bar of a benchmark, or says a line now and then, and one when every sample has its outcome."""

@@ -131,7 +131,7 @@ def note_stages(loaded: Loaded) -> None:
     session, matrix = loaded.session, loaded.matrix
     of_matrix = claim_report(session, matrix.name, matrix.path)
     named = {"stages": stages, "matrix": of_matrix, "keep": sorted(matrix.keep)}
-    write_sealed(session.store.reports(matrix.name) / STAGES, named)
+    write_sealed(session.store.reports(matrix.name) / STAGES, named, STAGES)
 
 
 def claim_report(session: Session, name: str, matrix: Path) -> str:
@@ -152,7 +152,7 @@ def claim_report(session: Session, name: str, matrix: Path) -> str:
     path = root / "reports" / name / STAGES
     own = os.path.relpath(matrix.resolve(), root)
     try:
-        other = read_sealed(path).get("matrix", own)
+        other = read_sealed(path, STAGES).get("matrix", own)
     except (FileNotFoundError, DamagedError):  # there is none, or what it said is not known
         return own
     if isinstance(other, str) and other != own and (root / other).is_file():

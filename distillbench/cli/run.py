@@ -85,8 +85,10 @@ def run_loaded(
     """
     from distillbench.cli.preflight import refuse_or_warn
     from distillbench.cli.report import note_stages, write_report
+    from distillbench.run.placement import refuse_missing_gpus
 
     plan = loaded.mended_plan()
+    refuse_missing_gpus(plan, session.catalog.build(loaded.matrix.launcher))
     if not look_beside:
         refuse_or_warn(loaded, plan, spares_others)
     note_stages(loaded)

@@ -80,7 +80,8 @@ class _Builder:
         """
         self.checks[cell.name] = replace(_check(cell, _student_need(student)), trainer=None)
         roles = {"student": cell.student, "renderer": cell.renderer, "trainer": cell.trainer}
-        session, resources = self._session(cell, student), self._component(cell.student, Student).resources()
+        session = self._session(cell, student)
+        resources = self._component(cell.engine, Engine).resources(self._component(cell.student, Student))
         train = self._stage("train", cell.name, roles, {}, _student_need(student), session=session, resources=resources)
         steps = self._component(cell.trainer, Trainer).checkpoint_steps(None) or ()
         return [train.key, *self._evaluate_steps(cell, student, train, steps)]

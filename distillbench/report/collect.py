@@ -51,7 +51,7 @@ def collect(
         matrix=plan.matrix,
         cells=tuple(collector.cell(cell) for cell in plan.cells),
         checkpoints=tuple(result for result in found if result.budget is None),
-        provenance=_provenance(command),
+        provenance=_provenance(command) | {"device": collector.devices()},
         recomputed=tuple(cut),  # a curve of a result that is left out would stand for nothing
     )
 
@@ -118,7 +118,24 @@ class _Collector:
                 grading=(self.store.facts("grade", grade.key) or {}).get("grading", {}),
                 accepted=self._accepted(cell, evaluation),
                 budget=graded.budget,
+                device=self._device(grade.needs["sample"]),
             )
+
+    def _device(self, sample: str) -> str | None:
+        device = (self.store.facts("sample", sample) or {}).get("engine", {}).get("device")
+        return None if device is None else str(device)
+
+    def devices(self) -> dict[str, str]:
+        """What the finished stages of the plan trained and sampled on, in words."""
+        trained: list[str | None] = []
+        for stage in self.plan.stages.values():
+            if stage.kind == "train" and "curate" in stage.needs:
+                about = (self.store.usable("train", stage.key) or {}).get("about", {})
+                gpus = about.get("granted", {}).get("gpus")
+                trained.append(None if gpus is None else f"{gpus} GPU" if gpus else "cpu")
+        sampled = [self._device(key) for key, stage in self.plan.stages.items() if stage.kind == "sample"]
+        found = {"training": trained, "sampling": sampled}
+        return {what: ", ".join(sorted({*filter(None, names)})) for what, names in found.items() if any(names)}
 
     def _is_current(self, stage: Stage) -> bool:
         """Whether a result was made from the results that its needs have now; what is not there says nothing."""

@@ -41,7 +41,7 @@ ROW_COLUMNS: Mapping[str, str] = {
     "difference_reason": TEXT,
     **dict.fromkeys(("train_loss", "held_out_nll"), REAL),
     "held_out_tokens": WHOLE,
-    "accepted": TEXT,
+    **dict.fromkeys(("accepted", "device"), TEXT),
 }
 
 #: `recomputed_from` is the budget of the generation that was cut; null where the row is that generation itself.
@@ -65,7 +65,7 @@ def flat_row(row: Row, results: Results) -> dict[str, Any]:
     axes = next((cell.axes for cell in results.cells if cell.name == result.cell), {})
     plain_fields = ("cell", "step", "evaluation", "task", "is_baseline", "teacher", "student", "renderer", "trainer")
     numbers = ("n", "n_problems", "scored", "errors", "invalid", "by_score", "completion_rate")
-    flat = {name: getattr(result, name) for name in (*plain_fields, "seed", "subset", "grader")}
+    flat = {name: getattr(result, name) for name in (*plain_fields, "seed", "subset", "grader", "device")}
     flat |= {"accepted": ", ".join(result.accepted)}
     flat |= {"filters": ", ".join(result.filters), "axes": as_json(axes), "settings": as_json(result.settings)}
     flat |= {name: getattr(summary, name) for name in (*numbers, "ran_on", "tokens_median", "tokens_p95")}

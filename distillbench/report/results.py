@@ -78,6 +78,7 @@ class CheckpointResult:
         grading: What the grader says of itself: the judge model, the deciding metric, the isolation.
         accepted: Names of the preflight findings on it that the matrix accepts.
         budget: Tokens at which the completions were cut before they were graded; None where they are as generated.
+        device: What the completions were generated on, in the engine's words; None where it does not say.
     """
 
     cell: str
@@ -99,6 +100,7 @@ class CheckpointResult:
     grading: Mapping[str, Any] = field(default_factory=dict)
     accepted: tuple[str, ...] = ()
     budget: int | None = None
+    device: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

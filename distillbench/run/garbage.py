@@ -125,7 +125,7 @@ def kept_for_reports(store: Store, kind: str) -> frozenset[str]:
 def _read(path: Path) -> tuple[frozenset[str], tuple[str, ...]]:
     """The keys that a report names, and the kinds of large checkpoints that its matrix keeps."""
     try:
-        found = read_sealed(path)
+        found = read_sealed(path, STAGES)
         return frozenset(found["stages"]), tuple(found.get("keep", ()))
     except (FileNotFoundError, DamagedError, KeyError) as error:
         raise StoreError(

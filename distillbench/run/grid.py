@@ -49,6 +49,7 @@ class Grid:
         self._grades: dict[str, list[Stage]] = {}
         self._runs: dict[str, SampleRun] = {}
         self._handed: dict[str, float] = {}
+        self._last = 0.0  # when the latest sample came
         self._outcomes: dict[str, Counter[str]] = {}
 
     def run(self, stages: Sequence[Stage]) -> None:
@@ -76,6 +77,7 @@ class Grid:
     def _sample(self, runs: Sequence[SampleRun]) -> None:
         """Opens the engine and samples; what keeps it from opening fails every stage."""
         self._runs = {run.stage.key: run for run in runs}
+        self._last = time.monotonic()
         try:
             with ExitStack() as stack:
                 engine: Engine = self.bench.catalog.build(runs[0].stage.roles["engine"])
@@ -153,7 +155,9 @@ class Grid:
 
     def _take(self, key: str, generation: Generation) -> None:
         run = self._runs[key]
-        run.take(generation)
+        now = time.monotonic()
+        run.take(generation, now - self._last)
+        self._last = now
         self._tell(run)
         is_late = time.monotonic() - self._handed.setdefault(key, time.monotonic()) > _GRADED_AFTER
         if run.n_done == run.size:
@@ -182,7 +186,6 @@ class Grid:
 
     def _finish(self, run: SampleRun) -> None:
         """Makes a run's samples its stage's result, and has them graded."""
-        run.facts["tokens"] = run.n_tokens
         try:
             outcome = run.finish()
         except Exception as error:  # samples are missing, or the disk is full

@@ -12,11 +12,13 @@ from typing import Any, Protocol
 import pluggy
 
 from distillbench.errors import StoreError
+from distillbench.manager import ask_each
 from distillbench.plan.stages import Plan, Stage
 from distillbench.protocols import Handle, Launcher
 from distillbench.records import Resources
 from distillbench.run.garbage import kept_for_reports
 from distillbench.run.mend import mended
+from distillbench.run.placement import refuse_missing_gpus
 from distillbench.run.store import Store
 from distillbench.run.worker import Job
 from distillbench.tasks.identity import TaskIndex
@@ -49,8 +51,8 @@ class Listener(Protocol):
     def ended(self, stage: Stage, ending: str, why: str) -> None:
         """A stage ended; `ending` is one of this module's constants."""
 
-    def damaged(self, told: str) -> None:
-        """A result was damaged, and has been moved aside."""
+    def told(self, text: str) -> None:
+        """Something was damaged and has been moved aside, or a plugin's hook failed: whoever looks should read it."""
 
     def waiting(self, stage: Stage) -> None:
         """Another process runs the stage; this one waits for its result."""
@@ -115,11 +117,12 @@ class Runner:
         self.store = store
         self.launcher = launcher
         self.listener = listener
-        self.hook = manager.hook
+        self.manager = manager
         self.keep = keep
         self.blocked = blocked
         self.tasks = tasks or TaskIndex(())
         self._units: list[_Unit] = []
+        self._failed_hooks: set[tuple[str, str]] = set()
         self._stopped: Exception | None = None
 
     def stop(self, error: Exception) -> None:
@@ -133,15 +136,17 @@ class Runner:
             plan: The first plan, with statuses.
 
         Raises:
+            DistillbenchError: It asks for GPUs that are not there.
             KeyboardInterrupt: After every worker has been ended; what was journaled is kept.
             Exception: What `stop` was given, likewise.
         """
+        refuse_missing_gpus(plan, self.launcher)
         self.store.prepare()
         summary = Summary(plan)
         while True:
             plan = summary.plan
             self.listener.planned(plan)
-            self.hook.distillbench_plan_ready(plan=plan)
+            self._call("distillbench_plan_ready", plan=plan)
             try:
                 self._run_plan(plan, summary)
             finally:
@@ -154,8 +159,15 @@ class Runner:
                 return summary
             summary.plan = larger
 
-    def _tell_damage(self, told: str) -> None:
-        self.listener.damaged(told)
+    def _tell_damage(self, why: str) -> None:
+        self.listener.told(f"damaged: {why}")
+
+    def _call(self, hook: str, **arguments: Any) -> None:
+        """Calls a hook of every plugin. What one raises is told once, and costs the run nothing."""
+        for answer in ask_each(self.manager, hook, **arguments):
+            if answer.error is not None and (answer.plugin, hook) not in self._failed_hooks:
+                self._failed_hooks.add((answer.plugin, hook))
+                self.listener.told(f"{answer.error}\n    the run goes on without what it does")
 
     def _run_plan(self, plan: Plan, summary: Summary) -> None:
         endings = summary.endings
@@ -265,7 +277,7 @@ class Runner:
         busy.discard(stage.key)
         if event == "started":
             self.listener.started(stage)
-            self.hook.distillbench_stage_started(stage=stage)
+            self._call("distillbench_stage_started", stage=stage)
             return
         del pending[stage.key]
         if event == "failed":
@@ -279,7 +291,7 @@ class Runner:
         if ending in (FAILED, BLOCKED):
             summary.reasons[stage.key] = why
         self.listener.ended(stage, ending, why)
-        self.hook.distillbench_stage_finished(stage=stage, outcome=ending)
+        self._call("distillbench_stage_finished", stage=stage, outcome=ending)
 
     def _end_units(self) -> None:
         for unit in self._units:

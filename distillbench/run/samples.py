@@ -118,6 +118,7 @@ class SampleRun:
         checkpoint: What it samples; None for the untouched student.
         facts: What is to be known of its result.
         n_tokens: New tokens so far, in this process.
+        seconds: The session's time for its samples so far, in this process: each sample's from the one before it.
         fresh: The ids of samples that have come and that `hand_over` has not given.
     """
 
@@ -126,6 +127,8 @@ class SampleRun:
         self.checkpoint = checkpoint
         self.facts: dict[str, Any] = {}
         self.n_tokens = 0
+        self.seconds = 0.0
+        self.n_taken = 0
         self.fresh: list[str] = []
         self._requests = requests
         self._journal: Journal | None = None
@@ -169,8 +172,8 @@ class SampleRun:
         requests = [request for request, _ in self._asked.values()]
         return Batch(self.stage.key, self.checkpoint, requests, frozenset(self._rows))
 
-    def take(self, generation: Generation) -> None:
-        """Journals what came for one request."""
+    def take(self, generation: Generation, seconds: float = 0.0) -> None:
+        """Journals what came for one request, `seconds` after what came before it in the session."""
         assert self._journal is not None  # noqa: S101 - what comes was asked for by `open`
         row = _given(generation)
         if (why := why_unwritable(SAMPLES, row)) is not None:
@@ -178,6 +181,8 @@ class SampleRun:
         self._journal.append(row)
         self._rows[generation.sample_id] = row
         self.n_tokens += row["n_tokens"] or 0
+        self.n_taken += 1
+        self.seconds += seconds
         self.fresh.append(generation.sample_id)
 
     def hand_over(self) -> list[Row]:
@@ -200,7 +205,8 @@ class SampleRun:
         write_rows(self._requests.bench.store.work(self.stage) / SAMPLES, rows)
         self.close()
         holes = sum(row["error"] is not None for row in rows)
-        return Outcome((SAMPLES,), {"samples": len(rows), **self.facts}, holes)
+        took = {"tokens": self.n_tokens, "generated": self.n_taken, "seconds": round(self.seconds, 3)}
+        return Outcome((SAMPLES,), {"samples": len(rows), **took, **self.facts}, holes)
 
     def close(self) -> None:
         """Closes the journal; what is in it stays for the next run."""

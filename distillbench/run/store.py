@@ -118,7 +118,7 @@ class Store:
 
     def lookup(self, stage: Stage) -> Finished | None:
         """What is known of a finished stage; None when there is no result, or one whose manifest is damaged."""
-        manifest = self._usable(stage.kind, stage.key)
+        manifest = self.usable(stage.kind, stage.key)
         if manifest is None:
             return None
         return Finished(
@@ -139,7 +139,7 @@ class Store:
         """
         path = self.folder_of(kind, key) / MANIFEST
         try:
-            found = read_sealed(path)
+            found = read_sealed(path, MANIFEST)
         except FileNotFoundError:
             if path.parent.exists() and not path.exists():  # a result appears whole, with its manifest
                 raise DamagedError(path, "is not there, and the rest of the result is") from None
@@ -147,6 +147,13 @@ class Store:
         if (found["kind"], found["key"]) != (kind, key):
             raise DamagedError(path, f"is the manifest of another stage, {found['kind']} {found['label']}")
         return found
+
+    def usable(self, kind: str, key: str) -> dict[str, Any] | None:
+        """The manifest of the finished stage of this kind and key; None as for `lookup`."""
+        try:
+            return self.manifest(kind, key)
+        except DamagedError:
+            return None
 
     def damage(self, kind: str, key: str) -> str | None:
         """What is wrong with the manifest of a finished stage, in words; None where nothing is."""
@@ -158,12 +165,12 @@ class Store:
 
     def digest(self, kind: str, key: str) -> str | None:
         """The digest of the finished stage of this kind and key; None as for `lookup`."""
-        manifest = self._usable(kind, key)
+        manifest = self.usable(kind, key)
         return None if manifest is None else str(manifest["digest"])
 
     def facts(self, kind: str, key: str) -> Mapping[str, Any] | None:
         """The facts of the finished stage of this kind and key; None as for `lookup`."""
-        manifest = self._usable(kind, key)
+        manifest = self.usable(kind, key)
         return None if manifest is None else dict(manifest["facts"])
 
     def file(self, kind: str, key: str, name: str) -> Path:
@@ -181,14 +188,14 @@ class Store:
 
     def has(self, kind: str, key: str, name: str) -> bool:
         """Whether a finished result was written with a file of this name."""
-        manifest = self._usable(kind, key)
+        manifest = self.usable(kind, key)
         return manifest is not None and name in manifest["files"]
 
-    def history(self, kind: str, most: int = 50) -> list[float]:
-        """How long the latest stages of a kind ran, in seconds."""
+    def latest(self, kind: str, most: int) -> list[dict[str, Any]]:
+        """The manifests of the stages of a kind that finished last, as far as they can be used."""
         manifests = sorted((self.root / "stages" / kind).glob(f"*/{MANIFEST}"), key=lambda path: path.stat().st_mtime)
-        found = [self._usable(kind, path.parent.name) for path in manifests[-most:]]
-        return [float(manifest["seconds"]) for manifest in found if manifest is not None]
+        found = [self.usable(kind, path.parent.name) for path in manifests[-most:]]
+        return [manifest for manifest in found if manifest is not None]
 
     def is_locked(self, key: str) -> bool:
         """Whether a process is running the stage of this key right now."""
@@ -208,13 +215,13 @@ class Store:
         """Notes the inputs that a stage reads; what an interrupted run made from other inputs is thrown away."""
         inputs = self._inputs(stage)
         try:
-            if read_sealed(self.scratch(stage) / INPUTS) != inputs:
+            if read_sealed(self.scratch(stage) / INPUTS, stage.key) != inputs:
                 shutil.rmtree(self.work(stage))
         except FileNotFoundError:
             pass
         except DamagedError:  # what its rows were made from is not known
             self._move_aside(self.work(stage), stage.kind, stage.key)
-        write_sealed(self.scratch(stage) / INPUTS, inputs)
+        write_sealed(self.scratch(stage) / INPUTS, inputs, stage.key)
 
     def finish(self, stage: Stage, outcome: Outcome, seconds: float, about: Mapping[str, Any]) -> Finished:
         """Makes a work folder the stage's result, replacing an older one (which is kept under `superseded`).
@@ -227,7 +234,7 @@ class Store:
         """
         work = self.work(stage)
         begun_with = work / SCRATCH / INPUTS
-        inputs = read_sealed(begun_with) if begun_with.exists() else self._inputs(stage)
+        inputs = read_sealed(begun_with, stage.key) if begun_with.exists() else self._inputs(stage)
         files = digests(work, leaving_out=(SCRATCH, MANIFEST))
         manifest = {
             "format": STORE_FORMAT,
@@ -249,7 +256,7 @@ class Store:
             "about": about,
         }
         sync_tree(work, leaving_out=SCRATCH)
-        write_sealed(work / MANIFEST, manifest)
+        write_sealed(work / MANIFEST, manifest, MANIFEST)
         self._install(stage, work)
         found = self.lookup(stage)
         assert found is not None  # noqa: S101 - just installed
@@ -259,7 +266,7 @@ class Store:
         """Installs a work folder that was complete when its process was killed."""
         work = self.root / "work" / stage.key
         try:
-            found = read_sealed(work / MANIFEST)
+            found = read_sealed(work / MANIFEST, MANIFEST)
         except FileNotFoundError:
             return
         except DamagedError:
@@ -309,7 +316,7 @@ class Store:
 
     def free(self, stage: Stage, names: Iterable[str]) -> int:
         """Deletes large files of a finished stage and notes it in its manifest; returns the bytes freed."""
-        manifest, names = self._usable(stage.kind, stage.key), tuple(names)
+        manifest, names = self.usable(stage.kind, stage.key), tuple(names)
         found = [self.folder(stage) / name for name in names]
         present = [path for path in found if path.exists() and not has_links(path)]  # links lead to a user's files
         if manifest is None or not present:
@@ -318,7 +325,7 @@ class Store:
         manifest["files"] = {
             file: digest for file, digest in manifest["files"].items() if Path(file).parts[0] not in names
         }
-        write_sealed(self.folder(stage) / MANIFEST, manifest)
+        write_sealed(self.folder(stage) / MANIFEST, manifest, MANIFEST)
         freed = 0
         for path in present:
             freed += tree_bytes(path)
@@ -335,13 +342,6 @@ class Store:
             final.rename(aside)
         work.rename(final)
         sync(final.parent)
-
-    def _usable(self, kind: str, key: str) -> dict[str, Any] | None:
-        """The manifest of a result that can be used."""
-        try:
-            return self.manifest(kind, key)
-        except DamagedError:
-            return None
 
     def _compared(self, kind: str, key: str, names: Iterable[str] | None) -> Path:
         """The folder of a result, after some of its files (or all) have been compared with their digests."""

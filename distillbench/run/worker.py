@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection
@@ -60,7 +60,8 @@ def main(job: Job, connection: Connection) -> None:
     catalog = Catalog(make_manager(job.blocked))
     with ExitStack() as stack:
         bench = Bench(Store(job.store), catalog, LmEvalTasks(job.tasks), job.granted, stack)
-        attempts = Attempts(bench.store, connection.send, describe())
+        about = describe() | {"granted": asdict(job.granted)}
+        attempts = Attempts(bench.store, connection.send, about)
         is_grid = any(stage.kind == "sample" for stage in job.stages)
         for stage in job.stages:
             if not is_grid or stage.kind not in ("sample", "grade"):

@@ -96,8 +96,8 @@ class Listener:
     def ended(self, stage: Any, ending: str, why: str) -> None:
         self.said.append((ending, stage.kind))
 
-    def damaged(self, told: str) -> None:
-        self.said.append(("damaged", told))
+    def told(self, text: str) -> None:
+        self.said.append(("told", text))
 
     def waiting(self, stage: Any) -> None:
         self.said.append(("waiting", stage.kind))

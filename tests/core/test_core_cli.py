@@ -244,7 +244,7 @@ def test_plan_as_text(cli: Cli, matrix: Matrix, tmp_path: Path) -> None:
     assert done.code == 0 and done.err == ""
     assert "toys: 2 cells" in done.out and "untouched" in done.out
     assert "4+ of 4+" in done.out, "more stages once traces are curated"
-    assert "time: unknown until stages have run in this store" in done.out
+    assert "time: unknown until stages like these have run in this store" in done.out
     assert not (tmp_path / "store").exists()
 
 

@@ -13,7 +13,7 @@ import pytest
 from core_bench import Control, Toys
 
 from distillbench.cli.report import note_stages
-from distillbench.run.garbage import find_needless, free
+from distillbench.run.garbage import STAGES, find_needless, free
 from distillbench.sealed import write_sealed
 
 Cli = Callable[..., Any]
@@ -155,7 +155,7 @@ def test_what_has_been_claimed_meanwhile_is_left(bench: Toys) -> None:
     claimed, named, gone = (put(store.root / "stages" / "train" / name) for name in ("claimed", "named", "gone"))
     found = find_needless(store).needless
     assert {one.path for one in found} == {claimed, named, gone}
-    write_sealed(store.reports("toys") / "stages.json", {"stages": {"named": "train"}})
+    write_sealed(store.reports("toys") / "stages.json", {"stages": {"named": "train"}}, STAGES)
     with store.lock("claimed").acquire():
         assert list(free(store, found)) == [] and all(path.exists() for path in (claimed, named, gone))
     assert {one.path for one in free(store, found)} == {claimed, gone}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,9 @@ from core_factories import keys, kinds, stage, states
 
 from distillbench.errors import DistillbenchError, PluginError
 from distillbench.plan.build import build_plan
-from distillbench.plan.estimate import estimate
+from distillbench.plan.estimate import Past, estimate, whose
 from distillbench.plan.inspect import with_statuses
-from distillbench.plan.stages import KINDS, Finished, Plan, sampling_params, stage_key
+from distillbench.plan.stages import KINDS, Finished, Plan, Stage, Status, sampling_params, stage_key
 from distillbench.records import Choice
 
 TRAINED, BASE = "wise", "base-small"
@@ -421,10 +422,60 @@ def test_the_estimate_counts_what_is_left(bench: Toys, known: Known) -> None:
     assert (left.samples, left.most_tokens) == (3 * 6 * 2, 3 * 6 * 2 * 10)
     assert left.seconds is None
     assert set(left.unknown_kinds) == set(left.stages)
-    del known.finished[keys(known.plan, "sample", BASE)[0]]
-    left = estimate(known.look(), {"sample": [1.0, 50.0, 3.0], "grade": []}.get)  # type: ignore[arg-type]
+    key = keys(known.plan, "sample", BASE)[0]
+    del known.finished[key]
+    own = speed_class(known.plan.stages[key])
+    past = {"sample": [Past(seconds, 9600, own) for seconds in (100.0, 5000.0, 300.0)], "grade": []}
+    left = estimate(known.look(), past.__getitem__)
     assert (left.stages, left.samples, left.most_tokens) == ({"sample": 1, "grade": 1}, 6, 96)
-    assert left.seconds == 3.0 and left.unknown_kinds == ("grade",)
+    assert left.seconds == pytest.approx(3.0), "a hundredth of the median's work"
+    assert left.unknown_kinds == ("grade",)
+
+
+def speed_class(one: Stage) -> str:
+    roles = {role: json.loads(choice.identity) for role, choice in one.roles.items() if isinstance(choice, Choice)}
+    return whose(one.kind, roles)
+
+
+def alike(plan: Plan, work: float = 1.0, is_cut: bool = False) -> Callable[[str], list[Past]]:
+    """A history in which every stage of a plan ran once, for ten seconds."""
+    return lambda kind: [Past(10.0, work, speed_class(one), is_cut) for one in plan.stages.values() if one.kind == kind]
+
+
+def test_without_training_or_sampling_alike_no_time_is_told(bench: Toys) -> None:
+    plan = bench.plan()
+    assert estimate(plan, alike(plan)).seconds is not None
+    for missing in ("train", "sample"):
+        without = estimate(plan, lambda kind: [] if kind == missing else alike(plan)(kind))  # noqa: B023
+        assert without.seconds is None and without.unknown_kinds == (missing,)
+    without = estimate(plan, lambda kind: [] if kind == "curate" else alike(plan)(kind))
+    assert without.seconds is not None and without.unknown_kinds == ("curate",)
+
+
+def test_times_are_of_the_same_student_and_of_whole_benchmarks(bench: Toys) -> None:
+    plan, other = bench.plan(), bench.plan({"students": {"small": {"seed": 1}}})
+    assert estimate(other, alike(plan)).seconds is None
+    assert set(estimate(other, alike(plan)).unknown_kinds) == {"student", "train", "sample"}
+    assert set(estimate(plan, alike(plan, is_cut=True)).unknown_kinds) > {"sample"}, "a run under --limit tells nothing"
+    cut = bench.plan(limit=2)
+    assert "sample" in estimate(cut, alike(plan)).unknown_kinds
+
+
+@pytest.mark.parametrize("factor", [2, 7])
+def test_times_grow_with_steps_and_with_tokens(bench: Toys, factor: int) -> None:
+    def seconds(kind: str, changes: dict[str, Any]) -> float:
+        plan = bench.plan(changes)
+        past = {one.kind: [Past(10.0, 20.0, speed_class(one))] for one in plan.stages.values()}
+        only = [key for key, one in plan.stages.items() if one.kind == kind]
+        statuses = {key: Status("todo" if key in only else "done") for key in plan.stages}
+        found = estimate(replace(plan, statuses=statuses), past.__getitem__).seconds
+        assert found is not None
+        return found
+
+    steps = [seconds("train", {"trainers": {"fit": {"steps": [n]}}}) for n in (10, 10 * factor)]
+    tokens = [seconds("sample", {"evaluations": {"toy": {"max_tokens": n}}}) for n in (16, 16 * factor)]
+    repeats = [seconds("sample", {"evaluations": {"toy": {"repeats": n}}}) for n in (1, factor)]
+    assert [round(more / less, 6) for less, more in (steps, tokens, repeats)] == [factor] * 3
 
 
 @pytest.mark.parametrize(("limit", "samples"), [(4, 12), (100, 18)])
@@ -438,12 +489,12 @@ def test_the_estimate_says_when_a_task_does_not_tell_its_size(bench: Toys, known
     stages = {**known.plan.stages, key: replace(known.plan.stages[key], extras={"evaluation": evaluation})}
     known.plan = replace(known.plan, stages=stages)
     del known.finished[key]
-    left = estimate(known.look(), lambda kind: [1.0])
+    left = estimate(known.look(), alike(known.plan))
     assert (left.samples, left.most_tokens) == (None, None)
     assert estimate(replace(known.look(), stages={}), lambda kind: []).samples == 0
 
 
 def test_a_plan_of_nothing_has_no_estimate() -> None:
     plan = with_statuses(Plan("m", (), {"k": stage("k")}, {}, {}, frozenset()), lambda one: Finished("d", {}))
-    left = estimate(plan, lambda kind: [1.0])
+    left = estimate(plan, lambda kind: [])
     assert (left.stages, left.samples, left.seconds) == ({}, 0, None)

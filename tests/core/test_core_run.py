@@ -16,6 +16,7 @@ from distillbench.hookspecs import hookimpl
 from distillbench.manager import make_manager
 from distillbench.plan.stages import Plan, Stage
 from distillbench.run.runner import Summary
+from distillbench.run.store import MANIFEST
 from distillbench.run.tables import SAMPLES, TRACES, VERDICTS, read_rows
 from distillbench.sealed import read_sealed, write_sealed
 
@@ -297,7 +298,7 @@ def test_verdicts_on_samples_that_are_not_there_any_more_are_not_reported(bench:
     ]
     reported = cli("--store", store.root, "report", "--json", bench.matrix()).json
     path = store.folder(sample) / "manifest.json"
-    write_sealed(path, read_sealed(path) | {"digest": "another"})
+    write_sealed(path, read_sealed(path, MANIFEST) | {"digest": "another"}, MANIFEST)
     changed = cli("--store", store.root, "report", "--json", bench.matrix()).json
     assert len(changed["rows"]) == len(reported["rows"]) - 1
     (missing,) = [why for cell in changed["cells"] for why in cell["missing"]]

@@ -40,7 +40,7 @@ def make(store: Store, one: Stage, content: str = "content", holes: int = 0, **f
 def test_looking_at_a_store_makes_nothing(tmp_path: Path) -> None:
     store = Store(tmp_path / "deep" / "store")
     assert store.lookup(ONE) is None and store.digest("traces", ONE.key) is None and store.facts("traces", "x") is None
-    assert store.history("train") == []
+    assert store.latest("train", 9) == []
     assert store.overview()["finished"] == {}
     assert not (tmp_path / "deep").exists()
 
@@ -201,7 +201,7 @@ def test_freeing_can_be_interrupted_and_done_again(store: Store) -> None:
 def test_a_manifest_that_is_damaged_is_no_result_and_says_why(store: Store, text: str) -> None:
     make(store, ONE)
     (store.folder(ONE) / "manifest.json").write_bytes(text.encode("utf-8", "surrogatepass"))
-    assert store.lookup(ONE) is None and store.facts("traces", ONE.key) is None and store.history("traces") == []
+    assert store.lookup(ONE) is None and store.facts("traces", ONE.key) is None and store.latest("traces", 9) == []
     assert "manifest.json is damaged" in (store.damage("traces", ONE.key) or "")
     assert store.overview()["damaged"] == [store.damage("traces", ONE.key)]
     with pytest.raises(StoreError, match=r"manifest\.json is damaged"):
@@ -245,16 +245,16 @@ def test_locks(store: Store) -> None:
     assert not store.is_locked(ONE.key)
 
 
-def test_history_is_of_the_latest_stages_of_a_kind(store: Store) -> None:
+def test_the_latest_stages_of_a_kind(store: Store) -> None:
     for number in range(5):
         one = stage(str(number) * 32, "train")
         (store.work(one) / "o").write_text("x")
         store.finish(one, Outcome(("o",), {}), float(number), {})
         manifest = store.folder(one) / "manifest.json"
         os.utime(manifest, (1000 + number, 1000 + number))
-    assert store.history("train") == [0, 1, 2, 3, 4]
-    assert store.history("train", most=2) == [3, 4]
-    assert store.history("grade") == []
+    assert [manifest["seconds"] for manifest in store.latest("train", most=9)] == [0, 1, 2, 3, 4]
+    assert [manifest["seconds"] for manifest in store.latest("train", most=2)] == [3, 4]
+    assert store.latest("grade", most=9) == []
 
 
 def test_the_overview_counts_by_kind(store: Store) -> None:

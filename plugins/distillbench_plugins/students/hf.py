@@ -31,7 +31,8 @@ class HfOptions:
         lora_targets: Module names that get an adapter; None for every linear layer.
         renderer: The renderer a matrix gets when it names none. Where this is left out too, the one that fits the
             model's chat template is taken.
-        gpus: GPUs that training and sampling take.
+        gpus: GPUs that training and sampling take. A machine that has fewer is refused before anything runs.
+        device: `cpu` to train and sample without a GPU, whatever `gpus` says.
         memory_gb: Main memory that they take, in GiB.
     """
 
@@ -41,6 +42,7 @@ class HfOptions:
     lora_targets: tuple[str, ...] | None = None
     renderer: str = "chat-template"
     gpus: int = field(default=1, metadata={"key": False})
+    device: Literal["cuda", "cpu"] = field(default="cuda", metadata={"key": False})
     memory_gb: float = field(default=16.0, metadata={"key": False})
 
 
@@ -108,7 +110,8 @@ class HfStudent(Student):
 
     def resources(self) -> Resources:
         """What the options say."""
-        return Resources(cpus=4, gpus=self.options.gpus, memory_gb=self.options.memory_gb)
+        gpus = 0 if self.options.device == "cpu" else self.options.gpus
+        return Resources(cpus=4, gpus=gpus, memory_gb=self.options.memory_gb)
 
     def _folder(self) -> Path | None:
         folder = Path(self.options.model).expanduser()
