@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from core_bench import Control
+from core_factories import merged
 
 from distillbench.cli.main import EPILOG, hoist, make_group
 from distillbench.cli.session import cells_there_are, choose_cells
@@ -246,6 +247,43 @@ def test_plan_as_text(cli: Cli, matrix: Matrix, tmp_path: Path) -> None:
     assert "4+ of 4+" in done.out, "more stages once traces are curated"
     assert "time: unknown until stages like these have run in this store" in done.out
     assert not (tmp_path / "store").exists()
+
+
+def test_an_open_plan_says_at_least(cli: Cli, matrix: Matrix) -> None:
+    """What comes after the traces is not known, and is most of the work."""
+    done = cli("plan", matrix({"trainers": {"fit": {"steps": []}}}))
+    assert "to do: at least 1 student" in done.out and "samples: at least 6, of at most 96 tokens" in done.out
+    assert "1 cells (wise) get their checkpoints once their traces are curated; their samples are not" in done.out
+    whole = cli("plan", matrix())
+    assert "at least" not in whole.out and "samples: 18, of at most 288 tokens" in whole.out
+
+
+GPU = {"students": {"small": {"use": "hf", "model": "nobody/nothing"}}, "renderers": {"toy-renderer": {}}}
+
+
+@pytest.mark.parametrize("visible", ["", "3"])
+def test_a_gpu_that_is_asked_for_and_not_there_is_refused_before_anything_runs(
+    cli: Cli, matrix: Matrix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    wanted = {"students": {"small": {"gpus": 2}}}
+    done = cli("run", matrix(merged(GPU, wanted)))
+    assert done.code == 2 and "ask for a GPU that is not there; nothing has run" in done.err
+    assert "wanted: 2 GPUs, for train wise, sample wise@1 on toy" in done.err
+    assert f"launcher 'toy-launcher' has {'1' if visible else 'none'} here" in done.err and "`device: cpu`" in done.err
+    assert not list((tmp_path / "store").rglob("*.parquet")) and "nobody/nothing" not in done.err
+    assert cli("plan", matrix(merged(GPU, wanted))).code == 0, "a machine without one may plan for another"
+    for changes in ({"gpus": 2, "device": "cpu"}, {"gpus": 0}):
+        done = cli("run", matrix(merged(GPU, {"students": {"small": changes}})))
+        assert "GPU" not in done.err and "nobody/nothing" in done.err, "the next thing that is wrong"
+
+
+def test_the_device_is_in_the_report(cli: Cli, matrix: Matrix, control: Control) -> None:
+    control.set("device", "NVIDIA Toy 80GB")
+    hub = {"students": {"small": {"use": "toy-hub-student"}}, "evaluations": {"toy": {"limit": 1}}}
+    done = cli("run", matrix(hub), "--json")
+    assert {row["device"] for row in done.json["rows"]} == {"NVIDIA Toy 80GB"}
+    assert done.json["provenance"]["device"] == {"training": "cpu", "sampling": "NVIDIA Toy 80GB"}
 
 
 def test_a_long_plan_is_cut_unless_all_is_asked(cli: Cli, matrix: Matrix) -> None:

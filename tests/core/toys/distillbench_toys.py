@@ -334,7 +334,8 @@ class ToySession:
 
     def __init__(self, words):
         self.words = words
-        self.facts = {"engine": "toy"}
+        device = control("device")
+        self.facts = {"engine": "toy"} | ({"device": device} if device else {})
 
     def prepare(self, checkpoint):
         weights(checkpoint)
