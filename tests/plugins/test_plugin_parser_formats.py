@@ -126,6 +126,13 @@ def test_closing_tags_without_an_opening_one(kind: Format, before: str) -> None:
         assert outcome(f"{block(kind, 'hm')}{FINAL}{closing}{closing}", "length") == "correct"
 
 
+@pytest.mark.parametrize("stray", ["</think>", "\n</think>\n", "</think></think>", " </think> \n </think>"])
+def test_a_stray_closing_tag_is_taken_out_of_the_answer(stray: str) -> None:
+    for prefill, text in (("<think>", f"2+3=5</think>{FINAL}{stray}"), ("", f"<think>\n\n</think>\n\n{FINAL}{stray}")):
+        found = HOSTED.parse((), text, "stop", prefill)
+        assert (found.answer, found.reasoning_state) == (FINAL, "closed")
+
+
 @pytest.mark.parametrize(
     "tag",
     ['<think foo="bar">', "<think foo='b' x=1>", "<think >", "<Think>", "<THINK>", "<thinking mode=deep>", "<Thought>"],

@@ -79,8 +79,10 @@ def split_reasoning(
     if reader.opened:
         rest = _without_cut_tag(rest, reader.opened_tags()) if finish_reason == "length" else rest
         return _joined([*reader.thoughts, rest]), "", "open"
-    answer = reader.without_tail(_joined([*reader.answers, rest]))
-    return (_joined(reader.thoughts), answer, "closed") if reader.used else (None, answer, "absent")
+    if not reader.used:
+        return None, _joined([*reader.answers, rest]), "absent"
+    rest = turn[reader.place : max(reader.place, reader.answer_end)]
+    return _joined(reader.thoughts), reader.without_tail(_joined([*reader.answers, rest])), "closed"
 
 
 class _Reader:
@@ -92,6 +94,7 @@ class _Reader:
         place: Where the part under way began, white space left out.
         opened: The formats in which that part is reasoning; none where it is an answer.
         used: The formats whose reasoning has been closed.
+        answer_end: Where the turn ends but for closing tags.
     """
 
     def __init__(self, turn: str, signs: Signs, settled: dict[int, bool]) -> None:
@@ -102,7 +105,7 @@ class _Reader:
         self.used: set[int] = set()
         self._has_thought = False  # whether reasoning with text in it has been closed
         self._turn, self._signs, self._settled = turn, signs, settled
-        self._answer_end = signs.without_closings(turn)
+        self.answer_end = signs.without_closings(turn)
         self._next_fence: dict[tuple[int, int], tuple[int, int]] = {}
         self._fences_after: dict[int, int] = {}
 
@@ -147,7 +150,7 @@ class _Reader:
         """Whether a tag that nothing quotes is one."""
         if self.opened:
             return self._counts_in_reasoning(tag)
-        if tag.is_end or (not tag.is_opening and self.used and tag.start >= self._answer_end):
+        if tag.is_end or (not tag.is_opening and self.used and tag.start >= self.answer_end):
             return False
         if not self._has_thought:
             return not is_mention(self._turn, tag)
