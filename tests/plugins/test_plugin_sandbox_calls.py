@@ -37,7 +37,7 @@ REFUSED: list[tuple[str, list[int]]] = [
     *[("prctl", [option, 0, 0, 0, 0]) for option in (1, 4, 8, 22, 24, 29, 31, 33, 35, 36, 38, 40, 47, 53, 62, 0x59616D61)],
     *[("fcntl", [2, command, 0]) for command in (8, 9, 10, 11, 15, 16, 1024, 1026, 1031, 1033, 1036)],
     *[("ioctl", [2, request, 0]) for request in (0x5412, 0x541C, 0x8901, 0x8902, 0x40086602, 0x40049409, 0x5423, 0x540E)],
-    *[("madvise", [0, 0, advice]) for advice in (6, 9, 10, 12, 18, 19, 20, 21, 25, 100, 101, 102)],
+    *[("madvise", [0, 0, advice]) for advice in (6, 9, 10, 12, 18, 19, 20, 21, 25, 100, 101, 104)],
     *[("socketpair", [family, kind, 0, 0]) for family, kind in ((1, 2), (1, 3), (1, 2 | 0x80000), (2, 1), (16, 1), (38, 5))],
     *[("clone", [flags, 0, 0, 0, 0]) for flags in (0, 17, 0x10000, 0x10F11, 0x20010F00, 0x40010F00, 0x02010F00, 0x00020F00, 0x10010F00, 0x80010F00, 0x00011F00, 0x00800F00 | 0x10000)],
     *[("prlimit64", [pid, 7, 0, 0]) for pid in (1, os.getpid())],

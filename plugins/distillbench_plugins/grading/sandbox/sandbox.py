@@ -30,7 +30,7 @@ _START_SECONDS = 60.0
 _LATE_SECONDS = 0.1
 #: What it takes to free a byte when a process ends; measured 0.11 s for a GiB.
 _FREEING_SECONDS = 0.25 / 2**30
-#: `struct ucred` of who wrote a message; the clock of a whole process by its number, as in `clock_getcpuclockid(3)`.
+#: `struct ucred` of who wrote a message; what makes a clock one of a whole process.
 _CREDENTIALS = struct.Struct("3i")
 _OF_PROCESS = 2
 _TIME_SIGNALS = frozenset({signal.SIGXCPU, signal.SIGPROF, signal.SIGVTALRM})
@@ -66,8 +66,9 @@ class Child:
         channel: The runner's other end.
     """
 
-    def __init__(self, channel: Channel, status: socket.socket, limits: Limits) -> None:
+    def __init__(self, channel: Channel, status: socket.socket, limits: Limits, *, has_clock: bool) -> None:
         self.channel = channel
+        self._has_clock = has_clock
         self._status = status
         self._limits = limits
         self._killed = False
@@ -128,7 +129,9 @@ class Child:
         return ending
 
     def _cpu_seconds(self) -> float:
-        """What it has used since it was confined."""
+        """What it has used since it was confined; 0 where a machine does not tell it of a running process."""
+        if not self._has_clock:
+            return 0.0
         until = time.monotonic() + _START_SECONDS
         while not self._clock and self._ending is None:
             if not self._hear(max(0.0, until - time.monotonic())):
@@ -157,7 +160,7 @@ class Child:
         if len(said) == CONFINED.size:
             (self._cpu_at_first,) = CONFINED.unpack(said)
             pid = _CREDENTIALS.unpack(extra[0][2])[0]  # as it is seen from here
-            self._clock = ~pid << 3 | _OF_PROCESS
+            self._clock = _clock_of(pid)
         else:
             self._ending = self._read_ending(json.loads(said))
         return True
@@ -193,9 +196,11 @@ class Sandbox:
         self._preload = tuple(preload)
         self._lock = threading.Lock()
         self._running: Running | None = None
+        self._has_clocks = False
 
     def __enter__(self) -> Self:
         self._running = start_server(self._preload)
+        self._has_clocks = _has_clock(self._running.process.pid)
         return self
 
     def __exit__(
@@ -235,7 +240,7 @@ class Sandbox:
             with their_channel, their_status:
                 descriptors = [their_channel.fileno(), their_status.fileno(), *files]
                 self._send(job, descriptors)
-            child = Child(Channel(channel, limits.message_bytes), status, limits)
+            child = Child(Channel(channel, limits.message_bytes), status, limits, has_clock=self._has_clocks)
             stack.callback(child.close)
             yield child
 
@@ -248,3 +253,16 @@ class Sandbox:
                 stop_server(self._up)
                 self._running = start_server(self._preload)
                 socket.send_fds(self._up.control, [job], descriptors)
+
+
+def _clock_of(pid: int) -> int:
+    """The clock of a process's processor time; see `clock_getcpuclockid(3)`."""
+    return ~pid << 3 | _OF_PROCESS
+
+
+def _has_clock(pid: int) -> bool:
+    """Whether this machine tells the processor time of another process: Linux does, some that are like it do not."""
+    try:
+        return time.clock_gettime(_clock_of(pid)) >= 0
+    except OSError:
+        return False

@@ -105,8 +105,9 @@ ALLOWED_WHERE: Mapping[str, _Where] = {
     # TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX
     "ioctl": _one_of(1, 0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451),
     "mmap": (((3, _HUGE_PAGES, 0),),),
-    # NORMAL, RANDOM, SEQUENTIAL, WILLNEED, DONTNEED, FREE, HUGEPAGE, NOHUGEPAGE, DONTDUMP, DODUMP
-    "madvise": _one_of(2, 0, 1, 2, 3, 4, 8, 14, 15, 16, 17),
+    # NORMAL, RANDOM, SEQUENTIAL, WILLNEED, DONTNEED, FREE, HUGEPAGE, NOHUGEPAGE, DONTDUMP, DODUMP, and both GUARDs of
+    # a stack
+    "madvise": _one_of(2, 0, 1, 2, 3, 4, 8, 14, 15, 16, 17, 102, 103),
     "socketpair": tuple(((0, _INT, _UNIX), (1, _KIND, kind)) for kind in (_STREAM, _SEQPACKET)),
     # TYPE, ERROR, SNDBUF, RCVBUF, ACCEPTCONN, PROTOCOL, DOMAIN
     "getsockopt": tuple(((1, _INT, _LEVEL_SOCKET), (2, _INT, name)) for name in (3, 4, 7, 8, 30, 38, 39)),
