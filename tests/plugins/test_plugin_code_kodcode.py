@@ -216,6 +216,140 @@ def test_what_cannot_cross_is_tested_in_one_process(runs: PytestRuns, folder: Pa
         assert graded(runs, folder, cheat, solution, tests)[0] is False
 
 
+LIES = "class Equal:\n __eq__ = lambda a, b: True\n __hash__ = lambda a: 1\n"
+ANYTHING = "from unittest.mock import ANY\n"
+#: Ways in which what a solution exports could say by itself what it equals: a reference, its tests, the lie.
+EXPORTS = {
+    "anything": ("def f(x): return x + 1", "assert f(1) == 2", f"{ANYTHING}def f(x): return ANY"),
+    "in a list": ("def f(x): return [x]", "assert f(1) == [1]", f"{ANYTHING}def f(x): return [ANY]"),
+    "deep": ("def f(x): return {1: (x,)}", "assert f(1) == {1: (1,)}", f"{ANYTHING}def f(x): return {{1: (ANY,)}}"),
+    "approximately": (
+        "def f(x): return x + 1",
+        "assert f(1) == 2",
+        "import pytest\ndef f(x): return pytest.approx(0, abs=9)",
+    ),
+    "a mock": (
+        "def f(x): return x + 1",
+        "assert f(1) == 2",
+        "from unittest.mock import MagicMock\nm = MagicMock()\nm.__eq__.return_value = True\ndef f(x): return m",
+    ),
+    "in a deque": (
+        "from collections import deque\ndef f(x): return deque([x])",
+        "from collections import deque\n    assert f(1) == deque([1])",
+        f"{ANYTHING}from collections import deque\ndef f(x): return deque([ANY])",
+    ),
+    "yielded": ("def f(x):\n yield x + 1", "assert list(f(1)) == [2]", f"{LIES}def f(x):\n yield Equal()"),
+    "mapped": ("def f(x): return map(abs, x)", "assert list(f([1])) == [1]", f"{LIES}def f(x): return map(lambda a: Equal(), x)"),
+    "a constant": ("A = 3\ndef f(x): return x", "from solution import A\n    assert A == 3", f"{LIES}A = Equal()\ndef f(x): return x"),
+    "constants": ("A = [3]\ndef f(x): return x", "from solution import A\n    assert A == [3]", f"{ANYTHING}A = [ANY]\ndef f(x): return x"),
+    "a class": ("def f(x): return x + 1", "assert f(1) == 2", f"{LIES}f = lambda x: 0\nclass f(Equal):\n def __init__(self, x): pass"),
+    "a callable object": ("def f(x): return x + 1", "assert f(1) == 2", f"{LIES}class F:\n def __call__(self, x): return Equal()\nf = F()"),
+    "a partial": ("def f(x): return x + 1", "assert f(1) == 2", f"{LIES}from functools import partial\nf = partial(lambda a, x: Equal(), 1)"),
+    "a method": (
+        "class B:\n def get(self): return 3\ndef f(x): return x",
+        "from solution import B\n    assert B().get() == 3",
+        f"{LIES}class B:\n def get(self): return Equal()\ndef f(x): return x",
+    ),
+    "a class method": (
+        "class B:\n @classmethod\n def get(cls): return 3\n @staticmethod\n def put(): return 4\ndef f(x): return x",
+        "from solution import B\n    assert B.get() == 3 and B.put() == 4",
+        f"{LIES}class B:\n get = classmethod(lambda cls: Equal())\n put = staticmethod(lambda: Equal())\ndef f(x): return x",
+    ),
+    "an attribute": (
+        "class B:\n def __init__(self): self.n = 3\ndef f(x): return x",
+        "from solution import B\n    assert B().n == 3",
+        f"{LIES}class B:\n def __init__(self): self.n = Equal()\ndef f(x): return x",
+    ),
+    "a class attribute": ("class B: n = 3\ndef f(x): return x", "from solution import B\n    assert B.n == 3", f"{LIES}class B: n = Equal()\ndef f(x): return x"),
+    "a property": (
+        "class B:\n n = property(lambda self: 3)\ndef f(x): return x",
+        "from solution import B\n    assert B().n == 3",
+        f"{ANYTHING}class B:\n n = property(lambda self: ANY)\ndef f(x): return x",
+    ),
+    "an instance": (
+        "class B:\n def get(self): return 3\nb = B()\ndef f(x): return x",
+        "from solution import b\n    assert b.get() == 3",
+        f"{ANYTHING}class B:\n def get(self): return ANY\nb = B()\ndef f(x): return x",
+    ),
+    "an item": (
+        "class B:\n def __getitem__(self, n): return n\ndef f(x): return x",
+        "from solution import B\n    assert B()[3] == 3",
+        f"{ANYTHING}class B:\n def __getitem__(self, n): return ANY\ndef f(x): return x",
+    ),
+    "an argument": ("def f(x): x[0] = 3", "x = [1]\n    f(x)\n    assert x == [3]", f"{LIES}def f(x): x[0] = Equal()"),
+    "an error": (
+        "def f(x): raise ValueError(x)",
+        "import pytest\n    with pytest.raises(ValueError) as e: f(1)\n    assert e.value.args == (1,)",
+        f"{ANYTHING}def f(x): raise ValueError(ANY)",
+    ),
+    "a function": ("def f(x): return lambda y: x + y", "assert f(1)(2) == 3", f"{LIES}def f(x): return lambda y: Equal()"),
+    "awaited": (
+        "async def f(x): return x + 1",
+        "import asyncio\n    assert asyncio.run(f(1)) == 2",
+        f"{LIES}async def f(x): return Equal()",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+@pytest.mark.parametrize("is_apart", [True, False])
+def test_nothing_that_is_exported_says_by_itself_what_it_equals(
+    runs: PytestRuns, folder: Path, name: str, is_apart: bool
+) -> None:
+    """Where the reference passes in a process of its own, there; and beside the tests, where each may have to be."""
+    solution, line, lie = EXPORTS[name]
+    tests = f"from solution import f\ndef test_a():\n    {line}\n"
+    reference = runs.reference(folder, solution, tests)
+    if is_apart and not reference.is_apart:
+        return
+    how = replace(reference, is_apart=is_apart)
+    assert judgement(runs.run(solution, tests, how), reference.required).correct is True
+    assert judgement(runs.run(lie, tests, how), reference.required).correct is False
+
+
+def test_a_solution_beside_its_tests_may_use_classes_of_its_own(runs: PytestRuns, folder: Path) -> None:
+    solution = (
+        "import heapq\nfrom enum import Enum\nfrom dataclasses import dataclass\n"
+        "class Entry:\n def __init__(self, n): self.n = n\n def __lt__(self, other): return self.n < other.n\n"
+        "def make(n): return Entry(n)\nclass Kind(Enum): A = 1\n@dataclass\nclass Point:\n x: int\n"
+        "def f(g, xs):\n heap = [make(x) for x in xs]\n heapq.heapify(heap)\n"
+        " return [g(heapq.heappop(heap).n) for _ in xs]\n"
+    )
+    tests = (
+        "from solution import f, Kind, Point\ndef test_a():\n    assert f(lambda x: x, [2, 1]) == [1, 2]\n"
+        "    assert Kind.A is Kind(1) and Kind.A.value == 1\n    assert Point(1) == Point(1) and Point(2).x == 2\n"
+    )
+    assert not runs.reference(folder, solution, tests).is_apart
+    assert graded(runs, folder, solution, solution, tests) == (True, "")
+
+
+VACUOUS = "def {name}(x):\n    return 2 * x\n\ndef test_one():\n    assert {name}(2) == 4\n"
+UNPROVEN = {
+    "all names": "from solution import *\n" + VACUOUS.format(name="double"),
+    "by name": "from solution import double\n" + VACUOUS.format(name="double"),
+    "no import": VACUOUS.format(name="double"),
+    "never called": "from solution import double\ndef test_one():\n    assert callable(double)\n",
+    "swallowed": "import solution\ndef test_one():\n    try:\n        assert solution.double(2) == 4\n    except BaseException:\n        pass\n",
+}
+
+
+@pytest.mark.parametrize("name", UNPROVEN)
+def test_tests_that_pass_without_a_solution_are_left_out(runs: PytestRuns, folder: Path, name: str) -> None:
+    solution = "def double(x):\n    return 2 * x\n"
+    reference = runs.reference(folder, solution, UNPROVEN[name])
+    assert (reference.required, reference.unproven) == ((), ("test_solution.py::test_one",))
+    more = f"{UNPROVEN[name]}\ndef test_two():\n    import solution\n    assert solution.double(4) == 8\n"
+    reference = runs.reference(folder, solution, more)
+    assert reference.required == ("test_solution.py::test_two",)
+    assert graded(runs, folder, "x = 1", solution, more)[0] is False
+
+
+def test_a_test_of_an_error_proves_something(runs: PytestRuns, folder: Path) -> None:
+    solution = "class Own(ValueError): pass\ndef f(x): raise Own(x)\n"
+    tests = "import pytest\nfrom solution import f, Own\ndef test_a():\n    with pytest.raises(Exception): f(1)\n"
+    assert runs.reference(folder, solution, tests).required == ("test_solution.py::test_a",)
+
+
 class OneRow:
     """As much of an lm-eval task as a grader reads."""
 
@@ -234,13 +368,20 @@ def test_answers_are_judged_in_order_and_a_reference_that_fails_is_the_graders_e
     rows = [
         {"id": "good", "solution": SOLUTION, "tests": TESTS},
         {"id": "bad", "solution": "def f(x): return 7", "tests": TESTS},
+        {
+            "id": "own",
+            "solution": SOLUTION,
+            "tests": "from solution import *\ndef f(x): return 2\ndef test_a(): assert f(1) == 2",
+        },
     ]
     grader = CodeKodCode(KodCodeOptions(time_limit=SECONDS)).with_task(OneRow(rows))
     answers = [(asked("good"), SOLUTION), (asked("bad"), SOLUTION), (asked("good"), "def f(x): return 7")]
+    answers.append((asked("own"), "x = 1  # no solution at all\n"))
     with grader.open(Context(work=tmp_path, resources=Resources(cpus=2))) as grading:
         found = list(grading.judge_all(answers))
         assert grading.facts["isolation"]
-    assert [one.correct for one in found] == [True, None, False]
+    assert [one.correct for one in found] == [True, None, False, None]
+    assert "nothing is tested" in str(found[3].error)
     assert "'bad' passes none of its tests" in str(found[1].error)
     assert grader.extract("No.\n```python\ndef f(x): pass\n```\n", asked("good")) == "def f(x): pass\n"
 

@@ -32,7 +32,7 @@ from distillbench_plugins.grading.sandbox.sandbox import Child, Ending, Sandbox
 from distillbench_plugins.grading.sandbox.values import DOES_NOT_COMPARE, pack, unpack
 
 #: Bumped when what is kept of a reference solution would be another.
-_REFERENCE_FORM = 1
+_REFERENCE_FORM = 2
 _NONCE_BYTES = 16
 #: Bytes of what is told at once: the ids of all tests, and what a reference defines.
 _MOST_TOLD = 1 << 16
@@ -69,16 +69,20 @@ class Reference:
     """What a problem's reference solution shows about its tests.
 
     Attributes:
-        required: The ids of the tests that it passes.
+        required: The ids of the tests that it passes, and that prove something.
         imports_all: Whether the tests lack names that `from solution import *` before them gives.
         is_apart: Whether it passes them in a process of its own, where it does not see the tests.
         defined: What it defines: `classes` with their special methods, and `names`, all that are public.
+        packages: The packages that it imports.
+        unproven: The ids of the tests that pass without a solution too, and so prove nothing.
     """
 
     required: tuple[str, ...]
     imports_all: bool
     is_apart: bool
     defined: Mapping[str, Any]
+    packages: tuple[str, ...] = ()
+    unproven: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +146,7 @@ class CodeKodCode(CodeBenchmark):
         row = self.row(problem)
         reference = tests.reference(folder, row["solution"], row["tests"])
         if not reference.required:
-            raise GraderError(f"the reference solution of {row['id']!r} passes none of its tests")
+            raise GraderError(_nothing_is_tested(row["id"], len(reference.unproven)))
         run = tests.run(code, row["tests"], reference)
         return Attempt(judgement(run, reference.required), self._is_suspect(run))
 
@@ -150,6 +154,26 @@ class CodeKodCode(CodeBenchmark):
         """Whether another load may have made it run out of time. What used hardly any time itself was only waiting."""
         used = sum(ending.cpu_seconds for ending in run.endings)
         return run.is_out_of_time and used > self.options.time_limit / 4 and any(map(was_disturbed, run.endings))
+
+
+def _nothing_is_tested(name: str, n_unproven: int) -> str:
+    if not n_unproven:
+        return f"the reference solution of {name!r} passes none of its tests"
+    return (
+        f"nothing is tested: the {n_unproven} tests that the reference solution of {name!r} passes "
+        "pass without a solution too (they define themselves what they test, or never call it)"
+    )
+
+
+def _hollow(names: Sequence[str], classes: Mapping[str, Any]) -> str:
+    """A solution with all names of the reference, none of which can be used."""
+    used = "class _Used(BaseException):\n    pass\n"
+    made = "    def __new__(cls, *given, **named):\n        raise _Used\n"
+    parts = [
+        f"class {name}:\n{made}" if name in classes else f"def {name}(*given, **named):\n    raise _Used\n"
+        for name in names
+    ]
+    return used + "".join(parts)
 
 
 def judgement(run: TestRun, required: Sequence[str]) -> Judgement:
@@ -195,7 +219,8 @@ class PytestRuns:
         file = folder / f"{hashlib.sha256(about.encode()).hexdigest()}.json"
         if file.exists():
             found = json.loads(file.read_text(encoding="utf-8"))
-            return Reference(**found | {"required": tuple(found["required"])})
+            told = {key: tuple(each) for key, each in found.items() if isinstance(each, list)}
+            return Reference(**found | told)
         reference = self._find_reference(solution, tests)
         _write(file, json.dumps(asdict(reference)))
         return reference
@@ -209,9 +234,22 @@ class PytestRuns:
             second = self._first_run(solution, tests, importing)
             if len(second.passed) > len(run.passed):
                 beside, run = importing, second
-        apart = replace(beside, required=run.passed, is_apart=True, defined=run.defined or {})
-        is_same = bool(run.passed) and set(run.passed) <= set(self.run(solution, tests, apart).passed)
+        defined = dict(run.defined or {})
+        packages = tuple(defined.pop("packages", ()))
+        unproven = self._unproven(run, tests, beside)
+        required = tuple(name for name in run.passed if name not in unproven)
+        apart = replace(beside, required=required, is_apart=True, defined=defined, packages=packages, unproven=unproven)
+        is_same = bool(required) and set(required) <= set(self.run(solution, tests, apart).passed)
         return replace(apart, is_apart=is_same)
+
+    def _unproven(self, run: TestRun, tests: str, beside: Reference) -> tuple[str, ...]:
+        """The tests that pass as well with an empty solution, or with one of which nothing can be used."""
+        defined = run.defined or {}
+        names = [name for name in defined.get("names", ()) if name.isidentifier()]
+        passed = set(self.run("", tests, beside).passed) if run.passed else set[str]()
+        if run.passed:
+            passed |= set(self.run(_hollow(names, defined.get("classes", {})), tests, beside).passed)
+        return tuple(name for name in run.passed if name in passed)
 
     def _first_run(self, solution: str, tests: str, reference: Reference) -> TestRun:
         run = self.run(solution, tests, reference)
@@ -230,8 +268,9 @@ class PytestRuns:
         defined, is_apart = reference.defined, reference.is_apart
         with self._children(is_apart=is_apart) as children:
             *solver, tester = children
-            job = {"solution": None if is_apart else solution, "seconds": self._seconds}
+            job: dict[str, Any] = {"solution": None if is_apart else solution, "seconds": self._seconds}
             job |= {"classes": defined.get("classes"), "names": defined.get("names")}
+            job |= {"packages": list(reference.packages)}
             until = time.monotonic() + self._wall_seconds
             failure = ""
             if solver:

@@ -8,14 +8,15 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from types import FunctionType, ModuleType
+from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any
 
 from ..channel import Channel
 from ..values import pack, unpack
 from .clock import end_when_out_of_time
 from .functions import LOADED, NOT_LOADED
+from .guarding import Guard, packages_of
 from .remote import Remote
 from .solution import MOST_BYTES, load_module, own_classes, special_methods
 
@@ -24,24 +25,10 @@ _ARGUMENTS = ["-c", "/dev/null", "--rootdir=.", "--noconftest", "--assert=plain"
 _ARGUMENTS += ["-p", "no:cacheprovider", "-p", "no:faulthandler", "-p", "no:junitxml", "-p", "no:pastebin"]
 #: What a test came to, beside the name of what it raised.
 PASSED, SKIPPED, COLLECTED = "passed", "skipped", "collected"
-_MOST_ELEMENTS = 10_000
-_HEAP_TYPE = 1 << 9
-_COMPARISONS: tuple[str, ...] = (
-    "__eq__",
-    "__ne__",
-    "__lt__",
-    "__le__",
-    "__gt__",
-    "__ge__",
-    "__bool__",
-    "__len__",
-    "__contains__",
-)
-_COMPARISONS += ("__sub__", "__rsub__", "__abs__", "__float__", "__array__", "__instancecheck__")
 
 
 def run_pytest(channel: Channel, files: list[int]) -> None:
-    """Receives `{solution, classes, names, seconds}`, loads the solution, and says whether that worked.
+    """Receives `{solution, classes, names, packages, seconds}`, loads the solution, and says whether that worked.
 
     `solution` is None where the solution is in another process: the job's one file leads there. Then receives
     `{nonce, tests}`, and says after the nonce `["collected", test ids, what the solution defines]`, and
@@ -70,11 +57,12 @@ def _solution(job: Mapping[str, Any], files: list[int]) -> tuple[ModuleType, dic
     else:
         module = load_module(job["solution"])
         classes = {name: special_methods(each) for name, each in own_classes(module).items()}
-        defined = {"classes": classes, "names": [name for name in vars(module) if not name.startswith("_")]}
+        names = [name for name in vars(module) if not name.startswith("_")]
+        defined = {"classes": classes, "names": names, "packages": packages_of(module)}
     if job["names"] is not None:
         vars(module)["__all__"] = [name for name in job["names"] if name in vars(module)]
         if job["solution"] is not None:
-            guard(module, frozenset(job["classes"]))
+            Guard(module, frozenset(job["classes"]), frozenset(job["packages"])).guard()
     return module, defined
 
 
@@ -148,54 +136,3 @@ def _summary(report: Any) -> str:
     """The name of what a collection raised."""
     text = str(getattr(report.longrepr, "reprcrash", None) or report.longrepr)
     return "ImportError" if "ImportError" in text or "ModuleNotFoundError" in text else "CollectionError"
-
-
-def guard(module: ModuleType, classes: frozenset[str]) -> None:
-    """Makes a solution's functions refuse results that could say by themselves what they equal.
-
-    Args:
-        module: The solution.
-        classes: Names of classes that the tests expect it to have: the reference defines them too.
-    """
-    for name, each in list(vars(module).items()):
-        if isinstance(each, FunctionType) and each.__module__ == module.__name__:
-            setattr(module, name, _guarded(each, classes))
-
-
-def _guarded(function: FunctionType, classes: frozenset[str]) -> Callable[..., Any]:
-    import functools
-
-    @functools.wraps(function)
-    def call(*given: Any, **named: Any) -> Any:
-        result = function(*given, **named)
-        for each in _elements(result):
-            if not _is_trusted(type(each), classes):
-                raise TypeError(f"a {type(each).__name__} is no value that a test can compare")
-        return result
-
-    return call
-
-
-def _elements(value: Any) -> Iterable[Any]:
-    """A value and what it holds, as far as a test is likely to look."""
-    waiting, seen = [value], 0
-    while waiting and seen < _MOST_ELEMENTS:
-        each = waiting.pop()
-        seen += 1
-        yield each
-        if type(each) is dict:
-            waiting += [*each.keys(), *each.values()]
-        elif type(each) in (list, tuple, set, frozenset):
-            waiting += each
-
-
-def _is_trusted(kind: type, classes: frozenset[str]) -> bool:
-    """Whether a class leaves comparing to others than the solution: a builtin, an installed one, an expected one."""
-    for each in kind.__mro__:
-        if not each.__flags__ & _HEAP_TYPE or each.__name__ in classes:
-            continue
-        home = sys.modules.get(each.__module__)
-        is_installed = getattr(home, "__spec__", None) is not None and getattr(home, each.__name__, None) is each
-        if not is_installed and any(name in vars(each) for name in _COMPARISONS):
-            return False
-    return type(kind) is type or kind.__module__ != "solution"
