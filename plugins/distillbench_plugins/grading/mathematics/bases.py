@@ -19,6 +19,11 @@ _NUMERAL = re.compile(
 _ANYWHERE = re.compile(r"(?<![A-Za-z0-9_\\])[0-9]+\s*_\s*\{?\s*([0-9]+)\s*\}?")
 
 
+#: Larger bases have letters for digits.
+_LETTERS = 10
+_ALNUM = re.compile("[0-9A-Za-z]+")
+
+
 @dataclass(frozen=True, slots=True)
 class Numeral:
     """Digits in a base."""
@@ -35,7 +40,7 @@ def numeral(text: str) -> Numeral | None:
     base = int(found["base"]) if found["base"].isdigit() else _BASES.get(found["base"], 0)
     digits = re.sub(r"\\.|,", "", found["digits"]).upper().lstrip("0") or "0"
     is_numeral = 2 <= base <= 36 and all(int(digit, 36) < base for digit in digits if digit != ".")
-    if not is_numeral or (base <= 10 and not digits.replace(".", "").isdigit()):
+    if not is_numeral or (base <= _LETTERS and not digits.replace(".", "").isdigit()):
         return None
     return Numeral(found["sign"] + digits, base)
 
@@ -48,6 +53,8 @@ def same_numeral(gold: str, answer: str) -> bool | None:
     wanted, got = numeral(gold), numeral(answer)
     if wanted is not None and got is not None:
         return wanted == got
+    if wanted is not None and wanted.base > _LETTERS and _ALNUM.fullmatch(answer):
+        return wanted.digits == (answer.upper().lstrip("0") or "0")
     bases = [sorted(_ANYWHERE.findall(text)) for text in (gold, answer)]
     return False if all(bases) and bases[0] != bases[1] else None
 
@@ -55,4 +62,4 @@ def same_numeral(gold: str, answer: str) -> bool | None:
 def without_base(text: str) -> str:
     """The digits of a numeral in a base of ten or less; any other text as it is."""
     found = numeral(text)
-    return found.digits if found is not None and found.base <= 10 else text
+    return found.digits if found is not None and found.base <= _LETTERS else text

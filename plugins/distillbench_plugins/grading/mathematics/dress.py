@@ -7,9 +7,11 @@ import re
 _BODY = r"((?:[^{}]|\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\})*)"
 #: Frames around anything, anywhere.
 _FRAME = re.compile(
-    rf"\\(?:(?:text)?color\s*\{{[^{{}}]*\}}\s*|(?:underline|fbox|boxed|ensuremath|colorbox\s*\{{[^{{}}]*\}}\s*)(?=\{{))\{{{_BODY}\}}"
+    rf"\\(?:(?:text)?color\s*\{{[^{{}}]*\}}\s*|(?:underline|fbox|framebox|boxed|ensuremath|colorbox\s*\{{[^{{}}]*\}}\s*)(?=\{{))\{{{_BODY}\}}"
 )
-_COLOR = re.compile(r"\\color\s*(?:\{[^{}]*\}|\s[a-z]+)\s*")
+_COLOR = re.compile(
+    r"\\color\s*(?:\{[^{}]*\}|\s[a-z]+)\s*|\\[hv]?phantom\s*\{[^{}]*\}|\\(?:math(?:bf|rm|it)|textbf|bf|rm)\s+(?=[0-9])"
+)
 _OLD_FONT = re.compile(rf"\{{\s*\\(rm|bf|it)(?![A-Za-z])\s*{_BODY}\}}")
 _SIZE = re.compile(
     r"\\(?:tiny|small|normalsize|large|Large|LARGE|huge|Huge|displaystyle|textstyle|limits|nolimits)(?![A-Za-z])\s*"

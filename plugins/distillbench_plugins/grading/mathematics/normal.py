@@ -23,6 +23,9 @@ _E_NOTATION = re.compile(r"(?<![\w.\\])([0-9]+(?:\.[0-9]+)?|\.[0-9]+)[eE]\+?(-?[
 _UPRIGHT = re.compile(r"\\(?:mathrm|text|textrm|operatorname)\s*\{\s*([eid])\s*\}|\\(i)math(?![A-Za-z])")
 _APART = re.compile(r"(?<=[0-9}])\s+i(?![A-Za-z])")
 _INDEXED_E = re.compile(r"(?<![A-Za-z\\])[eE](?=\s*_)")
+#: `4.5 x 10^3`.
+_TYPED_TIMES = re.compile(r"(?<=[0-9]) ?[xX] ?(?=10\s*\^)")
+_RELATION = re.compile(r"\\(l|g|n)e(?![A-Za-z])|\\(leq|geq)slant(?![A-Za-z])|\\(lt|gt)(?![A-Za-z])")
 _EMPTY = re.compile(r"\\(?:varnothing|O|o)(?![A-Za-z])|\\\{\s*\\\}")
 _SPACE = r"(?:\\[,;:! ]|[\s~])"
 _MARKED = re.compile(
@@ -71,6 +74,11 @@ def _joined_digits(text: str) -> str:
     return _DIGIT_GROUPS.sub(lambda found: re.sub(_GROUP_SPACE, "", found.group()), text)
 
 
+def _relation(found: re.Match[str]) -> str:
+    short, slanted, plain = found.groups()
+    return f"\\{short}eq" if short else f"\\{slanted}" if slanted else "<" if plain == "lt" else ">"
+
+
 RULES = (
     Rule("signs", "Unicode signs are written in TeX", ("3√13", r"3\sqrt{13}"), signs.in_tex),
     Rule("tie", "a tie is a space", ("x~+~1", "x + 1"), lambda text: _TIE.sub(" ", text)),
@@ -106,7 +114,7 @@ RULES = (
         "e_notation",
         "e-notation is written as a power of ten",
         ("1.6e-19", r"1.6 \times 10^{-19}"),
-        lambda text: _E_NOTATION.sub(r"\1 \\times 10^{\2}", text),
+        lambda text: _TYPED_TIMES.sub(r" \\times ", _E_NOTATION.sub(r"\1 \\times 10^{\2}", text)),
     ),
     Rule(
         "constants",
@@ -119,6 +127,12 @@ RULES = (
         "E with an index is no Euler's number",
         ("E_1", r"\mathcal{E}_1"),
         lambda text: _INDEXED_E.sub(r"\\mathcal{E}", text),
+    ),
+    Rule(
+        "relation",
+        "relations have one name each",
+        (r"x \le 2", r"x \leq 2"),
+        lambda text: _RELATION.sub(_relation, text),
     ),
     Rule(
         "empty_set",

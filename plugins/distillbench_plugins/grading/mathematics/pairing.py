@@ -10,7 +10,7 @@ from distillbench_plugins.grading.mathematics.bases import same_numeral, without
 from distillbench_plugins.grading.mathematics.exact import percent_pair, shortcut
 from distillbench_plugins.grading.mathematics.normal import normalised
 from distillbench_plugins.grading.mathematics.relations import oriented, said
-from distillbench_plugins.grading.mathematics.units import Measure, measured
+from distillbench_plugins.grading.mathematics.units import Measure, listed, measured
 
 #: Longer answers are no value with a unit, and no list of values that anybody would count.
 _LONGEST = 1_000
@@ -50,15 +50,22 @@ def asked(gold: str, answer: str) -> bool | Asked:
         return False
     wanted = measured(without_base(gold), answer, is_gold=True)
     values = [measured(without_base(value), gold) for value in found.values]
-    fitting = [value for value in values if not value.is_other(wanted)]
+    fitting = [value for value in values if not _is_other(value, wanted)]
     return _compared(wanted, fitting, found.beside) if fitting else False
+
+
+def _is_other(value: Measure, wanted: Measure) -> bool:
+    """Whether a value has another unit than the gold answer; a percentage is no length, and no angle."""
+    kinds = listed(value.value)[1], listed(wanted.value)[1]
+    is_percentage = value.value.endswith("\\%") and wanted.unit is not None
+    return value.is_other(wanted) or is_percentage or (all(kinds) and kinds[0] != kinds[1])
 
 
 def _compared(wanted: Measure, values: list[Measure], beside: tuple[str, ...]) -> bool | Asked:
     golds: dict[str, None] = {}
     answers = []
     for value in values:
-        some, answer = percent_pair(wanted.value, value.value)
+        some, answer = percent_pair(listed(wanted.value)[0], listed(value.value)[0])
         golds |= dict.fromkeys(map(_as_fraction, some))
         answers.append(_as_fraction(answer))
     return _undecided(tuple(golds), tuple(answers), beside)

@@ -44,12 +44,12 @@ def said(gold: str, answer: str) -> Said | None:
 
     `x = 5`, `10/2 = 5` and `x \approx 5` say 5. `\geq 5`, `x \neq 5` and `5 = 2` do not say 2 or 5.
     """
+    wanted, got = _relations(gold), _relations(answer)
     are_sets = gold.startswith("\\{") and answer.startswith("\\{")
-    if not are_sets and n_values(answer) > n_values(gold):
+    if not (are_sets or wanted & _UNEQUAL) and n_values(answer) > n_values(gold):
         return None
     if _TWO_NUMBERS.search(answer) and not _TWO_NUMBERS.search(gold):
         return None
-    wanted, got = _relations(gold), _relations(answer)
     if got & _UNEQUAL and not (wanted & (_UNEQUAL | _IN) or _SET.search(gold) or _is_vector(answer)):
         return None
     if wanted or not got or got & (_UNEQUAL | _IN) or len(_parts(answer)) > 1:

@@ -19,22 +19,28 @@ _COMMANDS = {
     "∨": "lor", "¬": "neg", "ℓ": "ell",
 }  # fmt: skip
 _COMMANDS |= {chr(0x3B1 + place): name for place, name in enumerate(_GREEK)} | _CAPITALS | {"Ψ": "Psi", "Ω": "Omega"}
-_PLAIN = dict.fromkeys("−–—‐‑‒﹣", "-") | {
-    "∗": "*",
-    "⁄": "/",
-    "∕": "/",
-    "∣": "|",
-    "∶": ":",
-    "′": "'",
-    "，": ",",
-    "。": ".",
-}
+_PLAIN = (
+    dict.fromkeys("º˚", "°")
+    | dict.fromkeys("“”„", '"')
+    | dict.fromkeys("‘’", "'")
+    | dict.fromkeys("−–—‐‑‒﹣", "-")
+    | {
+        "∗": "*",
+        "⁄": "/",
+        "∕": "/",
+        "∣": "|",
+        "∶": ":",
+        "′": "'",
+        "，": ",",
+        "。": ".",
+    }
+)
 _PLAIN |= dict.fromkeys("\u200b\u200c\u200d\u200e\u200f\u2060\u2061\u2062\u2063\u2064\ufeff\u00ad", "")
 _PLAIN |= {sign: f"\\mathbb{{{letter}}}" for sign, letter in zip("ℝℤℕℚℂ", "RZNQC", strict=True)}
 _TABLE = str.maketrans(_PLAIN | {sign: f"\\{name} " for sign, name in _COMMANDS.items()})
 #: Full-width forms, and letters and digits in mathematical fonts.
 _STYLED = re.compile("[\uff01-\uff5e\U0001d400-\U0001d7ff]+")
-_RAISED = re.compile("[⁰¹²³⁴-⁹⁺⁻⁼⁽⁾ⁿⁱ]+")
+_RAISED = re.compile("[⁰¹²³⁴-⁹⁺⁻⁼⁽⁾ⁿⁱˣʸᵃᵇᵏᵐᵗ]+")
 _LOWERED = re.compile("[₀-₉₊₋₌₍₎ₐₑₒₓₙₘₖ]+")
 _FRACTION = re.compile("[¼½¾⅐-⅞]")
 #: A root and what it is taken of: a number, one letter or command; a bracket is left to the rule for brackets.

@@ -38,12 +38,17 @@ _REFUSED = re.compile(r"[0-9]|\b(?:or|and|not|least|most|than|except|between|if|
 
 _SPACE = r"(?:\\[,;:! ]|\\q?quad(?![A-Za-z])|[\s~])"
 _EXPONENT = r"(?:\^(?:\{[+-]?[0-9]\}|[0-9])|[²³])"
-_UPRIGHT = r"\\(?:text\w{0,2}|math(?:rm|bf|it|sf|normal)|mbox|hbox|operatorname)\s*\{[^{}$]*\}"
+_UPRIGHT = (
+    r"\\(?:text\w{0,2}|math(?:rm|bf|it|sf|normal)|mbox|hbox|operatorname)\s*\{(?:[^{}$]|(?<=\^)\{[+-]?[0-9]\})*\}"
+)
+_FRACTION = re.compile(rf"\\[dt]?frac\s*\{{\s*({_UPRIGHT})\s*\}}\s*\{{\s*({_UPRIGHT})\s*\}}$")
 _BARE = r"(?:[ap]\.\s?m|[A-Za-z]+)\.?"
 _JOINT = rf"{_SPACE}*(?:/|\\cdot(?![A-Za-z])|\\times(?![A-Za-z])|\*|\\,){_SPACE}*"
 _SET = re.compile(
     rf"({_SPACE}*(?:{_UPRIGHT}{_EXPONENT}?)(?:(?:{_JOINT}|{_SPACE}*)(?:{_UPRIGHT}){_EXPONENT}?)*{_SPACE}*)$"
 )
+#: A unit behind a value that another value, or a bracket, follows.
+_INSIDE = re.compile(rf"(?<=[0-9}}])({_SPACE}*{_UPRIGHT}{_EXPONENT}?){_SPACE}*(?=[,;)\]]|\\right|\\\}})")
 _TYPED = re.compile(
     rf"(?<![\\A-Za-z_^])({_SPACE}*{_BARE}{_EXPONENT}?(?:(?:{_JOINT}|{_SPACE}+){_BARE}{_EXPONENT}?)*{_SPACE}*)$"
 )
@@ -88,6 +93,7 @@ def measured(text: str, other: str = "", is_gold: bool = False) -> Measure:
         other: The text that it is compared with: a letter that stands there too is a variable.
         is_gold: Whether it is the gold answer, whose bare letters are rather variables.
     """
+    text = _FRACTION.sub(r"\1/\2", text)
     if found := _DEGREES.search(text):
         scale = re.sub(r"[^CF]", "", found[1].replace("mathrm", "").replace("text", ""))
         return Measure(text[: found.start()].strip(), frozenset({(f"°{scale}" if scale else "degree", 1)}))
@@ -102,8 +108,17 @@ def measured(text: str, other: str = "", is_gold: bool = False) -> Measure:
     return Measure(text)
 
 
+def listed(text: str) -> tuple[str, tuple[Kind, ...]]:
+    """A list or a tuple without the known units inside it, and these units."""
+    kinds = [(found, unit_of(found[1])) for found in _INSIDE.finditer(text)]
+    for found, kind in reversed(kinds):
+        if kind is not None:
+            text = text[: found.start()] + text[found.end() :]
+    return text, tuple(kind for _, kind in kinds if kind is not None)
+
+
 def _split(text: str, value: str, tail: str) -> Measure:
-    words = re.sub(r"\\(?:text\w{0,2}|math\w+|mbox|hbox|operatorname)\s*\{([^{}]*)\}", r" \1 ", tail)
+    words = re.sub(r"\\(?:text\w{0,2}|math\w+|mbox|hbox|operatorname)\s*\{((?:[^{}]|\{[^{}]*\})*)\}", r" \1 ", tail)
     words = _TYPED_POWER.sub(r"^\1", words)
     bare = re.sub(_EXPONENT, "", words).strip(" ~\\,;:!.")
     is_variable = len(bare) == 1 and _made(bare) is None
@@ -112,7 +127,7 @@ def _split(text: str, value: str, tail: str) -> Measure:
 
 def _typed(text: str, value: str, tail: str, other: str, is_gold: bool) -> Measure:
     """A unit without any mark: only where it cannot be a product of variables."""
-    unit, word = unit_of(tail), tail.strip(" ~\\,;:!.")
+    unit, word = unit_of(tail), re.sub(_EXPONENT, "", tail).strip(" ~\\,;:!.")
     is_apart = tail[0] in " ~\\"
     if _REFUSED.search(re.sub(_EXPONENT, "", tail.lower())):
         return Measure(text)
