@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from distillbench.cli.limits import check_limits
 from distillbench.cli.session import FAST, JSON, LIMIT, UNSAFE, Loaded, Session
 from distillbench.cli.unavailable import by_benchmark, in_a_line, tell_missing
 from distillbench.errors import DistillbenchError, MatrixError, Mistake
@@ -137,6 +138,7 @@ def evaluate(context: click.Context, /, dry_run: bool, unsafe_code_execution: bo
 
     session: Session = context.obj
     allow_unsafe_code(unsafe_code_execution)
+    check_limits()
     loaded, decided = prepare(session, _asked(given), is_kept=not dry_run)
     if session.verbosity >= 0:
         for subject, text in decided.lines.items():

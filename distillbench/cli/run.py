@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from distillbench.cli.limits import check_limits
 from distillbench.cli.session import FAST, JSON, LIMIT, MATRIX, ONLY, UNSAFE, Loaded, Session, print_json, tell_chosen
 from distillbench.hookspecs import hookimpl
 
@@ -44,6 +45,7 @@ def run(
     it, and the rest goes on.
     """
     allow_unsafe_code(unsafe_code_execution)
+    check_limits()
     session: Session = context.obj
     loaded = session.load(matrix, only, limit, fast)
     tell_chosen(loaded)

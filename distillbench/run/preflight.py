@@ -165,7 +165,7 @@ class Preflight:
             raise ValueError("a training has a teacher")
         teacher: Teacher = self.bench.catalog.build(check.teacher)
         with tempfile.TemporaryDirectory() as folder, self.bench.catalog.blaming(check.teacher):
-            found = teacher.preview(Context(work=Path(folder), tasks=self.bench.tasks), limit)
+            found = list(teacher.preview(Context(work=Path(folder), tasks=self.bench.tasks), limit))
         return [trace for trace in found if why_unusable(trace) is None]
 
     def _filtered(self, check: Check, renderer: Renderer, traces: Sequence[Trace]) -> list[Trace]:

@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from reprlib import Repr
+from typing import Any
 
 from distillbench.errors import StageError
 from distillbench.plan.stages import Stage
@@ -37,7 +39,10 @@ from distillbench.run.tables import (
     trace_row,
     write_rows,
 )
-from distillbench.traces import why_unusable
+from distillbench.traces import why_malformed, why_unusable
+
+_IN_FULL = Repr()
+_IN_FULL.maxother = 1_000_000
 
 
 def build_student(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
@@ -57,20 +62,30 @@ def collect_traces(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
     with Journal(context.work / "traces.jsonl", stage.key, in_order=True) as journal:
         given = teacher.traces(context, start=len(journal.rows))
         for trace in bench.catalog.given_by(stage.roles["teacher"], given):
-            journal.append(trace_row(trace))
+            journal.append(_row_of(trace, len(journal.rows), stage.label))
             progress(len(journal.rows), None, "traces")
         if not journal.rows:
             raise StageError(f"teacher {stage.label!r} gave no traces")
         return _write_usable(journal.rows, bench.store.work(stage), stage.label)
 
 
+def _row_of(given: Any, number: int, teacher: str) -> Row:
+    """A trace as columns; of what is none, why it is none, and what was given."""
+    reason = why_malformed(given)
+    if reason is None:
+        return trace_row(given)
+    told = given.source if isinstance(given, Trace) and isinstance(given.source, str) else ""
+    return {"source": told or f"trace {number} of {teacher}", "given": _IN_FULL.repr(given), "reason": reason}
+
+
 def _write_usable(rows: Sequence[Row], work: Path, teacher: str) -> Outcome:
     """Writes the usable traces, and apart from them the others: whole, with their reasons."""
-    reasons = [why_unusable(trace_of(row)) for row in rows]
+    reasons = [row["reason"] if "reason" in row else why_unusable(trace_of(row)) for row in rows]
     usable = [row for row, reason in zip(rows, reasons, strict=True) if reason is None]
     bad = [row | {"reason": reason} for row, reason in zip(rows, reasons, strict=True) if reason is not None]
     if not usable:
-        raise StageError(f"teacher {teacher!r}: none of {len(rows)} traces is usable; {bad[0]['source']}: {reasons[0]}")
+        first = f"{bad[0]['source']}: {reasons[0]}".encode(errors="replace").decode()  # a half of a character, say
+        raise StageError(f"teacher {teacher!r}: none of {len(rows)} traces is usable; {first}")
     write_rows(work / TRACES, usable)
     (work / UNUSABLE).write_text("".join(json.dumps(row) + "\n" for row in bad), encoding="utf-8")
     counts = Counter(f"unusable: {row['reason'].split(':')[0]}" for row in bad)

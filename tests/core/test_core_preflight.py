@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distillbench.cli.preflight import cells_by_check, preflight_of
-from distillbench.run.tables import TRACES, read_rows
+from distillbench.run.tables import TRACES, read_rows, trace_of, trace_row, why_unwritable
 from distillbench.traces import why_unusable
 
 Cli = Callable[..., Any]
@@ -145,6 +145,103 @@ def test_bad_rows_are_counted_and_the_run_goes_on(cli: Cli, matrix: Matrix, cont
     assert bad[0]["reasoning"] == "\x0crac", "nothing that was paid for is lost"
     control.log("teacher")
     assert cli("run", path).code == 0 and control.log("teacher") == []
+
+
+#: What a teacher gives in place of a trace (see the toy), and words of the reason.
+ODD = {
+    "null": "trace: wanted a Trace, got null",
+    "dict": "trace: wanted a Trace, got dict {'answer': '5'",
+    "list": "trace: wanted a Trace, got list",
+    "no problem": "problem: wanted a Problem, got null",
+    "no messages": "nothing was asked",
+    "null messages": "messages: wanted a list of messages, got null",
+    "messages of dicts": "message 1: wanted a Message, got dict",
+    "content in parts": "content of message 1: wanted a text, got list",
+    "null content": "content of message 2: wanted a text, got null",
+    "role": "role of message 1: wanted one of: system, user, assistant, got str 'human'",
+    "null gold": "gold: wanted a text, got null",
+    "a number for a gold": "gold: wanted a text, got int 5",
+    "null id": "problem_id: wanted a text that is not empty, got null",
+    "metadata": "metadata: cannot be written as JSON",
+    "null answer": "answer: wanted a text, got null",
+    "answers": "answer: wanted a text, got list ['5', '6']",
+    "reasoning": "reasoning: wanted a text or null, got dict",
+    "eos": "finish_reason: wanted one of: stop, length, got str 'eos'",
+    "null reason": "finish_reason: wanted one of: stop, length, got null",
+    "tokens": "n_tokens: wanted a whole number or null, got float nan",
+    "null source": "source: wanted a text, got null",
+    "half a character": "U+D800 at place 4 of the source",
+}
+
+
+def test_what_is_no_trace_is_told_with_its_row_and_not_trained_on(cli: Cli, matrix: Matrix, tmp_path: Path) -> None:
+    path = matrix(HUB | {"teachers": {"wise": {"n": 4, "odd": list(ODD)}}})
+    done = cli("run", path, "--json")
+    assert done.code == 0, done.err
+    counts = {cell["name"]: cell["traces"] for cell in done.json["cells"]}["wise"]
+    assert counts == {
+        "kept": 4,
+        "unusable: malformed": 20,
+        "unusable: no messages": 1,
+        "unusable: control character": 1,
+    }
+    (folder,) = tmp_path.glob("store/stages/traces/*")
+    assert [row["source"] for row in read_rows(folder / TRACES)] == ["toy 0", "toy 1", "toy 2", "toy 3"]
+    bad = [json.loads(line) for line in (folder / "unusable.jsonl").read_text().splitlines()]
+    for (name, words), row in zip(ODD.items(), bad, strict=True):
+        assert words in row["reason"], name
+        assert row["source"], name
+    by_name = dict(zip(ODD, bad, strict=True))
+    assert by_name["null"]["source"] == "trace 4 of wise" and by_name["null source"]["source"].startswith("trace 24")
+    assert by_name["answers"]["source"] == "toy 0"
+    assert "answer=['5', '6']" in by_name["answers"]["given"], "nothing that was paid for is lost"
+
+
+@pytest.mark.parametrize("name", ["dict", "eos", "half a character"])
+def test_a_teacher_of_no_traces_fails_with_the_first_reason(cli: Cli, matrix: Matrix, name: str) -> None:
+    done = cli("run", matrix(HUB | {"teachers": {"wise": {"n": 0, "odd": [name]}}}))
+    assert done.code == 1 and "Traceback" not in done.err
+    told = " ".join(done.err.split())  # lines are broken where they are long
+    assert "none of 1 traces is usable" in told
+    assert ODD[name] in told, told[100:400]
+
+
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4) | st.binary(max_size=2)
+ANYTHING = st.recursive(
+    PLAIN,
+    lambda one: st.lists(one, max_size=2) | st.dictionaries(PLAIN, one, max_size=2) | st.tuples(one),
+    max_leaves=4,
+)
+FIELDS = ("problem", "reasoning", "answer", "finish_reason", "n_tokens", "teacher", "source", "correct")
+OF_PROBLEM = ("problem_id", "domain", "messages", "gold", "metadata")
+
+
+@given(where=st.sampled_from((*FIELDS, *OF_PROBLEM, "role", "content", "message", "all")), value=ANYTHING)
+def test_whatever_a_field_holds_the_trace_is_usable_and_comes_back_or_says_why(where: str, value: Any) -> None:
+    one = trace()
+    if where in OF_PROBLEM:
+        one = replace(one, problem=replace(one.problem, **{where: value}))
+    elif where in ("role", "content", "message"):
+        message = value if where == "message" else replace(one.problem.messages[0], **{where: value})
+        one = replace(one, problem=replace(one.problem, messages=(*one.problem.messages, message)))
+    else:
+        one = value if where == "all" else replace(one, **{where: value})
+    reason = why_unusable(one)
+    if reason is None:
+        row = trace_row(one)
+        assert why_unwritable(TRACES, row) is None
+        back = trace_of(json.loads(json.dumps(row)))
+        assert (back.answer, back.reasoning, back.problem.gold) == (one.answer, one.reasoning, one.problem.gold)
+        assert back.finish_reason in ("stop", "length")
+    else:
+        assert (": " in reason and reason.isascii()) or reason.encode(errors="replace")
+
+
+def test_every_message_is_looked_at() -> None:
+    one = trace()
+    spoiled = replace(one.problem.messages[0], content="a\x08")
+    both = replace(one, problem=replace(one.problem, messages=(spoiled, one.problem.messages[0])))
+    assert why_unusable(both) == "control character: U+0008 at place 1 of the user message"
 
 
 def test_a_teacher_of_bad_rows_alone_fails_with_the_first_reason(cli: Cli, matrix: Matrix) -> None:

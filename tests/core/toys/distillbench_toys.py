@@ -76,6 +76,7 @@ class TeacherOptions:
         wrong: Problems that it gets wrong.
         bad: Traces, from the end, that hold a character which no text holds; all beyond the first such are empty.
         path: A file whose content is part of the key.
+        odd: What it gives after them, by name: see `odd_traces`.
     """
 
     n: int = 4
@@ -83,6 +84,37 @@ class TeacherOptions:
     wrong: int = 0
     bad: int = 0
     path: Path | None = None
+    odd: tuple[str, ...] = ()
+
+
+def odd_traces(trace):
+    """What a teacher may give in place of a trace, by name."""
+    problem = trace.problem
+    message = problem.messages[0]
+    return {
+        "null": None,
+        "dict": {"question": "?", "answer": "5"},
+        "list": [trace],
+        "no problem": replace(trace, problem=None),
+        "no messages": replace(trace, problem=replace(problem, messages=())),
+        "null messages": replace(trace, problem=replace(problem, messages=None)),
+        "messages of dicts": replace(trace, problem=replace(problem, messages=({"role": "user", "content": "?"},))),
+        "content in parts": replace(trace, problem=replace(problem, messages=(Message("user", [{"text": "?"}]),))),
+        "null content": replace(trace, problem=replace(problem, messages=(message, Message("user", None)))),
+        "role": replace(trace, problem=replace(problem, messages=(Message("human", "?"),))),
+        "null gold": replace(trace, problem=replace(problem, gold=None)),
+        "a number for a gold": replace(trace, problem=replace(problem, gold=5)),
+        "null id": replace(trace, problem=replace(problem, problem_id=None)),
+        "metadata": replace(trace, problem=replace(problem, metadata={"a": 1, 2: 3})),
+        "null answer": replace(trace, answer=None),
+        "answers": replace(trace, answer=["5", "6"]),
+        "reasoning": replace(trace, reasoning={"text": "hm"}),
+        "eos": replace(trace, finish_reason="eos"),
+        "null reason": replace(trace, finish_reason=None),
+        "tokens": replace(trace, n_tokens=float("nan")),
+        "null source": replace(trace, source=None),
+        "half a character": replace(trace, source="row \ud800"),
+    }
 
 
 class ToyTeacher(Teacher):
@@ -102,13 +134,18 @@ class ToyTeacher(Teacher):
             steer("teacher")
             steer(f"teacher-{number}")
             record("teacher", str(number))
-            gold = str(100 + number)
-            problem = Problem(f"toy/{gold}", "toy", (Message("user", f"Say {gold}"),), gold, {"doc": {}})
-            answer = "0" if number < self.options.wrong else gold
-            reasoning = "hm " * number + (control("salt") or "")
-            if number >= self.options.n - self.options.bad:
-                reasoning, answer = ("", " ") if number > self.options.n - self.options.bad else ("\x0crac", gold)
-            yield Trace(problem, reasoning, answer, "stop", None, self.name, f"toy {number}")
+            yield self._trace(number)
+        for name in self.options.odd[max(0, start - self.options.n) :]:
+            yield odd_traces(self._trace(0))[name]
+
+    def _trace(self, number):
+        gold = str(100 + number)
+        problem = Problem(f"toy/{gold}", "toy", (Message("user", f"Say {gold}"),), gold, {"doc": {}})
+        answer = "0" if number < self.options.wrong else gold
+        reasoning = "hm " * number + (control("salt") or "")
+        if self.options.bad and number >= self.options.n - self.options.bad:
+            reasoning, answer = ("", " ") if number > self.options.n - self.options.bad else ("\x0crac", gold)
+        return Trace(problem, reasoning, answer, "stop", None, self.name, f"toy {number}")
 
 
 @dataclass(frozen=True)
