@@ -194,6 +194,31 @@ def test_what_is_far_larger_than_expected_is_refused_before_it_is_built(name: st
     assert peak < 40 << 20
 
 
+@pytest.mark.parametrize(
+    ("likeness", "value"),
+    [
+        ("array", ["x" * 30_000] + [""] * 900),
+        ("OrderedDict", [[SEVENS * number, 1] for number in range(300)]),
+        ("Counter", [SEVENS * number for number in range(300)]),
+        ("deque", {1: 2}),
+        ("Counter", range(1000)),
+        ("float64", ["1" * 100] * 500),
+        ("uint8", [10**300]),
+        ("no such likeness", [1]),
+    ],
+)
+def test_a_forged_likeness_costs_no_more_than_the_value(likeness: str, value: Any) -> None:
+    import tracemalloc
+
+    data = forged(5, pack(["ndarray", value, likeness]))
+    tracemalloc.start()
+    with contextlib.suppress(ValueError):
+        unpack(data, like=100, made=comparable)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 40 << 20
+
+
 @given(VALUES)
 def test_what_is_as_large_as_expected_is_read(value: Any) -> None:
     data = pack(value)

@@ -210,11 +210,14 @@ def comparable(value: Any) -> Any:
     if not isinstance(value, Foreign) or value.likeness == AS_VALUE:
         return value
     if value.likeness in _REMADE:
+        if type(value.value) is not (list if value.likeness == "deque" else dict):
+            raise ValueError(f"a {value.likeness} of another form")
         return _REMADE[value.likeness](value.value)
     if value.likeness == AS_ARRAY or value.likeness in _NUMBERS:
         import numpy as np
 
-        array = np.array(value.value, None if value.likeness == AS_ARRAY else value.likeness)
+        # texts as objects: an array of texts gives each as much memory as the longest
+        array = np.array(value.value, object if value.likeness == AS_ARRAY else value.likeness)
         return array if value.type_name == "ndarray" else array[()]
     return Opaque(value.type_name)
 
