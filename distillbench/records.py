@@ -338,6 +338,21 @@ Steps = Literal["all", "none", "last"] | Every | tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Membership:
+    """That an evaluation is one of several whose results are added up, as lm-eval adds up a group.
+
+    Attributes:
+        group: The name that the sum has in reports.
+        weight_by_size: Whether its members count by their numbers of problems, and not alike.
+        size: How many members it has.
+    """
+
+    group: str
+    weight_by_size: bool
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """A benchmark with everything that decides what is sampled and how it is graded.
 
@@ -364,6 +379,7 @@ class Evaluation:
         problems: The places of the problems that it asks, ascending; None for every problem of the task.
         num_fewshot: Examples before each problem; None for the task's own number.
         system: What the system turn begins with.
+        groups: The groups that it is a member of, the one that the user named first.
     """
 
     name: str
@@ -388,6 +404,7 @@ class Evaluation:
     problems: tuple[int, ...] | None = None
     num_fewshot: int | None = None
     system: str = ""
+    groups: tuple[Membership, ...] = ()
 
     @property
     def ref(self) -> TaskRef:

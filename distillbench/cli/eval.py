@@ -337,7 +337,8 @@ def _about_checkpoints(loaded: Loaded) -> Iterator[tuple[str, str]]:
             found.append(f"{cell.name} (step {steps})")
     if found:
         yield "checkpoints", "; ".join(found)
-    yield "asked of", ", ".join(evaluation.task for evaluation in loaded.cells[0].evaluations)
+    asked = loaded.cells[0].evaluations
+    yield "asked of", ", ".join(dict.fromkeys(one.groups[0].group if one.groups else one.task for one in asked))
 
 
 def _asked(given: Mapping[str, Any]) -> Asked:

@@ -7,7 +7,7 @@ student's entry says of sampling, the evaluation's entry, an axis, the command l
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from distillbench.errors import Mistake, TaskError, nearest
@@ -24,10 +24,12 @@ from distillbench.matrix.evaluation_options import (
     task_layer,
 )
 from distillbench.matrix.expand import Combination
+from distillbench.matrix.members import Member, members_of
 from distillbench.matrix.problems import places_of
 from distillbench.matrix.sections import Entry
 from distillbench.options import Given, Resolved, fields_of, resolve_options
 from distillbench.records import Choice, Evaluation, Sampling, TaskRef
+from distillbench.tasks.groups import TaskGroup, find_group
 from distillbench.tasks.identity import OUTPUT_TYPES, TaskIndex, TaskSpec
 
 
@@ -57,6 +59,7 @@ class Evaluations:
         self.mistakes = choices.mistakes
         self._suites: dict[tuple[Picks, str | None], Suite | None] = {}
         self._found: dict[TaskRef, TaskSpec | str] = {}
+        self._groups: dict[str, TaskGroup | None] = {}
 
     def of(self, combination: Combination) -> Suite | None:
         """The evaluations of a combination; None when a mistake is in the way."""
@@ -64,10 +67,10 @@ class Evaluations:
         key = (self.axes.picks(combination, "evaluation"), student.label if student else None)
         if key not in self._suites:
             of_student = student.sampling if student else {}
-            found = [self._evaluation(entry, combination, of_student) for entry in self.entries.values()]
-            whole = tuple(evaluation for evaluation in found if evaluation)
+            found = [self._of_entry(entry, combination, of_student) for entry in self.entries.values()]
+            whole = tuple(evaluation for several in found if several for evaluation in several)
             suite = Suite(whole, canonical_json([_identity(evaluation) for evaluation in whole]))
-            self._suites[key] = suite if len(whole) == len(found) else None
+            self._suites[key] = suite if all(found) else None
         return self._suites[key]
 
     def _sampled_student(self, combination: Combination) -> Entry | None:
@@ -115,20 +118,49 @@ class Evaluations:
             do_sample_mistake(layer[DO_SAMPLE], temperature) for layer in written if DO_SAMPLE in layer
         )
 
-    def _evaluation(self, entry: Entry, combination: Combination, of_student: Mapping[str, Given]) -> Evaluation | None:
+    def _of_entry(
+        self, entry: Entry, combination: Combination, of_student: Mapping[str, Given]
+    ) -> list[Evaluation] | None:
+        """The evaluation that an entry is, or those of the tasks in a group; None when a mistake is in the way."""
         known = {*fields_of(EvaluationOptions), DO_SAMPLE}
         defaults = self.choices.sections.defaults["evaluation"]
         picks = self.axes.picks(combination, "evaluation", entry.label)
-        as_written: list[Mapping[str, Given]] = [
+        written: list[Mapping[str, Given]] = [
             {name: given for name, given in defaults.items() if name in known},
             _without_do_sample(_known_sampling(of_student)),  # `check` tells of that one
             entry.options,
             self.axes.layer(combination, picks),
             self.forced,
         ]
-        self._refuse_do_sample(as_written)
-        written = [_without_do_sample(layer) for layer in as_written]
+        self._refuse_do_sample(written)
         benchmark = last_given(written, "benchmark") or Given(entry.label, "default", entry.where)
+        group = self._group(benchmark)
+        members = [Member(entry.label, benchmark)]
+        if group is not None:
+            members = members_of(group, entry.label, benchmark, last_given(written, "problems"), self.mistakes)
+        found = []
+        for member in members:
+            evaluation = self._evaluation(entry, written, member)
+            if evaluation is None:  # what is wrong with one task of a group is most often wrong with all
+                return None
+            found.append(evaluation)
+        return found or None
+
+    def _group(self, benchmark: Given) -> TaskGroup | None:
+        """The group or tag that an entry names, where no task has the name."""
+        name = benchmark.value
+        if self.tasks is None or not isinstance(name, str) or not isinstance(self._find(TaskRef(name)), str):
+            return None
+        if name not in self._groups:
+            try:
+                self._groups[name] = find_group(name, self.tasks)
+            except TaskError as error:
+                self._groups[name], self._found[TaskRef(name)] = None, str(error)
+        return self._groups[name]
+
+    def _evaluation(self, entry: Entry, as_written: Layers, member: Member) -> Evaluation | None:
+        written = [*map(_without_do_sample, as_written), member.options]
+        benchmark = member.benchmark
         metadata = last_given(written, "metadata") or Given({}, "default")
         spec = self._task(benchmark, metadata)
         settings = self._settings(spec) if spec else None
@@ -145,7 +177,7 @@ class Evaluations:
         grader = self._grader(resolved.options, settings, spec, layers)
         if grader is None or isinstance(problems, Mistake):
             return None
-        return _record(entry.label, spec, settings, resolved, grader, problems)
+        return replace(_record(member.label, spec, settings, resolved, grader, problems), groups=member.groups)
 
     def _problems(
         self, options: EvaluationOptions, settings: TaskSettings, spec: TaskSpec, layers: Layers

@@ -103,6 +103,7 @@ class _Collector:
                 step=graded.step,
                 evaluation=evaluation.name,
                 task=evaluation.task,
+                groups=evaluation.groups,
                 is_baseline=cell.is_baseline,
                 baseline=None if cell.is_baseline else self.baselines.get(cell.setup),
                 teacher=cell.teacher.label if cell.teacher else None,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from distillbench.report.columns import BUDGET_COLUMNS, REAL, ROW_COLUMNS, SAMPLE_COLUMNS, TEXT, WHOLE, YES_NO, flat_row
 from distillbench.report.files import as_json, file_name, put, utf8, whole_file
+from distillbench.report.groups import group_notes, group_rows, headline_rows
 from distillbench.report.lm_eval_results import by_checkpoint, lm_eval_files, put_lm_eval
 from distillbench.report.markdown import render_markdown
 from distillbench.report.results import CheckpointResult, Results, Section
@@ -84,6 +85,7 @@ def summary_json(results: Results) -> dict[str, Any]:
         "matrix": results.matrix,
         "provenance": results.provenance,
         "rows": [flat_row(row, results) for row in rows],
+        "groups": [flat_row(row, results) for group in group_rows(rows).values() for row in group],
         "budgets": _budget_rows(results, rows),
         "cells": [
             {
@@ -98,8 +100,8 @@ def summary_json(results: Results) -> dict[str, Any]:
             }
             for cell in results.cells
         ],
-        "conclusions": conclusions(rows),
-        "notes": notes(rows, results),
+        "conclusions": conclusions(headline_rows(rows)),
+        "notes": [*group_notes(rows), *notes(rows, results)],
     }
     finite: dict[str, Any] = _finite(document)
     return finite

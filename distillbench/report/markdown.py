@@ -23,6 +23,7 @@ from distillbench.outcomes import (
     UNCLOSED,
     WRONG,
 )
+from distillbench.report.groups import about, group_notes, group_rows, headline_rows, membership
 from distillbench.report.results import CellResult, Results, Section
 from distillbench.report.statistics import Difference
 from distillbench.report.tables import (
@@ -106,8 +107,12 @@ def render_markdown(results: Results, sections: Iterable[Section] = ()) -> str:
     """
     rows = build_rows(results)
     parts = [f"# distillbench: {escape(results.matrix)}", _provenance(results)]
-    parts += [_bullets("What the numbers say", conclusions(rows)), _bullets("Notes", notes(rows, results))]
+    parts += [_bullets("What the numbers say", conclusions(headline_rows(rows)))]
+    parts += [_bullets("Notes", [*group_notes(rows), *notes(rows, results)])]
     curves = budget_rows(results, rows)
+    parts += [
+        _evaluation(name, group, about(membership(rows, name))) for name, group in group_rows(rows).items() if group
+    ]
     for name, group in group_by_evaluation(rows).items():
         parts += [_evaluation(name, group), _curve(name, curves[name]) if name in curves else ""]
     parts += [_definitions(), _losses(results.cells), _traces(results.cells)]
@@ -135,7 +140,7 @@ def _bullets(title: str, lines: Sequence[str]) -> str:
     return "\n".join([f"## {title}", "", *(f"- {escape(line)}" for line in lines)]) if lines else ""
 
 
-def _evaluation(name: str, rows: Sequence[Row]) -> str:
+def _evaluation(name: str, rows: Sequence[Row], about_group: str = "") -> str:
     by_score = rows[0].summary.by_score
     outcomes = occurring(rows)
     quality_headers = ["mean score (completed)"] if by_score else ["accuracy"]
@@ -145,8 +150,8 @@ def _evaluation(name: str, rows: Sequence[Row]) -> str:
     headers += ["tokens median/p95", "train loss", "held-out NLL"]
     body = [_cells(row, outcomes, by_score) for row in rows]
     parts = [
-        f"## Evaluation: {escape(name)}",
-        escape(settings_text(rows[0].result)),
+        f"## {'Group' if about_group else 'Evaluation'}: {escape(name)}",
+        escape("; ".join(filter(None, (about_group, settings_text(rows[0].result))))),
         table(headers, body),
         _repeats(rows),
         _means(rows),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from distillbench.errors import DistillbenchError
-from distillbench.records import FinishReason, ReasoningState
+from distillbench.records import FinishReason, Membership, ReasoningState
 
 
 class ResultsError(DistillbenchError):
@@ -79,6 +79,7 @@ class CheckpointResult:
         accepted: Names of the preflight findings on it that the matrix accepts.
         budget: Tokens at which the completions were cut before they were graded; None where they are as generated.
         device: What the completions were generated on, in the engine's words; None where it does not say.
+        groups: The groups of evaluations that it is a member of.
     """
 
     cell: str
@@ -101,6 +102,7 @@ class CheckpointResult:
     accepted: tuple[str, ...] = ()
     budget: int | None = None
     device: str | None = None
+    groups: tuple[Membership, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

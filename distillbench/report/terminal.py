@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from distillbench.report.groups import about, group_notes, group_rows, headline_rows, membership
 from distillbench.report.results import Results
 from distillbench.report.tables import (
     INVALID,
@@ -57,7 +58,9 @@ def print_table(results: Results, console: Console) -> None:
 
     rows = build_rows(results)
     curves = budget_rows(results, rows)
-    for name, group in group_by_evaluation(rows).items():
+    for name, group in group_rows(rows).items():
+        _print_group(name, group, rows, console)
+    for name, group in group_by_evaluation([row for row in rows if not row.result.groups]).items():
         console.print(Text(plain(name), style="bold"), Text(f"({settings_text(group[0].result)})", style="dim"))
         _print_columns(_columns(group, console.width), console)
         console.print()
@@ -67,10 +70,27 @@ def print_table(results: Results, console: Console) -> None:
             console.print(Text(f"{plain(name)} by budget", style="bold"), Text(f"({about})", style="dim"))
             _print_columns(_curve_columns(shown, console.width), console)
             console.print()
-    for line in conclusions(rows):
+    for line in conclusions(headline_rows(rows)):
         console.print(Text(line))
-    for line in notes(rows, results):
+    for line in (*group_notes(rows), *notes(rows, results)):
         console.print(Text(f"note: {line}", style="bold red" if INVALID in line else "yellow"))
+
+
+def _print_group(name: str, group: Sequence[Row], rows: Sequence[Row], console: Console) -> None:
+    """A group's own table; below that of an outermost one, all its tasks in one."""
+    from rich.text import Text
+
+    if not group:
+        return
+    how = about(membership(rows, name))
+    console.print(Text(plain(name), style="bold"), Text(f"({how}; {settings_text(group[0].result)})", style="dim"))
+    _print_columns(_columns(group, console.width), console)
+    console.print()
+    members = [row for row in rows if row.result.groups and row.result.groups[0].group == name]
+    if members:
+        console.print(Text(f"{plain(name)}, task by task", style="bold"))
+        _print_columns(_columns(members, console.width, task=True), console)
+        console.print()
 
 
 _Groups = list[list[tuple[str, Callable[[Row], str]]]]
@@ -89,10 +109,11 @@ def _curve_columns(rows: Sequence[Row], width: int) -> list[list[Column]]:
     return _made(groups, rows)
 
 
-def _columns(rows: Sequence[Row], width: int) -> list[list[Column]]:
+def _columns(rows: Sequence[Row], width: int, task: bool = False) -> list[list[Column]]:
     """The columns in groups that stay together where they can; the first group stands in every table."""
+    of_task: list[tuple[str, Callable[[Row], str]]] = [("task", lambda row: plain(row.result.task))] if task else []
     groups: _Groups = [
-        _key_columns(width),
+        [*of_task, *_key_columns(width)],
         [
             (f"{_headline(rows)}\n{_as_average(rows)}[95 %]", lambda row: quality(row.summary)),
             ("vs. baseline\n[95 %]", lambda row: difference_text(row.difference)),
@@ -139,7 +160,10 @@ def _headline(rows: Sequence[Row]) -> str:
 
 def _made(groups: _Groups, rows: Sequence[Row]) -> list[list[Column]]:
     by_score = rows[0].summary.by_score
-    made = [[Column(head, tuple(map(make, rows)), left=head == "cell") for head, make in group] for group in groups]
+    made = [
+        [Column(head, tuple(map(make, rows)), left=head in ("cell", "task")) for head, make in group]
+        for group in groups
+    ]
     return made[:1] + [[column for column in group if _worth(column, by_score)] for group in made[1:]]
 
 

@@ -54,9 +54,25 @@ def task_files(root: Path) -> Iterator[TaskFile]:
         TaskError: It holds more than any folder of tasks does.
     """
     closed: list[TaskFile] = []
+    for path in yaml_files(root, closed):
+        yield _named(path.resolve() if path.is_symlink() else path)
+    yield from closed
+
+
+def yaml_files(root: Path, closed: list[TaskFile] | None = None) -> Iterator[Path]:
+    """The paths of all YAML files below a folder, in order.
+
+    Args:
+        root: The folder.
+        closed: Gets the folders that cannot be read.
+
+    Raises:
+        TaskError: It holds more than any folder of tasks does.
+    """
 
     def note(error: OSError) -> None:
-        closed.append(TaskFile(Path(error.filename or root), None, f"cannot be read: {error.strerror or error}"))
+        if closed is not None:
+            closed.append(TaskFile(Path(error.filename or root), None, f"cannot be read: {error.strerror or error}"))
 
     found, entries = [], 0
     for folder, folders, files in os.walk(root.resolve(), onerror=note):
@@ -65,10 +81,7 @@ def task_files(root: Path) -> Iterator[TaskFile]:
             got = f"one that holds more than {_MOST_ENTRIES:,} files and folders"
             raise TaskError(f"{root}: wanted a folder of task YAML, got {got}")
         found += [Path(folder, file) for file in files if file.endswith(_SUFFIXES)]
-    for path in sorted(found):
-        if path.is_file():
-            yield _named(path.resolve() if path.is_symlink() else path)
-    yield from closed
+    yield from (path for path in sorted(found) if path.is_file())
 
 
 def _named(path: Path) -> TaskFile:

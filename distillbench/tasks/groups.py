@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from distillbench.errors import TaskError
+from distillbench.tasks.files import yaml_files
 from distillbench.tasks.identity import TaskIndex, read_config, stock_root
 
 #: A line that names a group, a tag or an include; flow lists too. Lists of blocks are read by `_LIST`.
 _KEY = re.compile(r"^[\"']?(group|tag|include|task|class)[\"']?:[ \t]*(.*)$", re.MULTILINE)
 _LIST = re.compile(r"\s*\n((?:[ \t]*-[^\n]*\n?)+)")
 _NO_SCALAR = ("[", "{", "-", "|", ">", "&", "*", "!")
-_SUFFIXES = (".yaml", ".yml")
 _MOST_INCLUDES = 8
 
 
@@ -144,7 +144,7 @@ def _scanned(root: Path) -> _Found:
     """What a folder holds, by a look at the lines that say so: lm-eval's 14,700 files take about two seconds."""
     found = _Found()
     says: dict[Path, Mapping[str, str]] = {}
-    for path in sorted(path for path in root.rglob("*") if path.suffix in _SUFFIXES):
+    for path in yaml_files(root):
         own = _lines(path, says)
         if "class" not in own and (group := _scalar(own.get("group", ""))) is not None:
             found.groups.setdefault(group, path)
