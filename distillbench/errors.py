@@ -6,9 +6,28 @@ Every error a user can cause is a `DistillbenchError`. The command line prints i
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+#: Texts that are secrets whatever their name: what a header of authorization holds, and keys as providers make them.
+SECRET_TEXT = re.compile(
+    r"(?i:\bbearer\s+(?=\S*\d)\S{6,}|\bbasic\s+(?=\S*[\d=])[A-Za-z0-9+/]{8,}={0,2})"
+    r"|(?<![A-Za-z0-9])(?:sk|pk|rk|gsk|xai|pplx|r8|nvapi|glpat|csk|tgp)[-_](?=[\w-]*\d)[\w-]{16,}"
+    r"|\b(?:hf|ghp|gho|ghs|github_pat)_[A-Za-z0-9_]{16,}|\b(?:AKIA|ASIA)[A-Z0-9]{12,}|\bAIza[\w-]{30,}"
+    r"|\beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}"
+)
+#: What else a wrong value may hold that is not to be repeated: a user in an address, and what follows such a name.
+_LIKELY_SECRET = re.compile(
+    r"(?<=://)[^/\s@'\"]+(?=@)"
+    r"|(?i:(?<![a-z])(?:api[-_]?key|authorization|password|secret|token)\b['\"]?\s*[=:]\s*)(?P<value>[^\s,}]{6,})"
+)
+
+
+def masked(text: str) -> str:
+    """A text without what looks like a secret, for messages that repeat what a user wrote."""
+    return SECRET_TEXT.sub("[hidden]", _LIKELY_SECRET.sub("[hidden]", text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +47,8 @@ class Mistake:
     hint: str = ""
 
     def __str__(self) -> str:
-        text = f"{self.where}\n    wanted: {self.wanted}\n    got:    {self.got}"
-        return f"{text}\n    hint:   {self.hint}" if self.hint else text
+        text = f"{self.where}\n    wanted: {self.wanted}\n    got:    {masked(self.got)}"
+        return f"{text}\n    hint:   {masked(self.hint)}" if self.hint else text
 
 
 class DistillbenchError(Exception):

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from plugin_helpers import Tiny, problem
 from test_plugin_engine_api import answers, asks, batch, ids_request, opened, opened_tokens
 
-from distillbench.errors import GraderError, StageError
+from distillbench.errors import GraderError, StageError, masked
 from distillbench.protocols import Context
 from distillbench_plugins.benchmarks.judge import Judge, JudgeOptions
 from distillbench_plugins.engines.api import ApiOptions
@@ -207,6 +207,44 @@ def test_fields_with_a_secret_are_refused_unseen(fields: Any, tmp_path: Path, cl
 )
 def test_fields_without_one_are_fine(fields: Any) -> None:
     check_fields("extra_body", fields)
+
+
+STRUCTURES: tuple[dict[str, Any], ...] = (
+    {"engines": {"api": f"https://me:{LIKELY}@host"}},
+    {"engines": f"https://me:{LIKELY}@host"},
+    {"engines": {"api": {"api_key": LIKELY, "headers": {"Authorization": f"Bearer {LIKELY}"}}}},
+    {"engines": {"api": {"extra_body": f"api_key={LIKELY}", "base_url": [LIKELY], "api_key_env": {"a": LIKELY}}}},
+    {"matrix": {"engine.base_url": [f"https://me:{LIKELY}@host/v1", "http://a/v1"]}},
+    {"matrix": {"engine.extra_body": [{"api_key": LIKELY}, {}]}},
+    {"matrix": {"include": [{"engine.base_url": f"https://host/v1?api_key={LIKELY}"}]}},
+    {"defaults": {"engine": {"base_url": f"https://host/v1?api_key={LIKELY}"}}},
+    {"evaluations": {"open_weird": {"grader_options": f"api_key={LIKELY}"}}},
+    {"evaluations": {"open_weird": {"grader_options": {"model": LIKELY, "api_key_variable": LIKELY}}}},
+    {"engines": {"api": {"model": LIKELY}}},
+    {"students": {"h": {"use": "hosted", "model": LIKELY}}},
+)
+
+
+@pytest.mark.parametrize("change", STRUCTURES)
+def test_a_secret_in_the_wrong_place_of_a_matrix_is_refused_unseen(
+    change: dict[str, Any], tmp_path: Path, cli: Any
+) -> None:
+    matrix = {"name": "m", "students": {"h": {"use": "hosted", "model": "m"}}, "engines": {"api": {}}}
+    (tmp_path / "matrix.yaml").write_text(yaml.safe_dump(matrix | {"evaluations": {"coins": {}}} | change))
+    ran = cli("plan", tmp_path / "matrix.yaml")
+    assert ran.code == 2 and "mistake" in ran.err
+    assert not seen(LIKELY, ran.out + ran.err), ran.err
+
+
+def test_words_are_no_secrets() -> None:
+    for text in (
+        "basic arithmetic",
+        "the bearer understands",
+        "max_tokens=5",
+        "https://host/a@b",
+        "task-2024-01-01-of-all",
+    ):
+        assert masked(text) == text
 
 
 @pytest.mark.parametrize("variable", [LIKELY, "hf_abcDEF1234567890abcd", "gsk_4f9aQz7x9Vw2kJ4mT8bN6", "a b", "", "1X"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,13 +12,14 @@ import pytest
 from api_server import Reply, Server, as_json, chat, refusal, serve
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_plugin_engine_api import answers, asks, check_is_error, opened
+from test_plugin_engine_api import answers, asks, check_is_error, engine_threads, opened
 
 from distillbench.outcomes import decide
 from distillbench.reasoning_formats import join_apart
 from distillbench.records import Generation, Message, Problem
 from distillbench_plugins.benchmarks.math_boxed import MathBoxed, MathBoxedOptions
 from distillbench_plugins.renderers.hosted import HostedRenderer, HostedRendererOptions
+from distillbench_plugins.servers.loop import LoopThread
 from distillbench_plugins.servers.stream import BrokenStream, is_stream, whole_answer
 
 GOLD = Problem("p", "math", (Message("user", "?"),), "5")
@@ -282,3 +285,28 @@ def test_any_cut_of_an_answer_into_pieces_gives_the_answer(data: Any, reasoning:
     assert (message.get("reasoning_content", ""), message["content"]) == (reasoning, answer)
     with pytest.raises(BrokenStream):
         whole_answer(events(*pieces).body)
+
+
+def test_what_has_come_is_given_before_what_failed_is_raised() -> None:
+    """Answers that have been paid for are there when another request ends the session."""
+    failed = asyncio.Event()
+
+    async def work(number: int) -> int:
+        if number == 0:
+            failed.set()
+            raise KeyError(number)
+        await failed.wait()
+        return number
+
+    loop, given = LoopThread(), list[int]()
+    with pytest.raises(KeyError):
+        for one in loop.as_finished(map(work, [1, 2, 0, 3]), limit=4):
+            given.append(one)
+            time.sleep(0.05)
+    loop.close(nothing)
+    assert {1, 2} <= set(given)
+    assert not engine_threads()
+
+
+async def nothing() -> None:
+    """Ends at once."""

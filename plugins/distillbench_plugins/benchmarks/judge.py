@@ -21,7 +21,7 @@ from distillbench.hookspecs import hookimpl
 from distillbench.protocols import UNSHOWN, Benchmark, Context
 from distillbench.records import Judgement, Problem
 from distillbench_plugins.grading.judge_rubric import BEST, Reply, Rubric, Unavailable, read_rubric
-from distillbench_plugins.servers.options import check_base_url, check_variable
+from distillbench_plugins.servers.options import check_base_url, check_model, check_variable
 from distillbench_plugins.servers.secrets import Secrets, read_key
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class JudgeOptions:
         """Refuses an address that is none, or that may hold a secret."""
         check_base_url(self.base_url)
         check_variable("api_key_variable", self.api_key_variable)
+        check_model(self.model)
 
 
 class Judge(Benchmark):

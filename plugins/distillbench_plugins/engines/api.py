@@ -15,7 +15,7 @@ from distillbench.errors import StageError
 from distillbench.hookspecs import hookimpl
 from distillbench.protocols import UNSHOWN, Context, Engine, EngineSession, Student
 from distillbench.records import Checkpoint, Resources
-from distillbench_plugins.servers.options import check_base_url, check_fields, check_variable
+from distillbench_plugins.servers.options import check_base_url, check_fields, check_model, check_variable
 from distillbench_plugins.servers.secrets import Secrets, read_key
 
 Mode = Literal["tokens", "chat"]
@@ -63,6 +63,7 @@ class ApiOptions:
         """Checks options against each other."""
         check_base_url(self.base_url)
         check_variable("api_key_env", self.api_key_env)
+        check_model(self.model)
         check_fields("extra_body", self.extra_body)
         if taken := sorted((_WHAT_IS_ASKED | _HOW_IT_IS_DRAWN) & set(self.extra_body)):
             raise ValueError(f"extra_body {', '.join(taken)}: the engine sets that itself, from the evaluation")

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from distillbench.errors import SECRET_TEXT
+
 _HINT = "put the key into an environment variable, and name that variable"
 #: Names whose texts are secrets; without signs, in lower case. `prompt_cache_key` and `stop_token` are none of them.
 _SECRET_NAME = re.compile(
@@ -17,13 +19,6 @@ _SECRET_NAME = re.compile(
     r"|password|passwd|passphrase|secret|credentials?|cookie|bearer)"
     r"|(?:\w*(?:access|auth|api|bearer|hf|hub|huggingface|github|gitlab|id|refresh|session|security|user|service|account"
     r"|personal|client|private|x))?token|auth|jwt|key|sig|pwd|pass)"
-)
-#: Texts that are secrets whatever their name: what a header of authorization holds, and keys as providers make them.
-_SECRET_TEXT = re.compile(
-    r"(?i:\b(?:bearer|basic)\s+\S{6,})"
-    r"|(?<![A-Za-z0-9])(?:sk|pk|rk|gsk|xai|pplx|r8|nvapi|glpat|csk|tgp)[-_](?=[\w-]*\d)[\w-]{16,}"
-    r"|\b(?:hf|ghp|gho|ghs|github_pat)_[A-Za-z0-9_]{16,}|\b(?:AKIA|ASIA)[A-Z0-9]{12,}|\bAIza[\w-]{30,}"
-    r"|\beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}"
 )
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -53,8 +48,18 @@ def check_base_url(base_url: str) -> None:
         raise ValueError(wanted)
     if not base_url.isprintable() or re.search(r"\s", base_url):
         raise ValueError(f"{wanted}, without blanks and line breaks")
-    if _SECRET_TEXT.search(base_url):
+    if SECRET_TEXT.search(base_url):
         raise ValueError(f"base_url holds what looks like an API key, and is stored with the results; {_HINT}")
+
+
+def check_model(model: str | None) -> None:
+    """Refuses an API key in the place of a model's name.
+
+    Raises:
+        ValueError: It looks like one.
+    """
+    if model is not None and SECRET_TEXT.search(model):
+        raise ValueError(f"model holds what looks like an API key, and is stored with the results; {_HINT}")
 
 
 def check_variable(option: str, variable: str | None) -> None:
@@ -65,7 +70,7 @@ def check_variable(option: str, variable: str | None) -> None:
     """
     if variable is None:
         return
-    if not _VARIABLE.fullmatch(variable) or _SECRET_TEXT.search(variable):
+    if not _VARIABLE.fullmatch(variable) or SECRET_TEXT.search(variable):
         raise ValueError(f"{option} must be the name of an environment variable that holds the key, not the key itself")
 
 
@@ -83,7 +88,7 @@ def _secret_places(value: Any, names: tuple[str, ...] = ()) -> Iterator[str]:
     """The names that lead to texts that are secrets; a name that looks like one itself is not told."""
     if isinstance(value, Mapping):
         for name, entry in value.items():
-            if _SECRET_TEXT.search(str(name)):
+            if SECRET_TEXT.search(str(name)):
                 yield ".".join([*names, "(a name)"])
             yield from _secret_places(entry, (*names, str(name)))
     elif isinstance(value, Sequence) and not isinstance(value, str):
@@ -99,7 +104,7 @@ def _is_secret_name(name: str) -> bool:
 
 def _holds_secret(text: str) -> bool:
     """Whether a text is a key, an address with a password, or one with a key in its query."""
-    if _SECRET_TEXT.search(text):
+    if SECRET_TEXT.search(text):
         return True
     try:
         parts = urlsplit(text.strip())

@@ -11,6 +11,7 @@ from distillbench.errors import StageError
 from distillbench.hookspecs import hookimpl
 from distillbench.protocols import Student
 from distillbench.records import ModelSource, Resources
+from distillbench_plugins.servers.options import check_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -27,6 +28,10 @@ class HostedOptions:
 
     model: str
     renderer: str = "hosted"
+
+    def __post_init__(self) -> None:
+        """Refuses a key in the place of the name."""
+        check_model(self.model)
 
 
 class HostedStudent(Student):
