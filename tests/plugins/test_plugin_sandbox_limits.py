@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -24,6 +25,7 @@ from distillbench_plugins.benchmarks.code_kodcode import CodeKodCode, PytestRuns
 from distillbench_plugins.benchmarks.code_livecodebench import LiveCodeBench, LiveCodeBenchOptions, Solutions
 from distillbench_plugins.grading.code import Attempt, CodeGrading
 from distillbench_plugins.grading.livecodebench import Cases
+from distillbench_plugins.grading.sandbox import isolation
 from distillbench_plugins.grading.sandbox.channel import ChannelError
 from distillbench_plugins.grading.sandbox.sandbox import Sandbox
 from distillbench_plugins.grading.sandbox.values import pack
@@ -212,6 +214,24 @@ def test_a_job_that_fills_its_scratch_harms_no_other(sandbox: Sandbox, how: str)
     found = call(sandbox, FILL, how, seconds=20.0).values[0]  # there is a new one, as large as the first
     assert 0 < found <= {"bytes": 256 / 8}.get(how, 4096)
     assert call(sandbox, "import os\ndef f(x): return os.listdir()", 1).values == [[]]
+
+
+def test_where_nothing_may_be_mounted_jobs_write_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under AppArmor's rules for bubblewrap on some systems, which take every capability away."""
+    make = isolation._bubblewrap
+
+    def without_capabilities(*given: Any) -> list[str]:
+        command = make(*given)
+        place = command.index("--cap-add")
+        return command[:place] + command[place + 2 :]
+
+    monkeypatch.setattr(isolation, "_bubblewrap", without_capabilities)
+    with isolated(True) as sandbox:
+        dig = "import os\ndef f(x):\n for _ in range(1200): os.mkdir('d'); os.chdir('d')\n open('e', 'w').close(); return 1"
+        for _ in range(2):
+            assert call(sandbox, WRITE, 1).values == [1 << 20]
+            assert call(sandbox, dig, 1).values == [1]
+            assert call(sandbox, "import os\ndef f(x): return os.listdir()", 1).values == [[]]
 
 
 def test_where_the_server_goes_down_all_others_are_graded(tmp_path: Path) -> None:

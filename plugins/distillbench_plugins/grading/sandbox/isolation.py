@@ -25,8 +25,8 @@ from distillbench_plugins.grading.sandbox.confinement import Files
 UNSAFE_VARIABLE = "DISTILLBENCH_UNSAFE_CODE_EXECUTION"
 #: Where the server's own modules and its children's folders are, inside bubblewrap.
 _BOX, _SCRATCH = "/box", "/scratch"
-#: The folders in it are file systems of their own (scratch.py).
-_SCRATCH_BYTES = 1 << 20
+#: All that is written there, but in the folders that are file systems of their own (scratch.py).
+_SCRATCH_BYTES = 256 << 20
 _START_SECONDS, _STOP_SECONDS = 60.0, 5.0
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 _SYSTEM = ("/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc/ld.so.cache", "/etc/alternatives")

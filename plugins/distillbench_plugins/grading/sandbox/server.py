@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 
 from . import confinement, runners
 from .channel import Channel
-from .scratch import Scratch
+from .scratch import Scratch, SharedScratch, new_scratch
 from .system_calls import SystemCalls
 
 _Layer = TypeVar("_Layer")
@@ -51,7 +51,7 @@ _HIGH = 64
 class _Slot:
     """What one child at a time uses: a folder to write in, and the rules that allow it that folder and no other's."""
 
-    scratch: Scratch | None
+    scratch: Scratch | SharedScratch | None
     files: confinement.Files | None
 
 
@@ -119,9 +119,9 @@ class Server:
     def _new_slot(self) -> _Slot:
         folder = None if self.scratch is None else f"{self.scratch}/{self.n_slots}"
         self.n_slots += 1
-        return self._slot(None if folder is None else _if_there(lambda: Scratch(folder)))
+        return self._slot(None if folder is None else new_scratch(folder))
 
-    def _slot(self, scratch: Scratch | None) -> _Slot:
+    def _slot(self, scratch: Scratch | SharedScratch | None) -> _Slot:
         folder = None if scratch is None else scratch.folder
         return _Slot(scratch, _if_there(lambda: confinement.Files(self.readable, folder)))
 
