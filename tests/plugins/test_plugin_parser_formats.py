@@ -103,6 +103,14 @@ def test_a_model_that_thinks_in_another_format_than_was_prefilled(kind: Format, 
     assert outcome(kind.opening + DRAFT, prefill=empty) == "unclosed"
 
 
+@given(kind=st.sampled_from(FORMATS), left=st.sampled_from(LEFT_OPEN[:3] + LEFT_OPEN[5:9]))
+def test_a_draft_that_leaves_something_open_is_no_answer(kind: Format, left: tuple[str, str]) -> None:
+    draft = f"{DRAFT} {left[0]}" if left[0][:3] != "```" else f"{DRAFT}\n{left[0]}"
+    text = f"{draft}\n{kind.opening}\nhm\n{kind.closing}\n{left[1]}"
+    assert outcome(text + NONE) == "no_answer"
+    assert outcome(text + FINAL) == "correct"
+
+
 @given(kind=st.sampled_from(FORMATS), before=BREAKS)
 def test_drafts_before_between_and_doubled(kind: Format, before: str) -> None:
     one = block(kind, "hm")

@@ -43,6 +43,15 @@ def is_mention(turn: str, tag: Tag) -> bool:
     return bool(_NAMED.match(after) or (_NAMING.search(before[-40:]) and _PROSE.match(after)))
 
 
+def is_left_open(turn: str, tag: Tag, span: tuple[int, int]) -> bool:
+    """Whether a sign that seems to quote a tag was left open before it: behind the tag such signs come in pairs."""
+    opening = turn[span[0]]
+    sign = "$$" if turn.startswith("$$", span[0]) else opening
+    if opening == "\\" or _is_alone(turn, tag, span):
+        return False
+    return turn.count(sign, tag.end, _end_of(turn, tag, sign)) % 2 == 0
+
+
 def is_swallowed(turn: str, tag: Tag, span: tuple[int, int], is_reasoning: bool) -> bool:
     r"""Whether signs that seem to quote a closing tag were left open before it, and open something else behind it.
 
@@ -52,18 +61,19 @@ def is_swallowed(turn: str, tag: Tag, span: tuple[int, int], is_reasoning: bool)
         span: From the sign that seems to open a quotation to the one that seems to close it.
         is_reasoning: Whether reasoning is known to be open, so that a closing tag is to be expected.
     """
-    opening = turn[span[0]]
-    sign = "$$" if turn.startswith("$$", span[0]) else opening
-    is_macro = opening == "\\" and turn[span[0] + 1] not in "(["
-    alone = turn[span[0] : tag.start].strip(_BARE) + turn[tag.end : span[1]].strip(_BARE)
-    if is_macro or not alone or is_enclosed(turn, tag):
+    is_macro = turn[span[0]] == "\\" and turn[span[0] + 1] not in "(["
+    if is_macro or _is_alone(turn, tag, span):
         return False
     before, after = _line(turn, tag)
-    if not before.strip() or not after.strip():
-        return True
-    if opening != "\\" and turn.count(sign, tag.end, _end_of(turn, tag, sign)) % 2 == 0:
+    if not before.strip() or not after.strip() or is_left_open(turn, tag, span):
         return True
     return is_reasoning and not (turn[tag.start - 1].isspace() and turn[tag.end].isspace())
+
+
+def _is_alone(turn: str, tag: Tag, span: tuple[int, int]) -> bool:
+    """Whether nothing but the tag is quoted."""
+    beside = turn[span[0] : tag.start].strip(_BARE) + turn[tag.end : span[1]].strip(_BARE)
+    return not beside or is_enclosed(turn, tag)
 
 
 def _end_of(turn: str, tag: Tag, sign: str) -> int:

@@ -23,7 +23,7 @@ from itertools import chain, pairwise
 
 from distillbench.reasoning_formats import THINK, split_apart
 from distillbench.records import FinishReason, ReasoningState
-from distillbench_plugins.renderers.quoting import has_own_line, is_enclosed, is_mention, is_swallowed
+from distillbench_plugins.renderers.quoting import has_own_line, is_enclosed, is_left_open, is_mention, is_swallowed
 from distillbench_plugins.renderers.signs import Signs, Tag, signs_of
 
 #: Bumped when the parser gives other results; every renderer that uses it takes it over.
@@ -186,14 +186,14 @@ class _Reader:
             self._has_thought = True
 
     def _swallowed(self, sign: re.Match[str]) -> Tag | None:
-        """The first closing tag that counts, though signs that quote stand around it."""
+        """The first tag that counts, though signs that quote stand around it."""
         if self._has_thought and not self.opened:
             return None
         for tag in self._signs.tags_in(self._turn, *sign.span()):
             if self._settles(tag):
                 return tag
-            if tag.is_opening:
-                return None  # a quoted pair
+            if tag.is_opening:  # a quoted pair, unless it was a draft that left something open
+                return tag if not self.opened and is_left_open(self._turn, tag, sign.span()) else None
             if self._closes(tag) and is_swallowed(self._turn, tag, sign.span(), bool(self.opened)):
                 return tag
         return None
@@ -204,12 +204,12 @@ class _Reader:
             return begin  # the next fence opens another block, so that this one was never closed
         if self._has_thought and not self.opened:
             return following[1]
-        pair_up = self._fences_after[following[0]] % 2 == 0  # without this one, which the reasoning left open
+        pair_up = self._fences_after[following[0]] % 2 == 0  # without this one, which was left open before the tag
         for tag in self._signs.tags_in(self._turn, begin, following[0]):
             if self._settles(tag):
                 return begin
             if tag.is_opening:
-                break
+                return begin if pair_up and not self.opened and has_own_line(self._turn, tag) else following[1]
             is_meant = has_own_line(self._turn, tag) or (self.opened and pair_up and not is_enclosed(self._turn, tag))
             if is_meant and self._closes(tag):
                 return begin
