@@ -56,6 +56,7 @@ engines: {transformers: {}}
 evaluations:
   coins: {max_tokens: 128, budgets: [32, 64], repeats: 2, seed: 3, stop: [END]}
   short: {benchmark: digits, limit: 5, subset: shuffled, grader_options: {}, metadata: {}}
+  few: {benchmark: digits, problems: [1, 3, 5], steps: {every: 40}, num_fewshot: 2, system: S, presence_penalty: 1}
 matrix:
   teacher: [concise, verbose]
   filters: [[fits], [right, fits]]
@@ -154,6 +155,7 @@ WORDS = (
     *("task", "group", "tag", "output_type", "doc_to_text", "doc_to_target", "doc_to_choice", "generation_kwargs"),
     *("dataset_path", "dataset_kwargs", "dataset_name", "custom_dataset", "test_split", "fewshot_split", "repeats"),
     *("num_fewshot", "process_results", "process_docs", "filter_list", "metric_list", "data", "distillbench", "grader"),
+    *("steps", "problems", "system", "repetition_penalty", "presence_penalty", "reasoning_tags", "{every: 2}", "last"),
     *("grader_options", "grading_columns", "docs", "hub", "urls", "rows", "file", "class", "gen_prefix", "description"),
 )
 _HELD = re.compile(r"'?@(\d+)@'?")
