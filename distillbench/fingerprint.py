@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from distillbench.sealed import read_sealed, write_sealed
 _BLOCK_BYTES = 1 << 20
 #: From this size on a file's digest is remembered, in bytes.
 _LARGE_BYTES = 64 << 20
+_MOST_FILES = 100_000
 
 
 def canonical_json(value: Any) -> str:
@@ -47,9 +51,13 @@ def digest_path(path: Path, remember: bool = False) -> str:
         OSError: The path cannot be read.
     """
     if path.is_dir():
-        files = [file for file in sorted(path.rglob("*")) if file.is_file()]
-        return digest_files(((file.relative_to(path).as_posix(), file) for file in files), remember)
+        files = list(islice((file for file in path.rglob("*") if file.is_file()), _MOST_FILES + 1))
+        if len(files) > _MOST_FILES:
+            raise OSError(errno.E2BIG, f"a folder of more than {_MOST_FILES:,} files", str(path))
+        return digest_files(((file.relative_to(path).as_posix(), file) for file in sorted(files)), remember)
     status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # /dev/zero has no end, and a pipe may never begin
+        raise OSError(errno.EINVAL, "neither a file nor a folder", str(path))
     known = f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}"
     if not remember or status.st_size < _LARGE_BYTES:
         return _digest_content(path)
@@ -57,6 +65,22 @@ def digest_path(path: Path, remember: bool = False) -> str:
         _large_digests()[known] = _digest_content(path)
         _save_large_digests()
     return _large_digests()[known]
+
+
+def expanded(path: Path | str) -> Path:
+    """A path with `~` replaced; one of a user who is not there stays as it is, and is not found."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder lies there; a name longer than any can be is none."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def digest_files(named: Iterable[tuple[str, Path]], remember: bool = False) -> str:

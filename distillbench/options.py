@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, Union
 
 from distillbench.errors import Mistake, PluginError, nearest
+from distillbench.fingerprint import expanded
 
 _MOST_SHOWN = 80  # characters of a wrong value that a message repeats
 
@@ -161,7 +162,7 @@ def resolve_options(cls: type, layers: Sequence[Mapping[str, Given]], where: str
         return Resolved(None, origins, tuple(mistakes))
     try:
         return Resolved(cls(**values), origins, ())
-    except ValueError as error:
+    except (ValueError, OSError) as error:  # an OSError: `Options` that look at a path no system could have
         shown = {name: value for name, value in values.items() if known[name].is_shown}
         given_values = ", ".join(f"{name}={_shown(value)} ({origins[name]})" for name, value in shown.items())
         hint = f"given: {given_values}" if shown else ""
@@ -188,6 +189,8 @@ def _check(cls: type, field: OptionField, given: Given) -> tuple[Any, Mistake | 
         return None, Mistake(given.place, f"{field.wanted}, finite", field.told(given.value))
     except TypeError:  # from `dumps`: a date, a set or a `!function`, which a task's YAML can hold
         return None, Mistake(given.place, field.wanted, field.told(given.value), "write a plain value")
+    if any("\0" in str(path) for path in _paths(value)):
+        return None, Mistake(given.place, field.wanted, field.told(given.value), "no path holds a NUL")
     return (_anchored(value, given.folder) if given.folder else value), None
 
 
@@ -217,10 +220,19 @@ def _hint(annotation: Any, value: Any) -> str:
     return ""
 
 
+def _paths(value: Any) -> Iterator[Path]:
+    """Every path in a value."""
+    if isinstance(value, Path):
+        yield value
+    elif isinstance(value, tuple | list | dict):
+        for entry in value.values() if isinstance(value, dict) else value:
+            yield from _paths(entry)
+
+
 def _anchored(value: Any, folder: Path) -> Any:
     """A value whose relative paths start at a folder."""
     if isinstance(value, Path):
-        return folder / value.expanduser()
+        return folder / expanded(value)
     if isinstance(value, tuple | list):
         return type(value)(_anchored(entry, folder) for entry in value)
     if isinstance(value, dict):

@@ -10,7 +10,10 @@ from pathlib import Path
 
 #: What a disk, its quota, its permissions or a limit of the shell refuse is no fault of the program, wherever it is.
 _REFUSALS = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG}
+    {
+        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
+        *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP),  # paths that cannot be written
+    }
 )
 #: Libraries that write by themselves raise errors of their own, in which only the words are left.
 _WORDS = {number: os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)}

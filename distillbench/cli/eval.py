@@ -19,7 +19,7 @@ from distillbench.cli.limits import check_limits
 from distillbench.cli.session import FAST, JSON, LIMIT, UNSAFE, Loaded, Session
 from distillbench.cli.unavailable import by_benchmark, in_a_line, tell_missing
 from distillbench.errors import DistillbenchError, MatrixError, Mistake
-from distillbench.fingerprint import key_of
+from distillbench.fingerprint import expanded, key_of
 from distillbench.hookspecs import hookimpl
 from distillbench.matrix.chosen import engine_of, preset_of, renderer_of
 from distillbench.matrix.model_files import other_bases, read_model
@@ -221,7 +221,7 @@ def decide(session: Session, asked: Asked) -> Decided:
         DistillbenchError: There is no such model, or two checkpoints would have one name.
     """
     lines: dict[str, str] = {}
-    if asked.engine == "api" and asked.renderer is None and not Path(asked.model).expanduser().is_dir():
+    if asked.engine == "api" and asked.renderer is None and not expanded(asked.model).is_dir():
         renderers: dict[str, Any] = {}
         student = {"use": "hosted", "model": asked.model}
         lines["model"] = f"{asked.model}, at a server"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from distillbench.errors import DistillbenchError
+from distillbench.errors import DistillbenchError, WriteError
 from distillbench.hookspecs import hookimpl
 
 
@@ -18,8 +18,11 @@ def init(path: Path) -> None:
     if path.exists():
         raise DistillbenchError(f"{path} exists and is left as it is; give another name: distillbench init NAME.yaml")
     text = (files("distillbench.cli") / "starter.yaml").read_text(encoding="utf-8")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise WriteError(f"{error.filename or path}: {error.strerror or error}") from error
     click.echo(f"wrote {path}\nnext: distillbench plan {path}")
 
 

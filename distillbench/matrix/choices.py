@@ -11,7 +11,7 @@ from typing import Any
 
 from distillbench.catalog import Catalog
 from distillbench.errors import Mistake, PluginError, nearest
-from distillbench.fingerprint import canonical_json, digest_path
+from distillbench.fingerprint import canonical_json, digest_path, expanded
 from distillbench.matrix.axes import COMPONENT_AXES, Axes
 from distillbench.matrix.chosen import GENERIC, Chosen, engine_of, preset_of, renderer_of_student
 from distillbench.matrix.expand import Combination, Source
@@ -119,15 +119,14 @@ class Choices:
         if resolved.mistakes:
             return None
         built = cls(resolved.options)
-        digests: list[tuple[str, str]] = []
-        for path in built.inputs():
-            try:
-                digests.append((path.name, digest_path(path, remember=True)))
-            except OSError as error:
-                place = _giver_of(path, resolved.options, resolved.origins) or where
-                got = f"{path}: {error.strerror or error}"
-                self.mistakes.append(Mistake(place, "a file or folder that can be read", got))
-                return None
+        try:
+            digests = [(path.name, digest_path(path, remember=True)) for path in built.inputs()]
+        except OSError as error:
+            path = Path(error.filename or "")
+            place = _giver_of(path, resolved.options, resolved.origins) or where
+            got = f"{path}: {error.strerror or error}"
+            self.mistakes.append(Mistake(place, "a file or folder that can be read", got))
+            return None
         return Choice(kind, label, component, resolved.options, identity_of(built, digests), resolved.origins)
 
     def launcher(self) -> Choice | None:
@@ -266,7 +265,7 @@ def _giver_of(path: Path, options: Any, origins: Mapping[str, str]) -> str | Non
 
 def _is_place(value: Any, places: Sequence[Path]) -> bool:
     """Whether an option only says where an input lies: as a path, or as a text such as a model's folder."""
-    return any(_paths_in(value)) or (isinstance(value, str) and Path(value).expanduser() in places)
+    return any(_paths_in(value)) or (isinstance(value, str) and expanded(value) in places)
 
 
 def _paths_in(value: Any) -> Iterator[Path]:

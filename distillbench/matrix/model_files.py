@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from distillbench.errors import DistillbenchError
+from distillbench.fingerprint import expanded
 from distillbench.reasoning_formats import FORMATS, THINK, find_format
 
 #: A token that other text of a tag may follow.
@@ -51,7 +52,7 @@ def read_model(model: str, revision: str | None = None) -> ModelFiles:
     Raises:
         DistillbenchError: There is no model.
     """
-    folder = Path(model).expanduser()
+    folder = expanded(model)
     files = _Files(folder.resolve() if folder.is_dir() else None, model, revision)
     config = files.json(CONFIG)
     if config is None:
@@ -161,7 +162,7 @@ def other_bases(model: str, folders: Iterable[Path]) -> Iterator[tuple[Path, str
     Yields:
         The adapter's folder, and the model that it names.
     """
-    own = Path(model).expanduser().resolve().name if Path(model).expanduser().is_dir() else Path(model).name
+    own = expanded(model).resolve().name if expanded(model).is_dir() else Path(model).name
     for folder in folders:
         for config in sorted({*folder.glob(ADAPTER_CONFIG), *folder.glob(f"*/{ADAPTER_CONFIG}")}):
             base = _base_of(config)

@@ -12,6 +12,7 @@ import pluggy
 
 from distillbench.catalog import Catalog
 from distillbench.errors import MatrixError, Mistake
+from distillbench.fingerprint import is_folder
 from distillbench.manager import ask_each, hook_error
 from distillbench.matrix import names
 from distillbench.matrix.axes import combine, read_axes
@@ -102,7 +103,7 @@ def _check_all(choices: Choices, evaluations: Evaluations) -> Choice | None:
 
 def _task_index(header: Header | None, catalog: Catalog) -> TaskIndex | None:
     """None where a mistake in `task_paths` or `data_root` would make every task of theirs look unknown."""
-    if header is None or not all(path.is_dir() for path in (*header.task_paths, header.data_root or Path())):
+    if header is None or not all(is_folder(path) for path in (*header.task_paths, header.data_root or Path())):
         return None
     return TaskIndex([*header.task_paths, *catalog.task_roots], header.data_root)
 

@@ -12,6 +12,7 @@ from annotated_types import Interval
 
 from distillbench.errors import Mistake, nearest
 from distillbench.findings import KINDS
+from distillbench.fingerprint import is_folder
 from distillbench.matrix.read import Document
 from distillbench.options import Given, resolve_options
 
@@ -140,9 +141,9 @@ class _Reader:
             hint = "" if header.name else "the default is the file's name; give another with `name:`"
             self.wrong(("name",), _NAME_WANTED, repr(name), hint)
         for index, path in enumerate(header.task_paths):
-            if not path.is_dir():
+            if not is_folder(path):
                 self.wrong(("task_paths", index), "a folder of task YAML", f"{path}, which is no folder")
-        if header.data_root and not header.data_root.is_dir():
+        if header.data_root and not is_folder(header.data_root):
             self.wrong(("data_root",), "a folder that holds copies of data", f"{header.data_root}, which is no folder")
         for index, finding in enumerate(header.accept):
             if finding not in KINDS:

@@ -63,12 +63,12 @@ class Store:
     """
 
     def __init__(self, root: Path) -> None:
-        self.root = root.resolve()
         self._seen: set[tuple[str, str, str, str]] = set()
         try:
+            self.root = root.resolve()
             refuse_other_folder(self.root)
-        except OSError as error:
-            raise StoreError(f"the store {self.root} cannot be read: {error}") from error
+        except (OSError, RuntimeError) as error:  # a RuntimeError: links in a circle
+            raise StoreError(f"the store {root.absolute()} cannot be read: {error}") from error
 
     def prepare(self) -> None:
         """Makes the store's folder.

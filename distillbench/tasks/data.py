@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from distillbench.errors import TaskError, nearest
-from distillbench.fingerprint import digest_files
+from distillbench.fingerprint import digest_files, expanded, is_folder
 
 #: The environment variable that names the data root; a matrix's `data_root` goes over it.
 DATA_ROOT = "DISTILLBENCH_DATA_ROOT"
@@ -106,8 +106,8 @@ def data_root(given: Path | str | None = None) -> Path | None:
     named = given or os.environ.get(DATA_ROOT)
     if not named:
         return None
-    root = Path(named).expanduser()
-    if not root.is_dir():
+    root = expanded(named)
+    if not is_folder(root):
         origin = "data_root" if given else DATA_ROOT
         raise TaskError(f"{origin}: wanted a folder that holds copies of the benchmarks' data, got {root}")
     return root

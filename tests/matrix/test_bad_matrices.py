@@ -773,3 +773,55 @@ def test_an_odd_value_in_a_task_is_a_mistake_with_its_file(
     with pytest.raises(MatrixError) as caught:
         load_matrix(path, catalog)
     assert "t.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("section", "told"),
+    [
+        (f"task_paths: [{'a' * 300}]", ("matrix.yaml:1: task_paths[0]", "which is no folder")),
+        ("task_paths: [~nobody_of_this_name/tasks]", ("matrix.yaml:1: task_paths[0]", "which is no folder")),
+        ('task_paths: ["a\\0b"]', ("matrix.yaml:1: task_paths", "no path holds a NUL")),
+        ("task_paths: [/dev/null]", ("matrix.yaml:1: task_paths[0]", "which is no folder")),
+        (f"data_root: {'a' * 300}", ("matrix.yaml:1: data_root", "which is no folder")),
+        ("data_root: ~nobody_of_this_name", ("matrix.yaml:1: data_root", "which is no folder")),
+    ],
+)
+def test_paths_that_no_system_has_are_mistakes(
+    section: str, told: tuple[str, ...], write: Callable[[str], Path], catalog: Catalog
+) -> None:
+    with pytest.raises(MatrixError) as caught:
+        load_matrix(write(f"{section}\n{GOOD}"), catalog)
+    assert all(words in str(caught.value) for words in told)
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("a" * 300, "File name too long"),
+        ("~nobody_of_this_name/x", "No such file or directory"),
+        ("/dev/zero", "neither a file nor a folder"),
+        ('"a\\0b"', "no path holds a NUL"),
+    ],
+)
+def test_inputs_that_cannot_be_read_are_told_at_their_line(
+    path: str, told: str, write: Callable[[str], Path], catalog: Catalog
+) -> None:
+    text = GOOD.replace("concise: {use: synthetic, style: concise}", f"concise: {{use: recorded, path: {path}}}")
+    with pytest.raises(MatrixError) as caught:
+        load_matrix(write(text), catalog)
+    assert [mistake.where for mistake in caught.value.mistakes] == ["matrix.yaml:6: teachers.concise.path"]
+    assert told in str(caught.value)
+
+
+def test_a_folder_of_everything_is_no_input(
+    write: Callable[[str], Path], catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distillbench.fingerprint._MOST_FILES", 20)
+    (tmp_path / "many").mkdir()
+    for number in range(21):
+        (tmp_path / "many" / str(number)).touch()
+    text = GOOD.replace("concise: {use: synthetic, style: concise}", "concise: {use: recorded, path: many}")
+    with pytest.raises(MatrixError, match="a folder of more than 20 files"):
+        load_matrix(write(text), catalog)
+    (tmp_path / "many" / "20").unlink()
+    assert load_matrix(write(text), catalog).cells

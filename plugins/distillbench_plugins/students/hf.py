@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from distillbench.errors import StageError
+from distillbench.fingerprint import expanded
 from distillbench.hookspecs import hookimpl
 from distillbench.protocols import Student
 from distillbench.records import Checkpoint, ModelSource, Resources
@@ -55,7 +56,7 @@ class HfStudent(Student):
     def inputs(self) -> Sequence[Path]:
         """The model's folder, when it is one; also when it is written as one, so that a missing one is told early."""
         is_written_as_one = self.options.model.startswith(("./", "../", "/", "~"))
-        return (Path(self.options.model).expanduser(),) if is_written_as_one or self._folder() else ()
+        return (expanded(self.options.model),) if is_written_as_one or self._folder() else ()
 
     def renderer(self) -> str:
         """The renderer named in the options."""
@@ -114,7 +115,7 @@ class HfStudent(Student):
         return Resources(cpus=4, gpus=gpus, memory_gb=self.options.memory_gb)
 
     def _folder(self) -> Path | None:
-        folder = Path(self.options.model).expanduser()
+        folder = expanded(self.options.model)
         return folder if self.options.model and folder.is_dir() else None
 
     def _source(self) -> str:
