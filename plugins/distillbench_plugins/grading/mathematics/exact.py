@@ -26,6 +26,8 @@ _RATIO = re.compile(
 )
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]{1,400}\.[0-9]{1,400}|\.[0-9]{1,400})")
 _MIXED = re.compile(r"([+-]?)([0-9]{1,15})(?: ?\\frac\{([0-9]{1,15})\}\{([0-9]{1,15})\}| ([0-9]{1,15})/([0-9]{1,15}))")
+#: `0.1\overline{6}`.
+_REPEATING = re.compile(r"([+-]?)([0-9]{0,15})\.([0-9]{0,15})\\(?:overline|bar|dot)\{([0-9]{1,15})\}")
 #: `1.6\times 10^{-19}`; an exponent that would make an endless text is left to math-verify.
 _SCIENTIFIC = re.compile(
     r"([+-]?)(?:([0-9]{0,50}\.?[0-9]{1,50}) ?(?:\\times|\\cdot|\*) ?)?10\^(?:\{([+-]?[0-9]{1,3})\}|([0-9]))"
@@ -113,13 +115,18 @@ def _number(text: str) -> _Number | None:
 
 
 def _composed(text: str) -> _Number | None:
-    """A mixed number, or one in scientific notation."""
+    """A mixed number, a repeating decimal, or one in scientific notation."""
     if found := _MIXED.fullmatch(text):
         sign, whole, *parts = found.groups()
         above, below = (part for part in parts if part is not None)
         if not 0 < int(above) < int(below):
             return None
         value = int(whole) + Fraction(int(above), int(below))
+        return _Number(-value if sign == "-" else value, False)
+    if found := _REPEATING.fullmatch(text):
+        sign, whole, fixed, period = found.groups()
+        repeated = int(f"{whole}{fixed}{period}") - int(f"0{whole}{fixed}")
+        value = Fraction(repeated, (10 ** len(period) - 1) * 10 ** len(fixed))
         return _Number(-value if sign == "-" else value, False)
     if found := _SCIENTIFIC.fullmatch(text):
         sign, factor, braced, digit = found.groups()

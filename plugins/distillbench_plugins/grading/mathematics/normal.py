@@ -16,6 +16,8 @@ from distillbench_plugins.grading.mathematics.dress import undressed
 #: No answer of this length is a number with a full stop; the expressions below are quadratic in what they are given.
 _LONGEST = 1_000
 
+#: The only dollar sign of a text: an amount, and not the mark of a formula.
+_DOLLAR = re.compile(r"(?:[^$\\]|\\.)*\$(?:[^$\\]|\\.)*", re.DOTALL)
 _TIE = re.compile(r"(?<!\\)~")
 #: `1.6e-19`, `1E5`.
 _E_NOTATION = re.compile(r"(?<![\w.\\])([0-9]+(?:\.[0-9]+)?|\.[0-9]+)[eE]\+?(-?[0-9]+)(?![\w.])")
@@ -65,6 +67,12 @@ class Rule:
     apply: Callable[[str], str]
 
 
+def _amount(text: str) -> str:
+    if text.count("$") != 1 + text.count("\\$") or not _DOLLAR.fullmatch(text):
+        return text
+    return re.sub(r"(?<!\\)\$", r"\\$", text)
+
+
 def _without_marks(text: str) -> str:
     found = _MARKED.fullmatch(text)
     return next(part for part in found.groups() if part) if found else text
@@ -81,6 +89,7 @@ def _relation(found: re.Match[str]) -> str:
 
 RULES = (
     Rule("signs", "Unicode signs are written in TeX", ("3√13", r"3\sqrt{13}"), signs.in_tex),
+    Rule("dollar", "a dollar sign alone is an amount of dollars", ("$5", r"\$5"), _amount),
     Rule("tie", "a tie is a space", ("x~+~1", "x + 1"), lambda text: _TIE.sub(" ", text)),
     Rule("edge_space", "spaces at either end are left out", (r"\,5\ ", "5"), lambda text: _EDGE_SPACE.sub("", text)),
     Rule("full_stop", "a full stop at the end is left out", ("42.", "42"), lambda text: _FULL_STOP.sub("", text)),

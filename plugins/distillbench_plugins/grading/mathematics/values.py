@@ -111,7 +111,8 @@ def differ_clearly(gold: Any, answer: Any, tolerance: float | None = None) -> bo
     try:
         wanted, got = (one.subs(_point(one, names)).evalf(_DIGITS) for one in (gold, answer))
         if not all(part.is_number and part.is_finite for part in (wanted, got)):
-            return False
+            are_real = bool(wanted.is_extended_real and got.is_extended_real)  # 1/0, as in 5:00, is not
+            return are_real and {wanted.is_infinite, got.is_infinite} == {True, False}
         scale, apart = max(abs(wanted), abs(got)), abs(wanted - got)
         if tolerance is None:
             tolerance = _tolerance(scale, gold.has(Float), answer.has(Float))
