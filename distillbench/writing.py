@@ -13,6 +13,7 @@ _REFUSALS = frozenset(
     {
         *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
         *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP),  # paths that cannot be written
+        *(errno.EMFILE, errno.ENFILE),
     }
 )
 #: Libraries that write by themselves raise errors of their own, in which only the words are left.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import resource
 import signal
 import subprocess
 import sys
@@ -472,6 +473,20 @@ def test_a_key_that_is_refused_stops_before_anything_is_asked(server: Server, st
     with pytest.raises(StageError, match=words), opened(server):
         raise AssertionError("it must not open")
     assert len(server.sent) == 1
+
+
+def test_more_connections_than_files_may_be_open_are_refused(server: Server) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 1000), hard))
+    try:
+        with (
+            pytest.raises(StageError, match=r"`concurrency: 5000` .*(?s:.*)ulimit -n 5128"),
+            opened(server, concurrency=5000),
+        ):
+            raise AssertionError
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert server.sent == []
 
 
 def test_a_server_without_a_list_of_models_is_fine(server: Server) -> None:

@@ -25,6 +25,8 @@ _HOW_IT_IS_DRAWN = frozenset(
     {"max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k", "min_p", "seed"}
     | {"stop", "stop_token_ids", "ignore_eos", "presence_penalty"}
 )
+#: Files that a worker has open beside its connections.
+_OTHER_FILES = 128
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ class ApiEngine(Engine):
                 f"engine 'api': `mode: tokens` needs a student with a tokenizer, and {student.name!r} has none\n"
                 f"    hint: `mode: chat`, or the student `hf` with the model's files"
             )
+        _check_connections(about.concurrency)
         server = Server(about.base_url, self._api_key(), about.concurrency, about.timeout, about.retries, about.backoff)
         asking = Asking(
             model=about.model or student.served_name(built),
@@ -133,6 +136,18 @@ class ApiEngine(Engine):
                 "    hint: take it out; `api_key_env` alone says where it is"
             )
         return key
+
+
+def _check_connections(concurrency: int) -> None:
+    """Refuses more connections than the shell lets a process open: they would fail one by one."""
+    import resource
+
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and most < concurrency + _OTHER_FILES:
+        raise StageError(
+            f"engine 'api': `concurrency: {concurrency}` needs as many open files, and this shell allows {most}\n"
+            f"    hint: ulimit -n {concurrency + _OTHER_FILES}, or a smaller `concurrency`"
+        )
 
 
 @hookimpl
