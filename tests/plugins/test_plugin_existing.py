@@ -436,6 +436,46 @@ def test_checkpoints_are_evaluated_and_given_away(
     assert "| coins | this one | 3 |" in (tmp_path / "merged" / "README.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("change", "refused"),
+    [
+        ({}, ""),
+        ({"added": "<reason>"}, "'<reason>'"),
+        ({"added": "<pad>", "pad_token": "<pad>"}, ""),
+        ({"moved": True}, "with tokens that the student's has not"),
+    ],
+    ids=["the student's own", "a token more", "a token to pad with", "other places"],
+)
+def test_a_checkpoint_with_other_tokens_is_refused_by_name(
+    tiny: Tiny, lora: Run, tmp_path: Path, change: dict[str, Any], refused: str
+) -> None:
+    folder = tmp_path / "mine" / "step-7"
+    shutil.copytree(lora.checkpoints[-1].path, folder)
+    tiny.tokenizer.save_pretrained(folder)
+    content = json.loads((folder / "tokenizer.json").read_text())
+    if added := change.get("added"):
+        template = content["added_tokens"][-1]
+        content["added_tokens"].append(template | {"content": added, "id": len(tiny.tokenizer)})
+    if change.get("moved"):
+        vocabulary = content["model"]["vocab"]
+        one, other = list(vocabulary)[-2:]
+        vocabulary[one], vocabulary[other] = vocabulary[other], vocabulary[one]
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    if padding := change.get("pad_token"):
+        config = json.loads((folder / "tokenizer_config.json").read_text())
+        (folder / "tokenizer_config.json").write_text(json.dumps(config | {"pad_token": padding}))
+    output = tmp_path / "out"
+    output.mkdir()
+    trainer = ExistingTrainer(ExistingOptions(path=folder.parent))
+    job = TrainingJob(tiny.student, tiny.built, tiny.renderer, [], output)
+    if not refused:
+        assert [one.step for one in trainer.train(job, Context(work=tmp_path))] == [7]
+        return
+    with pytest.raises(StageError) as caught:
+        trainer.train(job, Context(work=tmp_path))
+    assert refused in str(caught.value) and str(folder) in str(caught.value)
+
+
 @pytest.mark.slow
 def test_benchmarks_that_cannot_be_had_stop_no_other(cli: Callable[..., Any], tiny: Tiny, tmp_path: Path) -> None:
     """One has no data here and no Hub, one is not known: both are named at the start and at the end."""

@@ -168,7 +168,7 @@ class ToyTokenizer:
     eos_token_id = 0
     added_tokens_decoder: ClassVar = {}
 
-    def __call__(self, text):
+    def __call__(self, text, **options):
         return {"input_ids": self.encode(text)}
 
     def encode(self, text, **options):
