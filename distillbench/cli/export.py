@@ -147,7 +147,7 @@ def _write(session: Session, picked: Picked, merge: bool, folder: Path) -> Expor
 
     student: Student = session.catalog.build(picked.cell.student)
     key = picked.train.needs.get("student")
-    built = session.store.folder_of("student", key) / MODEL if key else None
+    built = session.store.whole("student", key) / MODEL if key else None
     form = "merged" if merge and picked.checkpoint.kind == "adapter" else picked.checkpoint.kind
     if form == "adapter":
         for path in picked.checkpoint.path.iterdir():
