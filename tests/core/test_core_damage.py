@@ -22,7 +22,7 @@ from distillbench.fingerprint import _large_digests, digest_path
 from distillbench.plan.stages import Stage
 from distillbench.run.journal import Journal
 from distillbench.run.store import Outcome, Store
-from distillbench.sealed import sealed, unsealed
+from distillbench.sealed import sealed, unsealed, write_sealed
 
 pytestmark = pytest.mark.slow
 
@@ -361,3 +361,29 @@ def test_a_damaged_cache_of_digests_is_as_none(tmp_path: Path, monkeypatch: pyte
         assert digest_path(tmp_path / "weights", remember=True) == digest_path(tmp_path / "weights")
     finally:
         _large_digests.cache_clear()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b'{"step": 4, "train_loss": 0.1}'])
+@pytest.mark.parametrize(("spoiled", "last"), [((6,), 4), ((4,), 6), ((4, 6), 0)])
+def test_a_training_goes_on_from_the_last_checkpoint_whose_row_is_whole(
+    tmp_path: Path, content: bytes | None, spoiled: tuple[int, ...], last: int
+) -> None:
+    from distillbench_plugins.trainers.sft import COMPLETE, METRICS, _Recorder
+
+    for step in (4, 6):  # TRL keeps the last two
+        trl = tmp_path / "trl" / f"checkpoint-{step}"
+        trl.mkdir(parents=True)
+        write_sealed(
+            trl / COMPLETE, {"rows": [{"step": n, "train_loss": 1 / n} for n in (2, 4, 6) if n <= step]}, trl.name
+        )
+    for step in (2, 4, 6):
+        (tmp_path / "out" / f"step-{step}").mkdir(parents=True)
+    (tmp_path / "out" / METRICS).write_bytes(b"\xff what a flipped bit left")
+    for step in spoiled:
+        damaged = tmp_path / "trl" / f"checkpoint-{step}" / COMPLETE
+        damaged.unlink() if content is None else damaged.write_bytes(content)
+    recorder = _Recorder(tmp_path / "out", tmp_path / "trl", (2, 4, 6), [])
+    assert recorder.resume() == (str(tmp_path / "trl" / f"checkpoint-{last}") if last else None)
+    rows = [json.loads(line) for line in (tmp_path / "out" / METRICS).read_text().splitlines()]
+    assert rows == [{"step": step, "train_loss": 1 / step} for step in (2, 4, 6) if step <= last]
+    assert {path.name for path in (tmp_path / "out").glob("step-*")} == {f"step-{n}" for n in (2, 4, 6) if n <= last}

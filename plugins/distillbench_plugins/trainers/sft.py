@@ -13,10 +13,11 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Interval
 
-from distillbench.errors import StageError
+from distillbench.errors import DamagedError, StageError
 from distillbench.hookspecs import hookimpl
 from distillbench.protocols import Context, Trainer, TrainingJob
 from distillbench.records import Checkpoint, Rendered, Trace
+from distillbench.sealed import read_sealed, write_sealed
 
 METRICS = "metrics.jsonl"
 #: Written into a TRL checkpoint once it and everything that belongs to it is there.
@@ -227,19 +228,21 @@ class _Recorder:
     steps: tuple[int, ...]
     held_out: list[Rendered]
     last_step: int = 0
+    _rows: list[dict[str, Any]] = field(default_factory=list)
 
     def resume(self) -> str | None:
         """The last complete TRL checkpoint, after everything that came later is removed; None to start anew."""
         found = {int(path.name.rpartition("-")[2]): path for path in self.scratch.glob("checkpoint-*")}
-        complete = [step for step, path in found.items() if (path / COMPLETE).exists()]
-        last = max(complete, default=0)
+        rows = {step: kept for step, path in found.items() if (kept := _rows_of(path)) is not None}
+        last = max(rows, default=0)
         for step, path in found.items():
-            if step not in complete:
+            if step not in rows:
                 shutil.rmtree(path)
         for path in self.output.glob("step-*"):
             if int(path.name.removeprefix("step-")) > last:
                 shutil.rmtree(path)
-        self._write_metrics([row for row in self._metrics() if row["step"] <= last])
+        self._rows = rows.get(last, [])
+        self._write_metrics()
         self.last_step = last
         return str(found[last]) if last else None
 
@@ -254,17 +257,22 @@ class _Recorder:
                 shutil.copy2(path, partial / path.name)
         shutil.rmtree(self.output / f"step-{step}", ignore_errors=True)
         partial.rename(self.output / f"step-{step}")
-        self._write_metrics([*self._metrics(), {"step": step} | loss | held_out_nll(model, self.held_out)])
-        (trl / COMPLETE).touch()
+        self._rows.append({"step": step} | loss | held_out_nll(model, self.held_out))
+        self._write_metrics()
+        write_sealed(trl / COMPLETE, {"rows": self._rows}, trl.name)
 
-    def _metrics(self) -> list[dict[str, Any]]:
-        path = self.output / METRICS
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-    def _write_metrics(self, rows: list[dict[str, Any]]) -> None:
+    def _write_metrics(self) -> None:
         partial = self.output / f".{METRICS}"
-        partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        partial.write_text("".join(json.dumps(row) + "\n" for row in self._rows))
         partial.replace(self.output / METRICS)
+
+
+def _rows_of(checkpoint: Path) -> list[dict[str, Any]] | None:
+    """The rows of metrics.jsonl up to a TRL checkpoint; None where that is not complete, or damaged."""
+    try:
+        return list(read_sealed(checkpoint / COMPLETE, checkpoint.name)["rows"])
+    except (FileNotFoundError, DamagedError):
+        return None
 
 
 def _callback(recorder: _Recorder, context: Context) -> Any:
