@@ -198,11 +198,11 @@ def join_apart(reasoning: str, answer: str) -> str:
 
     Args:
         reasoning: Not empty.
-        answer: May be empty.
+        answer: May be empty, or blank, which is none.
     """
     number = next(n for n in range(len(reasoning) + 2) if _APART[1].format(n).strip() not in reasoning)
-    closing = _APART[1].format(number) if answer else ""
-    return f"{_APART[0].format(number)}{reasoning}{closing}{answer}"
+    begun = f"{_APART[0].format(number)}{reasoning}"
+    return f"{begun}{_APART[1].format(number)}{answer}" if answer.strip() else begun
 
 
 def split_apart(text: str) -> tuple[str, str | None] | None:

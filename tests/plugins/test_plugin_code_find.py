@@ -76,6 +76,17 @@ ADDS = {
     "a mark in a list, before the code": f"- x\n  {F}python\n  \ufeffdef add(a, b):\n      return a + b\n  {F}",
     "a fence further right than its code": f"  {F}python\ndef add(a, b):\n  return a + b\n  {F}",
     "text at the left": f'1. x\n   {F}python\n   def add(a, b):\n       s = """\nx\n"""\n       return a + b\n   {F}',
+    "behind words": f"**Solution:** {F}python\n{ADD}{F}\n{F}text\n3\n{F}",
+    "behind a tag": f"<answer>{F}python\n{ADD}{F}</answer>",
+    "behind another bullet": f"\u2022 {F}py\n  def add(a, b):\n      return a + b\n  {F}",
+    "in a list of tasks": f"- [ ] {F}python3\n  def add(a, b):\n      return a + b\n  {F}",
+    "words after the fence": f"{F}python\n{ADD}{F} Done.\n\n{F}text\n3\n{F}",
+    "more words after the fence": f"{F}python\n{ADD}{F} This adds.\n\n{F}text\n3\n{F}",
+    "in Markdown": f"{F}markdown\nHere:\n{F}python\n{ADD}{F}\n{F}\n",
+    "in Markdown with a longer fence": f"{F}`md\nHere:\n{F}python\n{ADD}{F}\n{F}`\n{F}text\n3\n{F}",
+    "after a block that was not closed": f"{F}\n1 2\n\nSo:\n{F}python\n{ADD}{F}\n",
+    "after Python that was not closed": f"{F}python\nimport os\n\n{F}python\n{ADD}{F}\n{F}python\ndef add(",
+    "a session": f"{F}python\n{ADD}{F}\n{F}python\n>>> add(1, 2)\n3\n{F}",
     "closed at the left": f"1. x\n    {F}python\n    def add(a, b):\n        return a + b\n{F}\n{F}text\n{F}",
 }
 
@@ -90,6 +101,16 @@ def adds(code: str | None) -> bool:
 def test_the_block_that_is_meant(name: str) -> None:
     assert adds(find_code(ADDS[name], "add"))
     assert name == "usage after it" or adds(find_code(ADDS[name]))
+
+
+@pytest.mark.parametrize("other", ["def add(a, b)\n  a + b\nend", "def add(a: Int, b: Int) = a + b"])
+def test_a_definition_in_another_language_is_none(other: str) -> None:
+    assert adds(find_code(f"{F}\n{ADD}{F}\nor\n{F}\n{other}\n{F}", "add"))
+
+
+@pytest.mark.parametrize("line", [f"Wrap it in {F}python\n\n{F}python\n", f"{F}python\nx = 1\n{F}python\n"])
+def test_a_block_that_another_leaves_open_is_none(line: str) -> None:
+    assert code_blocks(f"{line}{ADD}{F}") == [ADD]
 
 
 LINES = st.lists(
@@ -142,6 +163,10 @@ HOSTILE = {
     "strings": f"{F}\n" + '"""' * 300_000 + f"\n{F}",
     "escapes": f"{F}\n" + '\\"' * 500_000 + f"\n{F}\n" + "'''" + "\\" * 500_000,
     "strings that do not end": f'{F}\n"""\n{F}\n' * 100_000,
+    "fences with tags": f"{F}python\nx\n" * 100_000,
+    "Markdown in Markdown": "".join(f"{'`' * n}md\n" for n in range(1400, 3, -1)) + f"{F}\nx\n" * 200_000,
+    "words after fences": f"{F}python\n" + f"{F} {'x' * 500_000}\n" + f"{F}\n",
+    "words before fences": f"x {F}python\n" * 100_000,
     "deeper and deeper": "\n".join(" " * n + F for n in range(1400)),
 }
 

@@ -212,11 +212,11 @@ TEXTS = st.lists(
 @example("a", "\\boxed{5} (I thought in <think> tags)")
 def test_what_a_server_sends_apart_comes_out_as_it_was(reasoning: str, answer: str) -> None:
     joined = join_apart(reasoning, answer)
-    assert split_apart(joined) == (reasoning.strip(), answer.strip() if answer else None)
+    assert split_apart(joined) == (reasoning.strip(), answer.strip() or None)
     for reason in ("stop", "length"):
         found = HOSTED.parse((), joined, reason, "")
         assert found.reasoning == reasoning.strip()
-        assert (found.answer, found.reasoning_state) == (answer.strip(), "closed" if answer else "open")
+        assert (found.answer, found.reasoning_state) == (answer.strip(), "closed" if answer.strip() else "open")
 
 
 def test_the_closing_token_settles_what_its_text_does_not() -> None:

@@ -53,14 +53,16 @@ def outcome(found: Generation) -> str:
 STOPPED = (
     "stop", "eos", "eos_token", "end_turn", "stop_sequence", "STOP", "STOP_SEQUENCE", "COMPLETE", "FINISH_REASON_STOP",
     "FinishReason.STOP", "stop-sequence", " stop ", "end_id", "stop_words", "stopped_eos", "REASON_STOP", "finished",
+    "EosToken", "endToken", "eos_token_id", "stop_eos", "</s>", "<|im_end|>", "success",
 )  # fmt: skip
 CUT = (
     "length", "max_tokens", "MAX_TOKENS", "max_output_tokens", "model_length", "token_limit", "max_new_tokens",
     "FinishReason.MAX_TOKENS", "model_context_window_exceeded", "LENGTH", "stopped_limit", "REASON_MAX_LEN",
+    "MaxTokens", "maxOutputTokens", "truncated", "maximum_tokens",
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("reason", [*STOPPED, "", None, "null", {"type": "stop", "matched": 151645}])
+@pytest.mark.parametrize("reason", [*STOPPED, "", None, "null", "None", {"type": "stop", "matched": 151645}])
 def test_a_turn_that_ended_by_itself(server: Server, reason: Any) -> None:
     assert outcome(asked_once(server, chat(BOXED, reason))) == "correct"
     assert outcome(asked_once(server, chat("no box", reason), max_tokens=99)) == "no_answer"
@@ -98,6 +100,11 @@ PARTS: tuple[tuple[Any, str], ...] = (
     ([{"type": "reasoning", "summary": [{"type": "summary_text", "text": "2 + 3"}]}, {"type": "text", "text": BOXED}],
      APART),
     ([{"text": "2 + 3", "thought": True}, {"text": BOXED}], APART),
+    ([{"type": "thought", "text": "2 + 3"}, {"text": BOXED}], APART),
+    ([{"type": "Thinking", "thinking": "2 + 3"}, {"type": "text", "text": BOXED}], APART),
+    ([{"type": "think", "think": "2 + 3"}, {"type": "text", "text": BOXED}], APART),
+    ([{"type": "text", "text": {"value": BOXED, "annotations": []}}], BOXED),
+    ([{"type": "text", "text": None}, {"type": "text", "content": BOXED}], BOXED),
 )  # fmt: skip
 
 
@@ -119,10 +126,21 @@ def test_content_in_parts(server: Server, content: Any, text: str) -> None:
         {"thinking": "2 + 3"},
         {"reasoning": {"content": "2 + 3"}},
         {"reasoning": None, "reasoning_content": [{"type": "text", "text": "2 + 3"}]},
+        {"thinking_blocks": [{"type": "thinking", "thinking": "2 + 3"}]},
+        {"reasoning_text": "2 + 3"},
+        {"thought": "2 + 3"},
     ],
 )
 def test_reasoning_under_any_name(server: Server, more: dict[str, Any]) -> None:
     assert asked_once(server, chat(BOXED, **more)).text == APART
+
+
+@pytest.mark.parametrize("blank", ["", "\n", " \n\n", None])
+def test_reasoning_that_no_answer_follows_is_open(server: Server, blank: str | None) -> None:
+    draft, loop = f"is it {BOXED}?", "the same words again " * 20
+    assert outcome(asked_once(server, chat(blank, reasoning=draft))) == "unclosed"
+    assert outcome(asked_once(server, chat(blank, "length", reasoning=draft))) == "truncated"
+    assert outcome(asked_once(server, chat(blank, "length", reasoning=loop))) == "loop"
 
 
 #: Of what goes with an answer, each odd in a way of its own.

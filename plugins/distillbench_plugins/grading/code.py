@@ -25,6 +25,10 @@ from distillbench_plugins.grading.sandbox.sandbox import Ending, LostError, Sand
 _DOES_SOMETHING = re.compile(
     r"\b(?:print|input|open|exec)[ \t]*\(|\bstd(?:in|out)\b|^[ \t]*(?:import|from|def|class)[ \t]", re.MULTILINE
 )
+#: A console's session, whose prompts are no Python.
+_CONSOLE = re.compile(r"\s*>>>")
+#: What follows the name of a function in other languages: parameters and no colon, or an equals sign.
+_NO_PYTHON = r"[ \t]*\([^()\n]*\)[ \t\r]*(?:$|=)"
 #: A process that took this much longer than its processor time did not have a core to itself.
 _DISTURBED = 1.25
 #: Answers that are judged ahead of the one that is waited for, for each process that runs: enough to keep the others
@@ -61,11 +65,11 @@ def find_code(answer: str, entry_point: str = "", *, as_written: bool = False) -
 
 def _rank(block: Block, code: str, entry_point: str) -> tuple[bool, bool, bool]:
     """How likely a block is what was asked for."""
-    does_something = block.is_python or _DOES_SOMETHING.search(code) is not None
+    does_something = (block.is_python or _DOES_SOMETHING.search(code) is not None) and not _CONSOLE.match(code)
     if not entry_point:
         return block.may_be_python and does_something, does_something, block.may_be_python
     name = re.escape(entry_point)
-    defines = rf"^[ \t]*(?:async[ \t]+def|def|class)[ \t]+{name}\b|^{name}[ \t]*(?::[^=\n]*)?=(?!=)"
+    defines = rf"^[ \t]*(?:async[ \t]+def|def|class)[ \t]+{name}\b(?!{_NO_PYTHON})|^{name}[ \t]*(?::[^=\n]*)?=(?!=)"
     return re.search(defines, code, re.MULTILINE) is not None, block.may_be_python, does_something
 
 

@@ -8,7 +8,16 @@ from dataclasses import dataclass, field
 
 #: A line that opens a block: what stands before the fence (white space, marks of lists and quotes), its fence, its tag.
 _OPENS = re.compile(r"([ \t]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+|>[ \t]*)*)(`{3,}|~{3,})(.*)")
+#: Models also open a block behind words, as in `**Solution:** ```python`; then it must say that it is Python.
+_OPENS_BEHIND = re.compile(r"([^`~]*?)(`{3,}|~{3,})[ \t]*((?:python|py)[\d.]*)[ \t\r]*", re.IGNORECASE)
 _CLOSES = re.compile(r"([ \t]*)(`{3,}|~{3,})[ \t\r]*")
+#: A line that is no Python: a fence with something behind it, words or a tag.
+_CLOSES_BEFORE = re.compile(
+    r"([ \t]*)(`{3,}|~{3,})(?:[ \t]*[^\w\s{`~]|[ \t]+[^\s`]+(?:[ \t]+[^\s`]|(?<=[.:!?])[ \t\r]*$))"
+)
+_OPENS_TAGGED = re.compile(r"[ \t]*(`{3,}|~{3,})[ \t]*[\w+#{.-][^`]*")
+#: Blocks that hold blocks.
+_WRITTEN = ("markdown", "md")
 _QUOTED = re.compile(r"[ \t]*>")
 _TAG = re.compile(r"[{.\s]*([\w.+#-]*)")
 _PYTHON = re.compile(r"i?(?:py|python|pypy)[\d.]*")
@@ -85,14 +94,27 @@ class _Open:
     passed: int | None = None
 
     def closed_by(self, line: str) -> bool:
-        """Whether a line ends the block, strings left aside."""
-        found = _CLOSES.fullmatch(line)
+        """Whether a line ends the block, strings left aside.
+
+        In Python, words or a tag may follow the fence (`</answer>`): such a line can be nothing else there.
+        """
+        found = _CLOSES.fullmatch(line) or (_CLOSES_BEFORE.match(line) if self.is_python else None)
         return (
             found is not None
             and found[2][0] == self.mark[0]
             and len(found[2]) >= len(self.mark)
             and _columns(found[1]) <= self.columns + _FURTHER
         )
+
+    def is_left_by(self, line: str) -> bool:
+        """Whether a line opens another block, so that this one was never closed."""
+        found = _OPENS_TAGGED.fullmatch(line)
+        return found is not None and found[1][0] == self.mark[0] and len(found[1]) >= len(self.mark)
+
+    @property
+    def is_python(self) -> bool:
+        """See `Block`."""
+        return self.block(0).is_python
 
     def block(self, n_lines: int) -> Block:
         """The block, if its first lines are all."""
@@ -104,20 +126,31 @@ def blocks(text: str) -> Iterator[Block]:
 
     A fence within a string of three quotes (a docstring with an example) belongs to the code. Where a block would not
     end then, the string was none: the block ends at its first fence, and strings are left aside from there on.
+
+    Models write what Markdown does not have, too: a block that is not closed before the next one opens with a tag,
+    which is none; Python that opens behind words, or has words behind its closing fence; and an answer in a block of
+    Markdown, in whose place the blocks in it are given.
     """
-    lines, place, heeds_strings = text.split("\n"), 0, True
+    for block in _blocks(text.split("\n")):
+        inner = list(_blocks(block.lines)) if block.language in _WRITTEN else []
+        yield from inner or [block]
+
+
+def _blocks(lines: Sequence[str]) -> Iterator[Block]:
+    """The complete blocks, with what Markdown they hold left as it is."""
+    place, heeds_strings = 0, True
     while place < len(lines):
         opened = _opened(lines[place])
         place += 1
         if opened is None:
             continue
         is_closed = _read(opened, lines, place, heeds_strings)
-        if is_closed:
-            n_lines = len(opened.lines)
-        elif opened.passed is not None:
+        if not is_closed and opened.passed is None:
+            place += len(opened.lines)
+            continue
+        n_lines = len(opened.lines)
+        if not is_closed and opened.passed is not None:
             n_lines, heeds_strings = opened.passed, False
-        else:
-            return
         yield opened.block(n_lines)
         place += n_lines + 1
 
@@ -126,7 +159,8 @@ def _opened(line: str) -> _Open | None:
     """The block that a line opens, if it does."""
     if "```" not in line and "~~~" not in line:
         return None
-    found = _OPENS.match(line.lstrip(_MARK))
+    line = line.lstrip(_MARK)
+    found = _OPENS.match(line) or _OPENS_BEHIND.fullmatch(line)
     if found is None or (found[2][0] == "`" and "`" in found[3]):  # that is code within a line
         return None
     before, mark, tag = found.groups()
@@ -146,6 +180,8 @@ def _read(opened: _Open, lines: Sequence[str], place: int, heeds_strings: bool) 
             if not (heeds_strings and opened.string):
                 return True
             opened.passed = len(opened.lines) if opened.passed is None else opened.passed
+        elif not (heeds_strings and opened.string) and opened.is_left_by(line):
+            return False
         opened.lines.append(line)
         if heeds_strings:
             opened.string = _string_after(line, opened.string)

@@ -19,12 +19,13 @@ def _words(text: str) -> frozenset[str]:
 #: The model ended its turn, or wrote a stop string. OpenAI, Anthropic, Gemini, Cohere, Bedrock, watsonx, TGI, SGLang,
 #: llama.cpp, Ollama, TensorRT-LLM.
 _STOPPED = _words("""
-    stop stopped stop_sequence stop_sequences stop_token stop_string stop_str stop_word stop_words stopped_eos
-    stopped_word eos eos_token eot end end_id end_turn end_of_text end_of_turn endoftext endofturn complete completed
-    done finish finished normal word
+    stop stopped stop_eos stop_sequence stop_sequences stop_token stop_string stop_str stop_word stop_words stopped_eos
+    stopped_word eos eos_token eos_token_id eos_found eot end end_id end_token end_turn end_of_text end_of_turn
+    endoftext endofturn end_of_sequence complete completed done finish finished natural normal ok success word
 """)
 #: The token budget, or the longest context, ended it.
 _CUT = _words("""
+    length_capped truncated maximum_tokens out_of_tokens max_new_token
     length length_limit max_tokens max_token max_length max_len max_new_tokens max_output_tokens max_completion_tokens
     max_context max_context_length token_limit tokens_limit limit stopped_limit model_length context_length
     context_window context context_length_exceeded context_window_exceeded model_context_window_exceeded
@@ -34,7 +35,16 @@ _FAILED = _words("""
     error abort aborted cancel canceled cancelled user_cancel timeout timed_out time_limit network_error error_limit
     insufficient_system_resource not_finished incomplete load unload other server_error overloaded unspecified
 """)
+#: A special token as text: what ended the turn, named by itself.
+_TOKEN = re.compile(r"</?[a-z]+>|<\|[^<>|]+\|>")
 _PREFIX = re.compile(r"^(?:finish_?reason|stop_?reason|reason)[._:]+")
+
+_REASONING = (
+    "reasoning_content", "reasoning", "thinking", "reasoning_details", "reasoning_text", "thinking_blocks", "thoughts",
+    "thought",
+)  # fmt: skip
+#: The kinds of parts that are reasoning: `thinking`, `reasoning.text`, `summary_text`, `thought`.
+_IS_REASONING = re.compile(r"think|reason|thought|summary", re.IGNORECASE)
 
 _Kind = Literal["stop", "length", "failed", "decided", "unknown"]
 
@@ -69,8 +79,11 @@ def how_it_ended(told: Any) -> _Kind:
         return "unknown"
     if not isinstance(told, str):
         return "decided"
-    word = _PREFIX.sub("", re.sub(r"[\s-]+", "_", told.strip().lower()))
-    if not word or word == "null":
+    if _TOKEN.fullmatch(told.strip()):
+        return "stop"
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])|[\s-]+", "_", told.strip())
+    word = _PREFIX.sub("", words.lower())
+    if word in ("", "null", "none"):
         return "unknown"
     return "stop" if word in _STOPPED else "length" if word in _CUT else "failed" if word in _FAILED else "decided"
 
@@ -91,7 +104,7 @@ def parts_of(content: Any) -> Parts:
 
 def reasoning_of(message: Mapping[str, Any]) -> str:
     """The reasoning that a server sends apart from the content, under any of its names."""
-    for name in ("reasoning_content", "reasoning", "thinking", "reasoning_details"):
+    for name in _REASONING:
         if text := _thought(message.get(name)):
             return text
     return ""
@@ -114,13 +127,20 @@ def _part(part: Any) -> Parts:
     if not isinstance(part, Mapping):
         return Parts(other=type(part).__name__)
     kind = str(part.get("type") or ("text" if isinstance(part.get("text"), str) else "part"))
-    if part.get("thought") is True or "thinking" in kind or "reasoning" in kind or "summary" in kind:
+    if part.get("thought") is True or _IS_REASONING.search(kind):
         return Parts(reasoning=_thought(part))
     if kind == "refusal":
         return Parts(refusal=str(part.get("refusal") or "it does not say why"))
-    if isinstance(part.get("text"), str):
-        return Parts(answer=part["text"])
-    return Parts(other=kind)
+    if "text" in kind:  # `text`, `output_text`, and a kind of text that is none where it holds nothing
+        return Parts(answer=_text(part))
+    return Parts(answer=part["text"]) if isinstance(part.get("text"), str) else Parts(other=kind)
+
+
+def _text(part: Mapping[str, Any]) -> str:
+    """The text of a part of text, which may lie one deeper, in `value`."""
+    found = part.get("text") if part.get("text") is not None else part.get("content")
+    found = found.get("value") if isinstance(found, Mapping) else found
+    return found if isinstance(found, str) else ""
 
 
 def _thought(value: Any) -> str:
@@ -130,7 +150,7 @@ def _thought(value: Any) -> str:
     if isinstance(value, list):
         return "".join(map(_thought, value))
     if isinstance(value, Mapping):
-        names = ("thinking", "reasoning", "text", "summary", "content")
+        names = ("thinking", "reasoning", "text", "summary", "content", "think", "thought", "value")
         return next((text for name in names if (text := _thought(value.get(name)))), "")
     return ""
 
