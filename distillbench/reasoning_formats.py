@@ -79,7 +79,8 @@ THINK = Format("think", "<think>", "</think>")
 FORMATS: tuple[Format, ...] = (
     THINK,
     *_xml("thinking", "thought", "thoughts", "reasoning", "reflection", "scratchpad", "antThinking"),
-    *_xml("seed:think", "mm:think", "longcat_think", "ifm|think"),
+    *_xml("seed:think", "mm:think", "longcat_think", "ifm|think", "think_fast", "think_faster"),
+    *_xml("analysis", "cot", "chain_of_thought", "inner_monologue"),
     Format(
         "harmony",  # gpt-oss; whatever is not the final channel is no answer
         "<|channel|>analysis<|message|>",
@@ -99,6 +100,7 @@ FORMATS: tuple[Format, ...] = (
         opens=r"<\|channel>(?:thought\b\n?+)?+",
         tail=r"<turn\|>",
     ),
+    Format("medgemma", "<unused94>thought\n", "<unused95>", _NO_BREAKS, opens=r"<unused94>(?:thought\b\n?+)?+"),
     Format(
         "cohere",
         "<|START_THINKING|>",

@@ -44,7 +44,8 @@ LEFT_OPEN = (
 NAMING = (
     "", " (I thought in <think> tags.)", " I put it between <think> and </think>.", ' It said "<thinking>".',
     " `<reasoning>` opens it.", "\n```\n<think>\nx\n</think>\n```\n", " The [THINK] token opens it.",
-    " $</think>$", " Use </think> tags.", "\n```python\ns.split('</thinking>')\n```\n",
+    " $</think>$", " Use </think> tags.", " My <think>-block was long.",
+    "\n~~~\n<think>\nx\n</think>\n~~~\n", "\n```python\ns.split('</thinking>')\n```\n",
 )  # fmt: skip
 BREAKS = st.sampled_from(["", "\n", " ", "\n\n"])
 
@@ -132,6 +133,27 @@ def test_closing_tags_without_an_opening_one(kind: Format, before: str) -> None:
     if "final" not in kind.closing and "content" not in kind.closing:  # headers begin a message
         assert outcome(f"{block(kind, 'hm')}{FINAL}{closing}") == "correct"
         assert outcome(f"{block(kind, 'hm')}{FINAL}{closing}{closing}", "length") == "correct"
+
+
+@given(kind=st.sampled_from(FORMATS), other=st.sampled_from(FORMATS), before=st.sampled_from(["\n", "\n\n"]))
+def test_blocks_of_two_formats(kind: Format, other: Format, before: str) -> None:
+    """A second model's format, or a habit: a block on a line of its own is one, and quoted in the line it is text."""
+    one, two = block(kind, "hm"), f"{before}{block(other, DRAFT)}"
+    assert outcome(f"{one}Well.{two}{NONE}") == "no_answer"
+    assert outcome(f"{one}Well.{two}{FINAL}") == "correct"
+    assert outcome(f"{one}{DRAFT}{two}{NONE}") == "no_answer"
+    assert outcome(f"{one}Well.{two.rpartition(other.closing)[0]}", "length") == "truncated"
+    if kind != other:
+        assert outcome(f"{one}{NONE}{two}") == "no_answer", "what a block holds is no answer"
+        assert outcome(f"{one}{FINAL}{two}") == "correct", "nothing after it, so that it takes no answer away"
+
+
+@pytest.mark.parametrize("stray", ["</think>.", "</think>\n```", "</think>\n<|im_end|>", "</think>\n</think>\n\n---"])
+def test_a_stray_closing_tag_that_no_word_follows_takes_no_answer_away(stray: str) -> None:
+    for reason in ("stop", "length"):
+        assert outcome(f"<think>hm</think>{FINAL}{stray}", reason) == "correct"
+        assert outcome(f"{FINAL}{stray}", reason, prefill="<think>\n\n</think>\n\n") == "correct"
+        assert outcome(f"{DRAFT}{stray}{NONE}", prefill="<think>") == "no_answer"
 
 
 @pytest.mark.parametrize("stray", ["</think>", "\n</think>\n", "</think></think>", " </think> \n </think>"])

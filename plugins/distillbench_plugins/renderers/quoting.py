@@ -18,7 +18,9 @@ _NAMING = re.compile(
     r"|called|named|like|writ(?:e|es|ing|ten)|via)[ \t]+[\"'(\u201c\u2018]?\Z",
     re.IGNORECASE,
 )
-_NAMED = re.compile(r"[\"')\u201d\u2019]?[ \t]+(?:tags?|tokens?|blocks?|markers?|sections?|elements?)\b", re.IGNORECASE)
+_NAMED = re.compile(
+    r"[\"')\u201d\u2019]?(?:[ \t]+|-)(?:tags?|tokens?|blocks?|markers?|sections?|elements?)\b", re.IGNORECASE
+)
 _PROSE = re.compile(r"[ \t]+\S|[.,;:!?\"')\u201d\u2019]")
 
 
@@ -26,6 +28,11 @@ def has_own_line(turn: str, tag: Tag) -> bool:
     """Whether nothing else stands on a tag's line."""
     before, after = _line(turn, tag)
     return not before.strip() and not after.strip()
+
+
+def begins_line(turn: str, tag: Tag) -> bool:
+    """Whether nothing stands before a tag on its line."""
+    return not _line(turn, tag)[0].strip()
 
 
 def is_enclosed(turn: str, tag: Tag) -> bool:

@@ -23,11 +23,18 @@ from itertools import chain, pairwise
 
 from distillbench.reasoning_formats import THINK, split_apart
 from distillbench.records import FinishReason, ReasoningState
-from distillbench_plugins.renderers.quoting import has_own_line, is_enclosed, is_left_open, is_mention, is_swallowed
+from distillbench_plugins.renderers.quoting import (
+    begins_line,
+    has_own_line,
+    is_enclosed,
+    is_left_open,
+    is_mention,
+    is_swallowed,
+)
 from distillbench_plugins.renderers.signs import Signs, Tag, signs_of
 
 #: Bumped when the parser gives other results; every renderer that uses it takes it over.
-PARSER_VERSION = 3
+PARSER_VERSION = 4
 
 TAGS = THINK.tags
 
@@ -48,10 +55,11 @@ def split_reasoning(
 
     - A second opening tag directly after the first counts once; later ones inside reasoning are its text.
     - A closing tag that nothing opened says that everything before it was reasoning; an empty pair before it was a
-      template's and not the model's. With nothing after it, it takes no answer away that followed closed reasoning.
+      template's and not the model's. With no word after it, it takes no answer away that followed closed reasoning.
     - Several blocks are one reasoning, and so is what stands before and between them: only what follows the last one
       is the answer. A blank block is none.
-    - Once reasoning has been closed, tags of other formats are text, unless the answer begins with one.
+    - Once reasoning has been closed, tags of other formats are text, unless a line begins with one that opens. What
+      such a block holds is reasoning; with nothing after it, it takes no answer away.
     - While reasoning is open there is no answer, whatever stands outside of it: nothing of it can be graded.
     - What is left of a tag that the budget cut is no text. A turn that is nothing but the beginning of an opening tag
       has opened its reasoning.
@@ -104,6 +112,7 @@ class _Reader:
         self.opened: set[int] = set()
         self.used: set[int] = set()
         self._has_thought = False  # whether reasoning with text in it has been closed
+        self._said_end = signs.without_closings(turn, says_nothing=True)
         self._turn, self._signs, self._settled = turn, signs, settled
         self.answer_end = signs.without_closings(turn)
         self._next_fence: dict[tuple[int, int], tuple[int, int]] = {}
@@ -150,13 +159,14 @@ class _Reader:
         """Whether a tag that nothing quotes is one."""
         if self.opened:
             return self._counts_in_reasoning(tag)
-        if tag.is_end or (not tag.is_opening and self.used and tag.start >= self.answer_end):
+        if tag.is_end or (not tag.is_opening and self.used and tag.start >= self._said_end):
             return False
-        if not self._has_thought:
-            return not is_mention(self._turn, tag)
-        begins_answer = tag.is_opening and tag.start == self.place and not self.answers
-        is_own = tag.format in self.used and not is_mention(self._turn, tag)
-        return is_own or begins_answer
+        if is_mention(self._turn, tag):
+            return False
+        if not self._has_thought or tag.format in self.used:
+            return True
+        begins_answer = tag.start == self.place and not self.answers
+        return tag.is_opening and (begins_answer or begins_line(self._turn, tag))
 
     def _counts_in_reasoning(self, tag: Tag) -> bool:
         if tag.is_opening:  # within reasoning, unless directly after the tag that opened it
@@ -172,18 +182,22 @@ class _Reader:
             self.answers += [] if self.opened else [part]
             self.opened.add(tag.format)
         else:
-            self._close(part)
+            is_other = self._has_thought and not self.used & (self.opened | {tag.format})
+            self._close(part, keeps_answer=is_other and tag.end >= self._said_end)
             self.used |= self.opened | {tag.format}
             self.opened = set()
         beyond = _BEYOND_SPACE.search(self._turn, tag.end)
         self.place = beyond.start() if beyond else len(self._turn)
 
-    def _close(self, part: str) -> None:
+    def _close(self, part: str, keeps_answer: bool) -> None:
         """Reasoning ends; whatever stood before it was no answer, unless it is blank."""
-        if part.strip():
-            self.thoughts += [*self.answers, part]
+        if not part.strip():
+            return
+        if not keeps_answer:
+            self.thoughts += self.answers
             self.answers = []
-            self._has_thought = True
+        self.thoughts.append(part)
+        self._has_thought = True
 
     def _swallowed(self, sign: re.Match[str]) -> Tag | None:
         """The first tag that counts, though signs that quote stand around it."""
@@ -200,7 +214,7 @@ class _Reader:
 
     def _after_fence(self, begin: int, following: tuple[int, int] | None) -> int:
         """Where to read on after a fence: behind its block when tags in there are text, else at the block's start."""
-        if following is None or self._turn[slice(*following)].strip(" \t`"):
+        if following is None or self._turn[slice(*following)].strip(" \t`~"):
             return begin  # the next fence opens another block, so that this one was never closed
         if self._has_thought and not self.opened:
             return following[1]

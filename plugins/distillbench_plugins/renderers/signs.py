@@ -58,6 +58,7 @@ class Signs:
         fence: Finds a fence of code.
         any: Finds a tag, a fence, or what may quote a tag.
         last: Finds a closing tag at the end.
+        last_word: The same, where what follows it is no word.
     """
 
     tags: tuple[tuple[str, str], ...]
@@ -66,6 +67,7 @@ class Signs:
     fence: re.Pattern[str]
     any: re.Pattern[str]
     last: re.Pattern[str]
+    last_word: re.Pattern[str]
 
     def tag_at(self, turn: str, place: int) -> Tag | None:
         """The tag that begins at a place."""
@@ -76,10 +78,15 @@ class Signs:
         """The tags between two places."""
         return map(_tag_of, self.tag.finditer(turn, begin, end))
 
-    def without_closings(self, turn: str) -> int:
-        """Where a turn ends when closing tags at its end are left out."""
-        end = len(turn)
-        while found := self.last.search(turn, max(0, end - _LONGEST), end):
+    def without_closings(self, turn: str, says_nothing: bool = False) -> int:
+        """Where a turn ends when closing tags at its end are left out.
+
+        Args:
+            turn: The text.
+            says_nothing: Whether signs and tokens that say nothing may follow them.
+        """
+        last, end = self.last_word if says_nothing else self.last, len(turn)
+        while found := last.search(turn, max(0, end - _LONGEST), end):
             end = found.start()
         return end
 
@@ -116,15 +123,16 @@ def _signs(tags: tuple[str, str], remains: tuple[Format, ...]) -> Signs:
     closing = f"(?=[{first}])(?:{'|'.join(f'{one.closing_pattern}|{one.ends or _NOTHING}' for one in formats)})"
     last = re.escape("".join(sorted({one.closing[-1] for one in formats})))
     behind = f"(?<=[{last}])(?:{'|'.join(f'(?<={re.escape(one.closing)})' for one in formats)})"
-    # A line of backticks and perhaps a language; a closing tag may stand directly before it, or behind it.
-    fence = rf"(?:^|{behind})[ \t]*+`{{3,}}+(?:(?!{closing})[^`\n])*+(?=$|{closing})"
+    # A line of backticks or tildes and perhaps a language; a closing tag may stand directly before it, or behind it.
+    fence = rf"(?:^|{behind})[ \t]*+(?:`{{3,}}+|~{{3,}}+)(?:(?!{closing})[^`\n])*+(?=$|{closing})"
     return Signs(
         tags=tuple(one.tags for one in formats),
         tails=tuple(re.compile(rf"(?:{one.tail or _NOTHING})\s*\Z") for one in formats),
         tag=re.compile(each, _FLAGS),
         fence=re.compile(fence, _FLAGS),
-        any=re.compile(rf"(?=[{first}\ \t`$\\])(?:(?P<tag>{each})|(?P<fence>{fence})|{_QUOTING})", _FLAGS),
+        any=re.compile(rf"(?=[{first}\ \t`~$\\])(?:(?P<tag>{each})|(?P<fence>{fence})|{_QUOTING})", _FLAGS),
         last=re.compile(rf"(?:{closing})\s*+\Z", _FLAGS),
+        last_word=re.compile(rf"(?:{closing})(?:[\s.,;:!*_`~-]|<\|\w{{1,40}}\|>|</?s>)*+\Z", _FLAGS),
     )
 
 
