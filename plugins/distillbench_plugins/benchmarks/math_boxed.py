@@ -52,7 +52,7 @@ class MathBoxed(Benchmark):
     """
 
     name = "math_boxed"
-    version = 4
+    version = 5
     packages = ("latex2sympy2_extended", "math-verify", "sympy")
     Options = MathBoxedOptions
 

@@ -19,18 +19,31 @@ _SIZE = re.compile(
 _FONT = re.compile(
     rf"\\(?:text\w{{0,2}}|math(?:rm|bf|it|sf|tt|normal)|boldsymbol|bm|mbox|emph|operatorname)\s*\{{\s*{_BODY}\s*\}}"
 )
+_NESTED = re.compile(
+    r"\\(?:text\w{0,2}|mathrm|mathbf|boldsymbol|emph)\s*\{\s*(\\(?:text\w{0,2}|math\w+)\s*\{[^{}]*\})\s*\}"
+)
+_EMPHASIS = re.compile(r"\\emph(?=\s*\{)")
+#: An article in front of a word, a full stop behind it.
+_WORDS = re.compile(r"\\text\s*\{([^{}]*)\}")
+_ARTICLE = re.compile(r"^(?:an?|the)\s+(?=[A-Za-z]{3})", re.IGNORECASE)
+_CHOOSE = re.compile(r"\{\s*([^{}\\]+?)\s*\\choose\s*([^{}\\]+?)\s*\}")
 _STARS = re.compile(r"(\*\*|__)([^*]+)\1")
 #: Says that what follows is the answer.
 _FRONT = re.compile(
-    r"^(?:(?:=|:|\\(?:approx|simeq|sim|Rightarrow|implies|therefore|to|Longrightarrow)(?![A-Za-z]))\s*)+"
+    r"^(?:(?:=|:|\\text\s*\{(?![^{}]*\b(?:not|least|most|than)\b)[^{}]*\b(?:is|are|equals)\s*:?\s*\}(?=\s*[^\s.])|\\(?:approx|simeq|sim|Rightarrow|implies|therefore|to|Longrightarrow)(?![A-Za-z]))\s*)+"
 )
-_TAIL = re.compile(r"(?<!\\)[,;]+$|\\\\$")
+_TAIL = re.compile(r"(?<!\\)[,;]+$|\\\\$|\s*\\(?:checkmark|blacksquare|qed)$")
 _LETTER = re.compile(r"(?<!\\)(?<![A-Za-z])[A-Za-z]")
 
 
 def undressed(text: str) -> str:
     """A text without what it is dressed in."""
     if "\\" in text:
+        text = _EMPHASIS.sub(r"\\text", _CHOOSE.sub(r"\\binom{\1}{\2}", text))
+        if found := _NESTED.fullmatch(text):
+            text = found[1]
+        if (found := _WORDS.fullmatch(text)) and (said := _ARTICLE.sub("", found[1].strip()).rstrip(" .!")):
+            text = f"\\text{{{said}}}"
         text = _OLD_FONT.sub(r"\\math\1{\2}", text)
         text = _SIZE.sub("", _COLOR.sub("", _FRAME.sub(r"\1", text)))
         found = _FONT.fullmatch(text)

@@ -43,6 +43,12 @@ _GROUP_SPACE = rf"(?:{_SPACE}|,\\!\s*|\{{,\}})"
 _DIGIT_GROUPS = re.compile(
     rf"(?<![\w.,^/\\}}])[1-9][0-9]{{0,2}}(?:{_GROUP_SPACE}[0-9]{{3}})+(?!{_GROUP_SPACE}?[0-9]|,[0-9]|{_SPACE}*/)"
 )
+#: Groups in a part of a fraction or under a root, where no list stands.
+_INNER_GROUPS = re.compile(r"(?:(?<=[a-z}]\{)|(?<=[0-9]/))[1-9][0-9]{0,2}(?:,[0-9]{3})+(?=\}|$)")
+#: Groups in the number in front of a product, where no other comma stands: `10,000\pi`.
+_FACTOR_GROUPS = re.compile(
+    r"(?:^|(?<=[=+-])|(?<=[=+-] ))[1-9][0-9]{0,2}(?:,[0-9]{3})+(?=\s*(?:/|\\(?:pi|sqrt|cdot|times)(?![A-Za-z]))[^,]*$)"
+)
 _PERCENT = re.compile(rf"{_SPACE}*(?<!\\)\\?%$")
 _ORDINAL = re.compile(
     r"(?<=[0-9])\s*\^?\s*(?:\\(?:mathrm|text)\{(?:st|nd|rd|th)\}|\{\\(?:mathrm|text)\{(?:st|nd|rd|th)\}\})"
@@ -79,7 +85,9 @@ def _without_marks(text: str) -> str:
 
 
 def _joined_digits(text: str) -> str:
-    return _DIGIT_GROUPS.sub(lambda found: re.sub(_GROUP_SPACE, "", found.group()), text)
+    text = _DIGIT_GROUPS.sub(lambda found: re.sub(_GROUP_SPACE, "", found.group()), text)
+    text = _FACTOR_GROUPS.sub(lambda found: found.group().replace(",", ""), text)
+    return _INNER_GROUPS.sub(lambda found: found.group().replace(",", ""), text)
 
 
 def _relation(found: re.Match[str]) -> str:

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from distillbench_plugins.grading.mathematics.bases import same_numeral, without_base
+from distillbench_plugins.grading.mathematics.cases import told_apart
+from distillbench_plugins.grading.mathematics.choices import is_chosen
 from distillbench_plugins.grading.mathematics.exact import percent_pair, shortcut
 from distillbench_plugins.grading.mathematics.normal import normalised
-from distillbench_plugins.grading.mathematics.relations import oriented, said
+from distillbench_plugins.grading.mathematics.ranges import alike
+from distillbench_plugins.grading.mathematics.relations import oriented, said, without_modulus
 from distillbench_plugins.grading.mathematics.units import Measure, listed, measured
 
 #: Longer answers are no value with a unit, and no list of values that anybody would count.
@@ -44,7 +47,9 @@ def asked(gold: str, answer: str) -> bool | Asked:
     same = same_numeral(gold, answer)
     if same is not None:
         return same
-    gold = oriented(gold)
+    if is_chosen(gold, answer):
+        return True
+    gold, answer = alike(oriented(gold), answer if "mod" in gold else without_modulus(answer))
     found = said(gold, answer)
     if found is None:
         return False
@@ -75,7 +80,7 @@ def _undecided(golds: tuple[str, ...], answers: tuple[str, ...], beside: tuple[s
     found = {shortcut(gold, answer) for gold in golds for answer in answers}
     if found == {False} or (True in found and not beside):
         return True in found
-    return Asked(golds, answers, beside)
+    return Asked(*told_apart(golds, answers), beside)
 
 
 def _as_fraction(text: str) -> str:

@@ -19,6 +19,7 @@ _COMMAND = re.compile(r"\\(?:[dt]?frac|sqrt|pi|cdot|times|left|right|div|binom|[
 _NAME = re.compile(r"\\?[A-Za-z]+(?:_(?:\{[^{}]*\}|[A-Za-z0-9]))?")
 _LIST_WORD = re.compile(r",?\s*(?:\\text\s*\{\s*(?:and|or)\s*\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z]))")
 _GROUPED = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]+)?")
+_MODULUS = re.compile(r"\s*(?:\\pmod\s*(?:\{\s*[0-9]+\s*\}|[0-9]+)|\(\\?(?:mod|bmod)\s*[0-9]+\))$")
 _WRAPPED = re.compile(r"(?:\\left\s*)?(\\\{|\(|\[|\\langle)(.*?)(?:\\right\s*)?(\\\}|\)|\]|\\rangle)", re.DOTALL)
 
 
@@ -48,13 +49,15 @@ def said(gold: str, answer: str) -> Said | None:
     are_sets = gold.startswith("\\{") and answer.startswith("\\{")
     if not (are_sets or wanted & _UNEQUAL) and n_values(answer) > n_values(gold):
         return None
+    if _is_other_collection(gold, answer) or ("\\equiv" in got - wanted and is_number(split_top(answer, _IN)[0])):
+        return None
     if _TWO_NUMBERS.search(answer) and not _TWO_NUMBERS.search(gold):
         return None
     if got & _UNEQUAL and not (wanted & (_UNEQUAL | _IN) or _SET.search(gold) or _is_vector(answer)):
         return None
     if wanted or not got or got & (_UNEQUAL | _IN) or len(_parts(answer)) > 1:
         return Said((oriented(answer),))
-    sides = [side for side in _split(answer, _EQUAL | _NEARLY) if side]
+    sides = [side for side in split_top(answer, _EQUAL | _NEARLY) if side]
     if not sides:
         return Said((answer,))
     value = next((side for side in reversed(sides) if not _NAME.fullmatch(side)), sides[-1])
@@ -72,6 +75,12 @@ def oriented(text: str) -> str:
     return f"{right}={left}" if _NAME.fullmatch(right) and is_number(left) else text
 
 
+def without_modulus(text: str) -> str:
+    r"""`x \\equiv 3 \\pmod 7` as `3`; any other text as it is."""
+    found = _MODULUS.search(text)
+    return split_top(text[: found.start()], frozenset({"\\equiv", "="}))[-1] if found else text
+
+
 def is_number(text: str) -> bool:
     """Whether a text is a number without letters, units, decimals that may be rounded, bases or percent signs."""
     bare = _COMMAND.sub(" ", text)
@@ -83,18 +92,29 @@ def n_values(text: str) -> int:
     if "\\begin" in text or _GROUPED.fullmatch(text):
         return 1
     if len(_parts(text)) == 1:
-        text = _split(text, _EQUAL | _IN)[-1]
+        text = split_top(text, _EQUAL | _IN)[-1]
     found = _WRAPPED.fullmatch(text)
     inner = found[2] if found and "," in found[2] and len(_parts(text)) == 1 else text
     return sum(2 if re.search(r"\\(?:pm|mp)(?![A-Za-z])", part) else 1 for part in _parts(inner)) or 1
 
 
 def _parts(text: str) -> list[str]:
-    return [part for part in _split(_LIST_WORD.sub(",", text), frozenset(",;")) if part]
+    return [part for part in split_top(_LIST_WORD.sub(",", text), frozenset(",;")) if part]
 
 
 def _relations(text: str) -> frozenset[str]:
     return frozenset(token for token, _, _ in _top(text)) & (_UNEQUAL | _NEARLY | _EQUAL | _IN)
+
+
+def _is_other_collection(gold: str, answer: str) -> bool:
+    """A set, or both signs of a number, for a point or an interval."""
+    wanted, got = _WRAPPED.fullmatch(gold), _WRAPPED.fullmatch(answer)
+    if wanted is None or wanted[1] == "\\{" or len(_parts(wanted[2])) < 2 or len(_parts(gold)) > 1:
+        return False
+    is_set = got is not None and got[1] == "\\{" and not got[2].lstrip().startswith(("(", "\\left"))
+    names = [part.partition("=")[0].strip() for part in _parts(answer) if "=" in part]
+    is_set |= len(names) > 1 and len(set(names)) == 1  # `x=2, x=3`
+    return is_set or (len(_parts(answer)) == 1 and any(token in ("\\pm", "\\mp") for token, _, _ in _top(answer)))
 
 
 def _is_vector(text: str) -> bool:
@@ -102,7 +122,8 @@ def _is_vector(text: str) -> bool:
     return text.startswith("<") and text.endswith(">")
 
 
-def _split(text: str, at: frozenset[str]) -> list[str]:
+def split_top(text: str, at: frozenset[str]) -> list[str]:
+    """The parts of a text between some tokens that stand in no bracket."""
     found, begin = [], 0
     for token, start, end in _top(text):
         if token in at:

@@ -33,6 +33,7 @@ _PLAIN = (
         "′": "'",
         "，": ",",
         "。": ".",
+        "¢": "\\text{ cents}",
     }
 )
 _PLAIN |= dict.fromkeys("\u200b\u200c\u200d\u200e\u200f\u2060\u2061\u2062\u2063\u2064\ufeff\u00ad", "")

@@ -25,6 +25,10 @@ _SIGNS = (
     (re.compile(r"\+/?-(?=\s*[\w\\(])"), r"\\pm "),
     (re.compile(r"(?<=[)\]])\s*U\s*(?=[(\[])"), r" \\cup "),
 )
+#: `1/2 pi`: math-verify puts all that follows under the line. A whole number in front makes it a mixed one.
+_RATIO = re.compile(
+    r"(?<![\w.^}/)\]])(?<![\w})\]] )([0-9]+)/([0-9]+)\s+(?=\\(?:sqrt|pi)(?![A-Za-z])|[A-Za-z](?![A-Za-z]))"
+)
 _OPENING = re.compile(r"(\\sqrt(?:\[[^\[\]{}]*\])?|\^)\s*\(")
 
 
@@ -38,7 +42,7 @@ def in_tex(text: str) -> str:
 def _typeset(text: str) -> str:
     for sign, command in _SIGNS:
         text = sign.sub(command, text)
-    return _WORD.sub(_command, text)
+    return _RATIO.sub(r"\\frac{\1}{\2} ", _WORD.sub(_command, text))
 
 
 def _command(found: re.Match[str]) -> str:

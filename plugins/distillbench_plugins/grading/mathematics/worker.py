@@ -84,7 +84,7 @@ def aligned(gold: list[Any], answer: list[Any]) -> tuple[list[Any], list[Any]]:
     named = {symbol.name: symbol for symbol in gold[0].free_symbols}
     changes = {symbol: named[symbol.name] for symbol in answer[0].free_symbols if symbol.name in named}
     are_values = all(isinstance(one[0], Expr) and not one[0].has(Sum, Product) for one in (gold, answer))
-    if "i" in named and are_values and not isinstance(gold[0], Symbol):
+    if "i" in named and are_values and (answer[0].is_number or not isinstance(gold[0], Symbol)):
         changes |= {symbol: I for symbol in (*gold[0].free_symbols, *answer[0].free_symbols) if symbol.name == "i"}
     changes = {symbol: other for symbol, other in changes.items() if symbol != other}
     if not changes:
