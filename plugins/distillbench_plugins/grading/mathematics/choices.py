@@ -1,4 +1,4 @@
-r"""Multiple choice: `\textbf{(C) } 12` and `\text{Option C}` say C, as the contests that these problems are from write it."""
+r"""Multiple choice: `\textbf{(C) } 12` and `\text{Option C}` say C, as contests write it."""
 
 from __future__ import annotations
 

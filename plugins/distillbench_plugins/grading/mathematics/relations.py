@@ -46,14 +46,7 @@ def said(gold: str, answer: str) -> Said | None:
     `x = 5`, `10/2 = 5` and `x \approx 5` say 5. `\geq 5`, `x \neq 5` and `5 = 2` do not say 2 or 5.
     """
     wanted, got = _relations(gold), _relations(answer)
-    are_sets = gold.startswith("\\{") and answer.startswith("\\{")
-    if not (are_sets or wanted & _UNEQUAL) and n_values(answer) > n_values(gold):
-        return None
-    if _is_other_collection(gold, answer) or ("\\equiv" in got - wanted and is_number(split_top(answer, _IN)[0])):
-        return None
-    if _TWO_NUMBERS.search(answer) and not _TWO_NUMBERS.search(gold):
-        return None
-    if got & _UNEQUAL and not (wanted & (_UNEQUAL | _IN) or _SET.search(gold) or _is_vector(answer)):
+    if _is_something_else(gold, answer, wanted, got):
         return None
     if wanted or not got or got & (_UNEQUAL | _IN) or len(_parts(answer)) > 1:
         return Said((oriented(answer),))
@@ -65,6 +58,19 @@ def said(gold: str, answer: str) -> Said | None:
     values = tuple(side for side in sides if is_number(side)) if got & _NEARLY else ()
     beside = (side for side in sides if is_number(side) and (values or side != value))
     return Said(values or (value,), tuple(beside))
+
+
+def _is_something_else(gold: str, answer: str, wanted: frozenset[str], got: frozenset[str]) -> bool:
+    """Whether an answer has more values, another relation or another kind of collection than the gold answer."""
+    are_sets = gold.startswith("\\{") and answer.startswith("\\{")
+    if not (are_sets or wanted & _UNEQUAL) and n_values(answer) > n_values(gold):
+        return True
+    if "\\equiv" in got - wanted and is_number(split_top(answer, _IN)[0]):
+        return True
+    if _TWO_NUMBERS.search(answer) and not _TWO_NUMBERS.search(gold):
+        return True
+    allows_inequality = wanted & (_UNEQUAL | _IN) or _SET.search(gold) or _is_vector(answer)
+    return _is_other_collection(gold, answer) or bool(got & _UNEQUAL and not allows_inequality)
 
 
 def oriented(text: str) -> str:
