@@ -77,6 +77,7 @@ ADDS = {
     "a fence further right than its code": f"  {F}python\ndef add(a, b):\n  return a + b\n  {F}",
     "text at the left": f'1. x\n   {F}python\n   def add(a, b):\n       s = """\nx\n"""\n       return a + b\n   {F}',
     "behind words": f"**Solution:** {F}python\n{ADD}{F}\n{F}text\n3\n{F}",
+    "behind code in the line": f"So `add` is: {F}python\n{ADD}{F}\n",
     "behind a tag": f"<answer>{F}python\n{ADD}{F}</answer>",
     "behind another bullet": f"\u2022 {F}py\n  def add(a, b):\n      return a + b\n  {F}",
     "in a list of tasks": f"- [ ] {F}python3\n  def add(a, b):\n      return a + b\n  {F}",
@@ -166,6 +167,7 @@ HOSTILE = {
     "fences with tags": f"{F}python\nx\n" * 100_000,
     "Markdown in Markdown": "".join(f"{'`' * n}md\n" for n in range(1400, 3, -1)) + f"{F}\nx\n" * 200_000,
     "words after fences": f"{F}python\n" + f"{F} {'x' * 500_000}\n" + f"{F}\n",
+    "code in the line before a fence": "`x` " * 200_000 + f"x``y{F}python\n",
     "words before fences": f"x {F}python\n" * 100_000,
     "deeper and deeper": "\n".join(" " * n + F for n in range(1400)),
 }

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 #: A line that opens a block: what stands before the fence (white space, marks of lists and quotes), its fence, its tag.
 _OPENS = re.compile(r"([ \t]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+|>[ \t]*)*)(`{3,}|~{3,})(.*)")
 #: Models also open a block behind words, as in `**Solution:** ```python`; then it must say that it is Python.
-_OPENS_BEHIND = re.compile(r"([^`~]*?)(`{3,}|~{3,})[ \t]*((?:python|py)[\d.]*)[ \t\r]*", re.IGNORECASE)
+_OPENS_BEHIND = re.compile(r"((?:[^`~]|`[^`]+`)*?)(`{3,}|~{3,})[ \t]*((?:python|py)[\d.]*)[ \t\r]*", re.IGNORECASE)
 _CLOSES = re.compile(r"([ \t]*)(`{3,}|~{3,})[ \t\r]*")
 #: A line that is no Python: a fence with something behind it, words or a tag.
 _CLOSES_BEFORE = re.compile(
