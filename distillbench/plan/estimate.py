@@ -114,7 +114,8 @@ def _seconds(stage: Stage, steps: Mapping[str, int], speeds: Mapping[tuple[str, 
     """How long a stage will run, at the median speed of those alike; None where there is none."""
     work, own = _work(stage, steps), _whose(stage)
     evaluation: Evaluation | None = stage.extras.get("evaluation")
-    speed = speeds.get((own, evaluation is not None and evaluation.limit is not None))
+    is_cut = evaluation is not None and (evaluation.limit is not None or evaluation.problems is not None)
+    speed = speeds.get((own, is_cut))
     return None if speed is None or work is None else speed * work
 
 
@@ -141,7 +142,8 @@ def _whose_of(kind: str, identities: tuple[tuple[str, str], ...]) -> str:
 def _samples(stage: Stage) -> tuple[int, int] | None:
     """Completions of a sample stage, and the budget of one."""
     evaluation: Any = stage.extras["evaluation"]
-    sizes = [size for size in (evaluation.limit, evaluation.n_docs) if size is not None]
-    if evaluation.n_docs is None and evaluation.limit is None:
+    named = None if evaluation.problems is None else len(evaluation.problems)
+    sizes = [size for size in (evaluation.limit, evaluation.n_docs, named) if size is not None]
+    if not sizes:
         return None
     return min(sizes) * evaluation.repeats, evaluation.sampling.max_tokens

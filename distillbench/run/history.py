@@ -28,11 +28,16 @@ def _past(manifest: Mapping[str, Any], store: Store) -> Past | None:
     if kind == "sample":
         asked = json.loads(manifest["params"]["evaluation"])
         work = facts["generated"] * asked["sampling"]["max_tokens"]
-        return Past(facts["seconds"], work, own, asked["limit"] is not None)
+        return Past(facts["seconds"], work, own, _is_cut(asked))
     if kind == "grade":
         sample = store.usable("sample", manifest["needs"]["sample"])
         if sample is None:
             return None
-        is_cut = json.loads(sample["params"]["evaluation"])["limit"] is not None
+        is_cut = _is_cut(json.loads(sample["params"]["evaluation"]))
         return Past(manifest["seconds"], sum(facts["outcomes"].values()), own, is_cut)
     return Past(manifest["seconds"], 1, own)
+
+
+def _is_cut(asked: Mapping[str, Any]) -> bool:
+    """Whether a part of a benchmark was asked; `problems` is left out where none were named."""
+    return asked["limit"] is not None or asked.get("problems") is not None

@@ -483,6 +483,16 @@ def test_the_estimate_knows_limits(bench: Toys, limit: int, samples: int) -> Non
     assert estimate(bench.plan({"evaluations": {"toy": {"limit": limit}}}), lambda kind: []).samples == samples
 
 
+@pytest.mark.parametrize(
+    ("asked", "samples"),
+    [({}, 6), ({"limit": 1}, 3), ({"limit": 9}, 6), ({"repeats": 4}, 24)],
+)
+def test_the_estimate_counts_the_problems_that_are_named(bench: Toys, asked: dict[str, int], samples: int) -> None:
+    named = bench.plan({"evaluations": {"toy": {"problems": [0, 2], **asked}}})
+    assert estimate(named, lambda kind: []).samples == samples
+    assert "sample" in estimate(named, alike(bench.plan())).unknown_kinds, "a whole benchmark tells nothing of a part"
+
+
 def test_the_estimate_says_when_a_task_does_not_tell_its_size(bench: Toys, known: Known) -> None:
     key = keys(known.plan, "sample", BASE)[0]
     evaluation = replace(known.plan.stages[key].extras["evaluation"], n_docs=None)
