@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,19 +48,26 @@ def check(context: click.Context, matrix: Path, as_json: bool) -> int:
     session: Session = context.obj
     loaded = session.load(matrix)
     tasks = LmEvalTasks(loaded.tasks)
-    lines = [*_tasks(loaded, tasks), *_graders(loaded, tasks), *_fits(loaded)]
+    lines = [*dict.fromkeys(_tasks(loaded, tasks)), *_graders(loaded, tasks), *_fits(loaded)]
     if as_json:
         print_json([{slot: getattr(line, slot) for slot in _Line.__slots__} for line in lines])
     else:
         for line in lines:
             click.echo(f"{line.level:>13}  {line.subject}:{line.text}")
-        counts = [f"{sum(line.level == level for line in lines)} {level}" for level in _LEVELS]
+        counts = [f"{_count(lines, level)} {level}" for level in _LEVELS]
         click.echo(f"{len(loaded.cells)} cells: {', '.join(counts)}")
     return 2 if any(line.level == "refused" for line in lines) else 0
 
 
 _UNSEEN = "not looked at"
 _LEVELS = ("refused", "accepted", "warning", _UNSEEN)
+
+
+def _count(lines: Sequence[_Line], level: str) -> int:
+    """How many things are of a level; a line that only heads the findings of its subject is none of its own."""
+    alike = [line for line in lines if line.level == level]
+    headed = {line.subject for line in alike if line.name}
+    return sum(bool(line.name) or line.subject not in headed for line in alike)
 
 
 def _tasks(loaded: Loaded, tasks: LmEvalTasks) -> Iterator[_Line]:

@@ -565,3 +565,17 @@ def test_every_json_output_is_json_alone(cli: Cli, matrix: Matrix) -> None:
         done = cli(*arguments, "--json")
         assert done.code == 0
         json.loads(done.out)
+
+
+def test_check_counts_each_finding_once() -> None:
+    from distillbench.cli.check import _count, _Line
+
+    lines = [
+        _Line("refused", "tiny on wise", " prompts of a"),
+        _Line("refused", "tiny on wise", "\nfirst", "lost_text", "a"),
+        _Line("refused", "tiny on wise", "\nsecond", "one_sided_system", "a"),
+        _Line("refused", "task b", " no data"),
+        _Line("ok", "tiny, untouched", " prompts of a"),
+        _Line("warning", "tiny, untouched", "\nthird", "greedy_with_temperature", "a"),
+    ]
+    assert [_count(lines, level) for level in ("refused", "warning", "accepted")] == [3, 1, 0]
