@@ -32,7 +32,7 @@ _STARS = re.compile(r"(\*\*|__)([^*]+)\1")
 _FRONT = re.compile(
     r"^(?:(?:=|:|\\text\s*\{(?![^{}]*\b(?:not|least|most|than)\b)[^{}]*\b(?:is|are|equals)\s*:?\s*\}(?=\s*[^\s.])|\\(?:approx|simeq|sim|Rightarrow|implies|therefore|to|Longrightarrow)(?![A-Za-z]))\s*)+"
 )
-_TAIL = re.compile(r"(?<!\\)[,;]+$|\\\\$|\s*\\(?:checkmark|blacksquare|qed)$")
+_TAIL = re.compile(r"(?<!\\)[,;]+$|\\\\$|\\(?:checkmark|blacksquare|qed)$")
 _LETTER = re.compile(r"(?<!\\)(?<![A-Za-z])[A-Za-z]")
 
 

@@ -19,7 +19,7 @@ _COMMAND = re.compile(r"\\(?:[dt]?frac|sqrt|pi|cdot|times|left|right|div|binom|[
 _NAME = re.compile(r"\\?[A-Za-z]+(?:_(?:\{[^{}]*\}|[A-Za-z0-9]))?")
 _LIST_WORD = re.compile(r",?\s*(?:\\text\s*\{\s*(?:and|or)\s*\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z]))")
 _GROUPED = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]+)?")
-_MODULUS = re.compile(r"\s*(?:\\pmod\s*(?:\{\s*[0-9]+\s*\}|[0-9]+)|\(\\?(?:mod|bmod)\s*[0-9]+\))$")
+_MODULUS = re.compile(r"(?<!\s)\s*(?:\\pmod\s*(?:\{\s*[0-9]+\s*\}|[0-9]+)|\(\\?(?:mod|bmod)\s*[0-9]+\))$")
 _WRAPPED = re.compile(r"(?:\\left\s*)?(\\\{|\(|\[|\\langle)(.*?)(?:\\right\s*)?(\\\}|\)|\]|\\rangle)", re.DOTALL)
 
 
