@@ -63,8 +63,9 @@ def tell_missing(missing: Mapping[str, str]) -> None:
 
 
 def in_a_line(why: str) -> str:
-    """What is wrong, on one line."""
-    return " ".join(why.split())
+    """What is wrong, on one line, with a semicolon where a line ended."""
+    lines = (" ".join(line.split()) for line in why.splitlines())
+    return "; ".join(line for line in lines if line)
 
 
 def without_data(look: Preflight, plan: Plan) -> Iterator[tuple[Evaluation, str]]:
