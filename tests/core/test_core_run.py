@@ -407,7 +407,7 @@ def test_full_checkpoints_are_deleted_once_evaluated_and_made_again_when_needed(
     summary = bench.run(FULL)
     train = folder(bench, summary.plan, "train")
     assert summary.freed_bytes > 0
-    assert sorted(path.name for path in train.iterdir()) == ["manifest.json"]
+    assert sorted(path.name for path in train.iterdir()) == ["manifest.json", "metrics.jsonl"]
     assert bench.plan(FULL).pending() == []
     control.log("train")
     more = {**FULL, "evaluations": {"long": {"benchmark": "toy", "max_tokens": 99}}}
@@ -417,7 +417,7 @@ def test_full_checkpoints_are_deleted_once_evaluated_and_made_again_when_needed(
     again = bench.run(more)
     assert control.log("train") == ["0 4"]
     assert counts(again) == {"done": 7, "reused": 8}
-    assert sorted(path.name for path in train.iterdir()) == ["manifest.json"]
+    assert sorted(path.name for path in train.iterdir()) == ["manifest.json", "metrics.jsonl"]
     assert bench.plan(more).pending() == []
 
 
