@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -56,28 +55,6 @@ def test_a_full_disk_stops_a_run_with_the_file_and_exit_code_1(
         assert "process ended" not in done.err
         told = [line for line in done.err.splitlines() if line.endswith(": No space left on device")]
         assert told and all(str(store) in line for line in told)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("limit", [0, 3000])
-def test_a_limit_of_file_sizes_is_told_like_a_full_disk(
-    limit: int, matrix: Any, toys: Path, control: Any, tmp_path: Path
-) -> None:
-    """What `ulimit -f` allows holds for every user, in workers too."""
-    done = subprocess.run(
-        [sys.executable, "-m", "distillbench", "--store", tmp_path / "store", "run", matrix(SMALL)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(toys)},
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-    )
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    if limit == 0:  # not even a temporary file
-        assert "No usable temporary directory found" in done.stderr
-    else:
-        assert f"{tmp_path / 'store'}" in done.stderr and ": File too large" in done.stderr
 
 
 def test_every_writer_names_its_file(tmp_path: Path) -> None:
