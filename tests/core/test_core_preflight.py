@@ -83,7 +83,10 @@ def test_a_report_says_when_no_preflight_is_on_record(cli: Cli, matrix: Matrix, 
 
 
 def test_a_tokenizer_that_cannot_be_loaded_stops_the_run_before_it_begins(cli: Cli, matrix: Matrix) -> None:
-    lost = {"students": {"small": {"use": "hf", "model": "nobody/nothing"}}, "renderers": {"toy-renderer": {}}}
+    lost = {
+        "students": {"small": {"use": "hf", "model": "nobody/nothing", "device": "cpu"}},
+        "renderers": {"toy-renderer": {}},
+    }
     done = cli("run", matrix(lost))
     assert done.code == 2 and "nothing has run" in done.err and "Traceback" not in done.err
     assert "small with toy-renderer on wise (cell wise)" in done.err and "nobody/nothing" in done.err
