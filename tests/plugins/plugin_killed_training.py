@@ -12,7 +12,7 @@ from plugin_helpers import Tiny
 
 from distillbench.protocols import Context, TrainingJob
 from distillbench.records import Trace
-from distillbench_plugins.trainers.sft import COMPLETE, SftOptions, SftTrainer
+from distillbench_plugins.trainers.sft import COMPLETE, METRICS, SftOptions, SftTrainer
 
 STEPS, EVERY = 9, 3
 #: Dropout, so that the random state matters; a rest in the last batch of a pass, so that the data's place does.
@@ -67,9 +67,13 @@ def arm(moment: str, step: int) -> None:
         calls = iter(range(1, 100))
         before(sft, "held_out_nll", lambda *_: next(calls) * EVERY == step)
     elif moment == "in the middle of the metrics":
-        before(Path, "replace", lambda path, target: path.read_text().count("\n") * EVERY == step)
+        before(
+            Path,
+            "replace",
+            lambda path, target: target.name == METRICS and path.read_text().count("\n") == step // EVERY,
+        )
     elif moment == "after the metrics, before our mark":
-        before(Path, "touch", lambda path: path.name == COMPLETE and at_checkpoint(step)(path.parent))
+        before(sft, "write_sealed", lambda path, *_: path.name == COMPLETE and at_checkpoint(step)(path.parent))
     else:
         assert moment in ("at a step", "never")
 

@@ -263,7 +263,8 @@ class _Recorder:
 
     def _write_metrics(self) -> None:
         partial = self.output / f".{METRICS}"
-        partial.write_text("".join(json.dumps(row) + "\n" for row in self._rows))
+        # Sorted, because rows that an interrupted training left come back so: the file must not tell that it was.
+        partial.write_text("".join(json.dumps(row, sort_keys=True) + "\n" for row in self._rows))
         partial.replace(self.output / METRICS)
 
 
