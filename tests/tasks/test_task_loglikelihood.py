@@ -375,7 +375,7 @@ def test_arc_easy_runs_by_its_bare_name_beside_other_tasks(here: Path, tmp_path:
         ({"temperature": 0.7}, "wanted: no `temperature` for task 'arc_easy' (multiple_choice)"),
         ({"stop": ["x"]}, "wanted: no `stop` for task 'arc_easy' (multiple_choice)"),
         ({"grader": "math_boxed"}, "wanted: `grader: lm_eval` for task 'arc_easy' (multiple_choice)"),
-        ({"benchmark": "wikitext"}, "got:    wikitext, with 'loglikelihood_rolling'"),
+        ({"benchmark": "wikitext"}, "wikitext.yaml), with 'loglikelihood_rolling'"),
     ],
 )
 def test_what_means_nothing_here_is_a_mistake(
