@@ -316,7 +316,7 @@ def test_a_value_that_is_costly_or_does_not_compare_is_wrong_and_soon(sandbox: S
     code = MAKE.replace("VALUE", HOSTILE[value])
     found = Solutions(sandbox, LiveCodeBenchOptions(seconds=5.0)).attempt(tests, code).judgement
     assert (found.correct, found.detail) in [(False, "wrong_answer"), (False, "runtime_error")]
-    assert time.process_time() - begun < 5  # of this process: minutes to hours where each was built
+    assert time.process_time() - begun < 60  # of this process: minutes to hours where each was built
 
 
 def test_evalplus_is_not_held_up_by_them_either(tmp_path: Path) -> None:
