@@ -17,7 +17,7 @@ from distillbench.manager import make_manager
 from distillbench.matrix.resolve import load_matrix
 from distillbench.plan.build import build_plan
 from distillbench.plan.inspect import with_statuses
-from distillbench.run.store import Store
+from distillbench.store.store import Store
 
 MATRIX = """
 teachers:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
-from distillbench.protocols import Benchmark, Engine, Filter, Launcher, Renderer, Student, Teacher, Trainer
+from distillbench.protocols import Engine, Filter, Grader, Launcher, Renderer, Student, Teacher, Trainer
 from distillbench.records import Cell
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ def distillbench_trainers() -> Iterable[type[Trainer]]:  # type: ignore[empty-bo
 
 
 @hookspec
-def distillbench_benchmarks() -> Iterable[type[Benchmark]]:  # type: ignore[empty-body]
-    """Benchmark classes: the graders that a task YAML names in `metadata.distillbench.grader`."""
+def distillbench_benchmarks() -> Iterable[type[Grader]]:  # type: ignore[empty-body]
+    """Graders, the classes that a task YAML names in `metadata.distillbench.grader`."""
 
 
 @hookspec

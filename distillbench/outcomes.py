@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from distillbench.errors import GraderError
-from distillbench.protocols import Benchmark, Grading, OneByOne
+from distillbench.protocols import Grader, Grading, OneByOne
 from distillbench.records import Completion, Judgement, Problem, Verdict
 
 CORRECT = "correct"
@@ -34,13 +34,13 @@ _LOOP_LONGEST_PERIOD = 256
 _CHARACTERS_PER_TOKEN = 4
 
 
-def decide(completion: Completion, problem: Problem, benchmark: Benchmark, until: tuple[str, ...] = ()) -> Verdict:
+def decide(completion: Completion, problem: Problem, benchmark: Grader, until: tuple[str, ...] = ()) -> Verdict:
     """Gives one completion its outcome; see `decide_all`."""
     return next(decide_all([(completion, problem)], benchmark, OneByOne(benchmark), until))
 
 
 def decide_all(
-    samples: Iterable[tuple[Completion, Problem]], benchmark: Benchmark, grading: Grading, until: tuple[str, ...] = ()
+    samples: Iterable[tuple[Completion, Problem]], benchmark: Grader, grading: Grading, until: tuple[str, ...] = ()
 ) -> Iterator[Verdict]:
     """Gives every completion its outcome, in their order.
 
@@ -79,7 +79,7 @@ class _Answer:
     ran_on: bool
 
 
-def _read(completion: Completion, problem: Problem, benchmark: Benchmark, until: tuple[str, ...]) -> Verdict | _Answer:
+def _read(completion: Completion, problem: Problem, benchmark: Grader, until: tuple[str, ...]) -> Verdict | _Answer:
     """The complete answer that a completion holds, or what it is without one."""
     if completion.reasoning_state == "open":
         return _without_answer(completion, "in_reasoning")

@@ -401,7 +401,7 @@ class OneByOne:
 
     facts: Mapping[str, Any] = MappingProxyType({})
 
-    def __init__(self, benchmark: Benchmark) -> None:
+    def __init__(self, benchmark: Grader) -> None:
         self._judge = benchmark.judge
 
     def judge_all(self, answers: Iterable[tuple[Problem, str]]) -> Iterator[Judgement]:
@@ -413,7 +413,7 @@ class OneByOne:
                 yield Judgement(None, error=f"{type(error).__name__}: {error}")
 
 
-class Benchmark(Component):
+class Grader(Component):
     """How the completions of a task are graded: by `judge`, or where that needs something held ready, by `open`."""
 
     #: True when it grades through lm-eval's own task object, given by `with_task`.
@@ -451,7 +451,7 @@ class Benchmark(Component):
     @classmethod
     def lacks(cls) -> list[str]:
         """The methods that a benchmark of this class still has to be given."""
-        is_empty = cls.judge is Benchmark.judge and cls.open is Benchmark.open
+        is_empty = cls.judge is Grader.judge and cls.open is Grader.open
         return super().lacks() + (["judge"] if is_empty else [])
 
     def check(self) -> None:
@@ -608,7 +608,7 @@ COMPONENT_KINDS: Mapping[str, type[Component]] = {
     "renderer": Renderer,
     "filter": Filter,
     "trainer": Trainer,
-    "benchmark": Benchmark,
+    "benchmark": Grader,
     "engine": Engine,
     "launcher": Launcher,
 }

@@ -91,7 +91,7 @@ def _graders(loaded: Loaded, tasks: LmEvalTasks) -> Iterator[_Line]:
 
 def _fits(loaded: Loaded) -> Iterator[_Line]:
     """Compares training rows and evaluation prompts, for everything in the matrix that differs."""
-    from distillbench.run.preflight import described, merged
+    from distillbench.preflight.look import described, merged
 
     preflight = preflight_of(loaded)
     for one, cells in cells_by_check(preflight, loaded.plan()).items():

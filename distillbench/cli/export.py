@@ -142,8 +142,8 @@ def _whole(target: Path) -> Iterator[Path]:
 
 def _write(session: Session, picked: Picked, merge: bool, folder: Path) -> Exported:
     """Writes the weights; gives what the card is to say of them."""
+    from distillbench.bench import MODEL
     from distillbench.report.card import Exported
-    from distillbench.run.bench import MODEL
 
     student: Student = session.catalog.build(picked.cell.student)
     key = picked.train.needs.get("student")

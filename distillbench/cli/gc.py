@@ -13,7 +13,7 @@ from distillbench.errors import DistillbenchError
 from distillbench.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from distillbench.run.garbage import Found, Needless
+    from distillbench.store.garbage import Found, Needless
 
 
 @click.command(short_help="Free what no report needs, after showing it.")
@@ -28,7 +28,7 @@ def gc(context: click.Context, dry_run: bool, yes: bool, as_json: bool) -> None:
     finished stages that no report's plan names, and caches. A stage that a process is running is never touched, and a
     checkpoint of yours that the store has links to is not deleted with them.
     """
-    from distillbench.run.garbage import find_needless, free
+    from distillbench.store.garbage import find_needless, free
 
     session: Session = context.obj
     found = find_needless(session.store)

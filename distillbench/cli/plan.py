@@ -48,7 +48,7 @@ def plan(
 def print_plan(loaded: Loaded, session: Session, *, as_json: bool, show_all: bool) -> None:
     """Prints a plan as tables or as JSON."""
     from distillbench.plan.estimate import estimate
-    from distillbench.run.history import history
+    from distillbench.store.history import history
 
     made = loaded.plan()
     left = estimate(made, partial(history, session.store))

@@ -17,9 +17,9 @@ from distillbench.errors import DistillbenchError, GraderError, TaskError
 if TYPE_CHECKING:
     from distillbench.cli.session import Loaded
     from distillbench.plan.stages import Check, Plan
-    from distillbench.protocols import Benchmark
+    from distillbench.preflight.look import Looked, Preflight
+    from distillbench.protocols import Grader
     from distillbench.records import Evaluation
-    from distillbench.run.preflight import Looked, Preflight
     from distillbench.tasks.loader import LmEvalTasks
 
 #: What a report imports; half a second that can pass while an engine works.
@@ -35,8 +35,8 @@ _SOURCES: Mapping[str, str] = {
 
 def preflight_of(loaded: Loaded) -> Preflight:
     """A preflight on the session's store and plugins."""
-    from distillbench.run.bench import Bench
-    from distillbench.run.preflight import Preflight
+    from distillbench.bench import Bench
+    from distillbench.preflight.look import Preflight
     from distillbench.tasks.loader import LmEvalTasks
 
     session = loaded.session
@@ -95,7 +95,7 @@ def refused_by_graders(
     """
     asked = {(evaluation.grader.identity, evaluation.ref): evaluation for evaluation in reversed(evaluations)}
     for evaluation in reversed(asked.values()):
-        grader: Benchmark = loaded.session.catalog.build(evaluation.grader)
+        grader: Grader = loaded.session.catalog.build(evaluation.grader)
         try:
             if grader.needs_task:
                 grader = grader.with_task(tasks.load(evaluation.ref))
@@ -179,7 +179,7 @@ def refuse(loaded: Loaded, plan: Plan, so: str = "nothing has run", spares_other
     Raises:
         PreflightError: With every finding that the matrix does not accept, and what a grader refuses.
     """
-    from distillbench.run.preflight import PreflightError, described, merged
+    from distillbench.preflight.look import PreflightError, described, merged
 
     look = preflight_of(loaded)
     to_grade = [stage.extras["evaluation"] for stage in plan.pending() if stage.kind == "grade"]

@@ -14,8 +14,8 @@ from distillbench.cli.preflight import preflight_of
 from distillbench.cli.session import FAST, JSON, LIMIT, MATRIX, ONLY, Loaded, Session, print_json
 from distillbench.errors import DamagedError, DistillbenchError, StoreError
 from distillbench.hookspecs import hookimpl
-from distillbench.run.garbage import STAGES
 from distillbench.sealed import read_sealed, write_json
+from distillbench.store.garbage import STAGES
 
 if TYPE_CHECKING:
     from distillbench.report.results import Results

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from distillbench.matrix.resolve import Matrix
     from distillbench.plan.stages import Plan
     from distillbench.records import Cell
-    from distillbench.run.store import Store
+    from distillbench.store.store import Store
     from distillbench.tasks.identity import TaskIndex
 
 _MOST_NAMES = 40
@@ -77,7 +77,7 @@ class Session:
     @cached_property
     def store(self) -> Store:
         """The store; its folder is made when it is not there."""
-        from distillbench.run.store import Store
+        from distillbench.store.store import Store
 
         return Store(self.store_path)
 
@@ -123,7 +123,7 @@ class Loaded:
 
     def mended_plan(self) -> Plan:
         """As `plan`, after what is damaged in the store has been moved aside, which is told."""
-        from distillbench.run.mend import mended
+        from distillbench.store.mend import mended
 
         return mended(self.make_plan, self.session.store, _tell_damage)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from distillbench.plan.stages import Check
     from distillbench.preflight import Piece
-    from distillbench.run.preflight import Preflight
+    from distillbench.preflight.look import Preflight
 
 _INDENT = 8
 

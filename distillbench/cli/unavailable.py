@@ -14,8 +14,8 @@ from distillbench.errors import DistillbenchError, Mistake, TaskError
 
 if TYPE_CHECKING:
     from distillbench.plan.stages import Plan
+    from distillbench.preflight.look import Preflight
     from distillbench.records import Evaluation
-    from distillbench.run.preflight import Preflight
     from distillbench.tasks.identity import TaskIndex
 
 _PLACE = re.compile(r"[^:]+:\d+: evaluations\.(.+)", re.DOTALL)

@@ -12,7 +12,7 @@ from distillbench.matrix.choices import identity_of
 from distillbench.options import Given, resolve_options
 from distillbench.plan.stages import Check, Graded, Plan, Stage, effective_sampling, sampling_params, stage_key
 from distillbench.plan.steps import chosen_steps, steps_mistake
-from distillbench.protocols import Benchmark, Engine, Filter, Renderer, Student, Teacher, Trainer
+from distillbench.protocols import Engine, Filter, Grader, Renderer, Student, Teacher, Trainer
 from distillbench.records import Cell, Choice, Evaluation, Resources
 from distillbench.tasks.identity import TaskIndex, TaskSpec
 
@@ -143,7 +143,7 @@ class _Builder:
         grader = str(spec.settings.get("grader", "lm_eval"))
         params = {"task": task, "identity": spec.grade_identity}
         choice = self._grader(grader, spec)
-        resources = self._component(choice, Benchmark).resources()
+        resources = self._component(choice, Grader).resources()
         return self._stage(
             "verify", teacher.label, {"grader": choice}, params, {"traces": traces.key}, resources=resources
         )
@@ -254,7 +254,7 @@ class _Builder:
             params,
             {"sample": sample.key},
             session=sample.session,
-            resources=self._component(evaluation.grader, Benchmark).resources(),
+            resources=self._component(evaluation.grader, Grader).resources(),
             extras={"evaluation": evaluation, "student": cell.student, "renderer": cell.renderer}
             | {"built": student.key if student else None, "whole": whole},
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from distillbench.findings import Finding
 from distillbench.preflight.show import harmless
-from distillbench.protocols import Benchmark, Trainer
+from distillbench.protocols import Grader, Trainer
 from distillbench.records import Evaluation, Problem, Prompt, Rendered, Trace
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Asked:
     """
 
     evaluation: Evaluation
-    benchmark: Benchmark
+    benchmark: Grader
     problems: Sequence[Problem]
     findings: Sequence[tuple[str, str]] = ()
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distillbench.preflight.material import counted
-from distillbench.protocols import Benchmark
+from distillbench.protocols import Grader
 from distillbench.records import Message, Problem
 
 _MOST_NAMED = 3  # problems
 
 
-def check_problems(benchmark: Benchmark, problems: Sequence[Problem], place: Path) -> list[tuple[str, str]]:
+def check_problems(benchmark: Grader, problems: Sequence[Problem], place: Path) -> list[tuple[str, str]]:
     """Gold answers by which nothing can be judged, and problems that stand among their own examples.
 
     Args:

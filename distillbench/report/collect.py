@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 from distillbench.errors import DamagedError
 from distillbench.outcomes import GRADER_ERROR
 from distillbench.plan.stages import Plan, Stage, effective_sampling
+from distillbench.preflight.look import Looked, merged
 from distillbench.records import Cell, Evaluation
 from distillbench.report.results import CellResult, CheckpointResult, GradedSample, NllPoint, Results
-from distillbench.run.environment import describe
-from distillbench.run.preflight import Looked, merged
-from distillbench.run.store import Store
-from distillbench.run.tables import METRICS, SAMPLES, VERDICTS, problem_of, read_rows
+from distillbench.store.environment import describe
+from distillbench.store.rows import METRICS, SAMPLES, VERDICTS, problem_of, read_rows
+from distillbench.store.store import Store
 
 _T = TypeVar("_T")
 #: Characters of an error.

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from distillbench.errors import DistillbenchError, PluginError
 from distillbench.plan.stages import Finished, Stage
 from distillbench.protocols import Progress
-from distillbench.run.store import Outcome, Store
+from distillbench.store.store import Made, Store
 from distillbench.writing import refused_by_disk
 
 #: Least time between two progress messages of a stage, in seconds.
@@ -81,7 +81,7 @@ class Attempts:
         self.tell("started", stage)
         return True
 
-    def succeed(self, stage: Stage, outcome: Outcome) -> None:
+    def succeed(self, stage: Stage, outcome: Made) -> None:
         """Makes what a stage left its result."""
         _, begin = self._held[stage.key]
         try:
@@ -105,7 +105,7 @@ class Attempts:
         self.failed.add(stage.key)
         self.tell("failed", stage, why=why)
 
-    def run(self, stage: Stage, step: Callable[[Progress], Outcome]) -> None:
+    def run(self, stage: Stage, step: Callable[[Progress], Made]) -> None:
         """Claims a stage, runs it and records how it ended."""
         if not self.start(stage):
             return

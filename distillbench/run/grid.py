@@ -15,17 +15,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from distillbench.bench import Bench
 from distillbench.errors import StageError
 from distillbench.plan.stages import Stage
 from distillbench.protocols import Engine, EngineSession, Progress, Student
 from distillbench.records import Batch, Checkpoint, Generation, Prompt
 from distillbench.run.attempts import Attempts
-from distillbench.run.bench import Bench
-from distillbench.run.grade import grade_ahead, grade_samples
 from distillbench.run.proof import N_PROMPTS, Proof, name_of
-from distillbench.run.samples import Requests, SampleRun, checkpoint_of
-from distillbench.run.store import Outcome
-from distillbench.run.tables import Row
+from distillbench.stages.grade import grade_ahead, grade_samples
+from distillbench.stages.sample import Requests, SampleRun, checkpoint_of
+from distillbench.store.rows import Row
+from distillbench.store.store import Made
 
 #: Samples are graded so many at a time, or as many as came in so many seconds.
 _GRADED_TOGETHER, _GRADED_AFTER = 64, 10.0
@@ -208,7 +208,7 @@ class Grid:
             sample = self._samples.get(key) if number == 0 else None
             self.grader.submit(self.attempts.run, grade, partial(self._grade_all, grade, sample))
 
-    def _grade_all(self, grade: Stage, sample: Stage | None, progress: Progress) -> Outcome:
+    def _grade_all(self, grade: Stage, sample: Stage | None, progress: Progress) -> Made:
         outcome = grade_samples(grade, self.bench, progress)
         if sample is not None:
             self.attempts.tell("graded", sample, outcomes=outcome.facts["outcomes"])

@@ -16,11 +16,11 @@ from distillbench.manager import ask_each
 from distillbench.plan.stages import Plan, Stage
 from distillbench.protocols import Handle, Launcher
 from distillbench.records import Resources
-from distillbench.run.garbage import kept_for_reports
-from distillbench.run.mend import mended
 from distillbench.run.placement import refuse_missing_gpus
-from distillbench.run.store import Store
 from distillbench.run.worker import Job
+from distillbench.store.garbage import kept_for_reports
+from distillbench.store.mend import mended
+from distillbench.store.store import Store
 from distillbench.tasks.identity import TaskIndex
 
 #: How a stage ended. `done` ran now, `reused` was there already.

@@ -14,16 +14,16 @@ from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from distillbench.bench import Bench
 from distillbench.catalog import Catalog
 from distillbench.manager import make_manager
 from distillbench.plan.stages import Stage
 from distillbench.records import Resources
-from distillbench.run import steps
 from distillbench.run.attempts import Attempts
-from distillbench.run.bench import Bench
-from distillbench.run.environment import describe
 from distillbench.run.grid import Grid
-from distillbench.run.store import Store
+from distillbench.stages import steps
+from distillbench.store.environment import describe
+from distillbench.store.store import Store
 from distillbench.tasks.identity import TaskIndex
 from distillbench.tasks.loader import LmEvalTasks
 

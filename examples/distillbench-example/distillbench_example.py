@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distillbench.hookspecs import hookimpl
-from distillbench.protocols import Benchmark, Filter, Renderer, Student, Teacher, Trainer
+from distillbench.protocols import Filter, Grader, Renderer, Student, Teacher, Trainer
 from distillbench.records import Checkpoint, Completion, Judgement, Message, Problem, Prompt, Rendered, Trace
 
 ANSWER, END = "\nAnswer:", "<end>"
@@ -214,7 +214,7 @@ class LoopTrainer(Trainer):
         return checkpoints
 
 
-class LastNumber(Benchmark):
+class LastNumber(Grader):
     """Compares the last whole number of the answer with the gold answer."""
 
     name = "example-number"

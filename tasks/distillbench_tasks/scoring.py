@@ -18,7 +18,7 @@ from distillbench.fingerprint import canonical_json
 from distillbench.manager import make_manager
 from distillbench.options import Given, resolve_options
 from distillbench.outcomes import CORRECT, GRADER_ERROR, decide_all
-from distillbench.protocols import Benchmark, Context, Grading
+from distillbench.protocols import Context, Grader, Grading
 from distillbench.records import Completion, Problem
 from distillbench_plugins.renderers.reasoning import split_reasoning
 
@@ -59,7 +59,7 @@ def _completion(text: str) -> Completion:
 
 
 @cache
-def _grading(grader: str, options_json: str) -> tuple[Benchmark, Grading]:
+def _grading(grader: str, options_json: str) -> tuple[Grader, Grading]:
     """A grader, opened once for the process."""
     component = Catalog(make_manager()).kind("benchmark")[grader]
     layer = {name: Given(value, f"scoring.{name}") for name, value in json.loads(options_json).items()}

@@ -19,7 +19,7 @@ from distillbench.plan.steps import chosen_steps
 from distillbench.records import Every, Sampling
 from distillbench.report.collect import collect
 from distillbench.report.tables import build_rows, notes
-from distillbench.run.tables import SAMPLES, read_rows
+from distillbench.store.rows import SAMPLES, read_rows
 
 TRAINED, BASE = "wise", "base-small"
 

@@ -12,7 +12,7 @@ from distillbench.report.collect import collect
 from distillbench.report.results import Results
 from distillbench.report.statistics import count_outcomes
 from distillbench.run.runner import Summary
-from distillbench.run.tables import VERDICTS, read_rows
+from distillbench.store.rows import VERDICTS, read_rows
 
 pytestmark = pytest.mark.slow
 

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from distillbench.errors import DamagedError, StoreError
 from distillbench.fingerprint import _large_digests, digest_path
 from distillbench.plan.stages import Stage
-from distillbench.run.journal import Journal
-from distillbench.run.store import Outcome, Store
 from distillbench.sealed import sealed, unsealed, write_sealed
+from distillbench.store.journal import Journal
+from distillbench.store.store import Made, Store
 
 pytestmark = pytest.mark.slow
 
@@ -313,7 +313,7 @@ def test_an_interrupted_stage_whose_inputs_are_not_known_is_moved_aside(tmp_path
 def test_a_work_folder_with_a_damaged_manifest_replaces_no_result(tmp_path: Path, content: bytes) -> None:
     store, one = Store(tmp_path / "store"), stage()
     (store.work(one) / "out").write_text("good")
-    store.finish(one, Outcome(("out",), {}), 1.0, {})
+    store.finish(one, Made(("out",), {}), 1.0, {})
     (store.work(one) / "manifest.json").write_bytes(content)
     store.recover(one)
     assert store.lookup(one) is not None and (store.folder(one) / "out").read_text() == "good"
@@ -323,7 +323,7 @@ def test_a_work_folder_with_a_damaged_manifest_replaces_no_result(tmp_path: Path
 def test_a_file_is_compared_once_and_again_when_its_result_is_another(tmp_path: Path) -> None:
     store, one = Store(tmp_path / "store"), stage()
     (store.work(one) / "out").write_text("good")
-    store.finish(one, Outcome(("out",), {}), 1.0, {})
+    store.finish(one, Made(("out",), {}), 1.0, {})
     assert store.file(one.kind, one.key, "out").read_text() == "good"
     with pytest.raises(DamagedError, match="is no file that the result was written with"):
         store.file(one.kind, one.key, "other")
@@ -338,7 +338,7 @@ def test_a_result_that_may_not_be_read_is_not_damaged(tmp_path: Path, monkeypatc
     """Moving it aside would not help. Root reads everything, so the refusal is the test's own."""
     store, one = Store(tmp_path / "store"), stage()
     (store.work(one) / "out").write_text("good")
-    store.finish(one, Outcome(("out",), {}), 1.0, {})
+    store.finish(one, Made(("out",), {}), 1.0, {})
 
     def refuse(path: Path) -> bytes:
         raise PermissionError(13, "Permission denied", str(path))

@@ -63,8 +63,8 @@ def test_every_writer_names_its_file(tmp_path: Path) -> None:
 import resource, sys
 from pathlib import Path
 from distillbench.report.files import put
-from distillbench.run.journal import Journal
-from distillbench.run.tables import TRACES, write_rows
+from distillbench.store.journal import Journal
+from distillbench.store.rows import TRACES, write_rows
 from distillbench.sealed import write_json
 from distillbench.writing import refused_by_disk
 import pyarrow.parquet

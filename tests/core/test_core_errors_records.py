@@ -11,7 +11,7 @@ import pytest
 
 from distillbench import errors, records
 from distillbench.errors import DistillbenchError, MatrixError, Mistake, StageError, nearest
-from distillbench.protocols import Benchmark, Component, Filter, FilterContext, Renderer
+from distillbench.protocols import Component, Filter, FilterContext, Grader, Renderer
 from distillbench.records import Cell, Choice, Evaluation, Sampling
 
 
@@ -107,7 +107,7 @@ def test_a_renderer_that_is_not_bound_says_so() -> None:
 
 
 def test_a_benchmark_with_a_task_is_a_copy() -> None:
-    class Plain(Benchmark):
+    class Plain(Grader):
         """Plain."""
 
         name = "plain"

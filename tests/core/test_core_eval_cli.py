@@ -16,8 +16,8 @@ from core_bench import Control, Listener, Toys
 from distillbench.catalog import Catalog
 from distillbench.cli.preflight import looking_beside
 from distillbench.manager import make_manager
+from distillbench.preflight.look import PreflightError
 from distillbench.protocols import Renderer
-from distillbench.run.preflight import PreflightError
 from distillbench.run.runner import Runner
 
 Cli = Callable[..., Any]

@@ -13,8 +13,8 @@ import pytest
 from core_bench import Control, Toys
 
 from distillbench.cli.report import note_stages
-from distillbench.run.garbage import STAGES, find_needless, free
 from distillbench.sealed import write_sealed
+from distillbench.store.garbage import STAGES, find_needless, free
 
 Cli = Callable[..., Any]
 Matrix = Callable[..., Path]

@@ -21,7 +21,7 @@ from distillbench.errors import StageError
 from distillbench.plan.stages import Plan, Stage, Status
 from distillbench.records import Checkpoint, Prompt, Resources
 from distillbench.run.proof import Proof, largest_change
-from distillbench.run.tables import SAMPLES, VERDICTS, read_rows
+from distillbench.store.rows import SAMPLES, VERDICTS, read_rows
 
 GRID = {
     "trainers": {"fit": {"steps": [1, 2, 3]}},

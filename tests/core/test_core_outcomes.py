@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from distillbench.errors import GraderError
 from distillbench.outcomes import COMPLETED, ERRORS, OUTCOMES, cut_at, decide, decide_all, is_loop, is_text_loop
-from distillbench.protocols import Benchmark, Context, OneByOne
+from distillbench.protocols import Context, Grader, OneByOne
 from distillbench.records import Completion, Judgement, Problem, ReasoningState
 from distillbench.report.results import CheckpointResult, GradedSample
 from distillbench.report.statistics import summarise
@@ -24,7 +24,7 @@ NO_LOOP = tuple(range(200))
 LOOP = (*range(100), *(5, 6, 7) * 20)
 
 
-class Brackets(Benchmark):
+class Brackets(Grader):
     """The answer is what stands in the last `[...]`; `[boom]` breaks the grader, `[half]` scores a half."""
 
     name = "brackets"
@@ -158,7 +158,7 @@ def test_a_grading_that_cannot_go_on_ends_the_stage() -> None:
 
 
 def test_a_grader_that_only_opens_judges_single_answers_too() -> None:
-    class Opens(Benchmark):
+    class Opens(Grader):
         """Has no `judge` of its own."""
 
         name = "opens"

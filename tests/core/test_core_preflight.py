@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distillbench.cli.preflight import cells_by_check, preflight_of
-from distillbench.run.tables import TRACES, read_rows, trace_of, trace_row, why_unwritable
+from distillbench.store.rows import TRACES, read_rows, trace_of, trace_row, why_unwritable
 from distillbench.traces import why_unusable
 
 Cli = Callable[..., Any]

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from core_bench import Control
 
-from distillbench.run.store import Store
+from distillbench.store.store import Store
 
 pytestmark = pytest.mark.slow
 

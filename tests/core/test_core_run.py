@@ -16,9 +16,9 @@ from distillbench.hookspecs import hookimpl
 from distillbench.manager import make_manager
 from distillbench.plan.stages import Plan, Stage
 from distillbench.run.runner import Summary
-from distillbench.run.store import MANIFEST
-from distillbench.run.tables import SAMPLES, TRACES, VERDICTS, read_rows
 from distillbench.sealed import read_sealed, write_sealed
+from distillbench.store.rows import SAMPLES, TRACES, VERDICTS, read_rows
+from distillbench.store.store import MANIFEST
 
 pytestmark = pytest.mark.slow
 

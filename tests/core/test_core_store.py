@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from distillbench.errors import StoreError
 from distillbench.plan.stages import Stage
 from distillbench.records import Message, Problem, Trace
-from distillbench.run.journal import Journal
-from distillbench.run.store import Outcome, Store, tree_bytes, write_json
-from distillbench.run.tables import SCHEMAS, problem_of, problem_row, read_rows, trace_of, trace_row, write_rows
+from distillbench.store.journal import Journal
+from distillbench.store.rows import SCHEMAS, problem_of, problem_row, read_rows, trace_of, trace_row, write_rows
+from distillbench.store.store import Made, Store, tree_bytes, write_json
 
 ONE = stage("1" * 32, "traces")
 TWO = stage("2" * 32, "curate", {"traces": ONE.key})
@@ -34,7 +34,7 @@ def make(store: Store, one: Stage, content: str = "content", holes: int = 0, **f
     """Finishes a stage with one output."""
     (store.work(one) / "out.txt").write_text(content)
     (store.scratch(one) / "journal").write_text("half-way")
-    store.finish(one, Outcome(("out.txt",), facts, holes), 1.5, {"host": "here"})
+    store.finish(one, Made(("out.txt",), facts, holes), 1.5, {"host": "here"})
 
 
 def test_looking_at_a_store_makes_nothing(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_result_or_none(
         (store.work(ONE) / "out.txt").write_text("new")
         kill_at(number)
         try:
-            store.finish(ONE, Outcome(("out.txt",), {}), 1.0, {})
+            store.finish(ONE, Made(("out.txt",), {}), 1.0, {})
             finished = True
         except Killed:
             finished = False
@@ -249,7 +249,7 @@ def test_the_latest_stages_of_a_kind(store: Store) -> None:
     for number in range(5):
         one = stage(str(number) * 32, "train")
         (store.work(one) / "o").write_text("x")
-        store.finish(one, Outcome(("o",), {}), float(number), {})
+        store.finish(one, Made(("o",), {}), float(number), {})
         manifest = store.folder(one) / "manifest.json"
         os.utime(manifest, (1000 + number, 1000 + number))
     assert [manifest["seconds"] for manifest in store.latest("train", most=9)] == [0, 1, 2, 3, 4]

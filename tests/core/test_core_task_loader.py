@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from distillbench.errors import TaskError
-from distillbench.protocols import Benchmark
+from distillbench.protocols import Grader
 from distillbench.records import Choice, Evaluation, Message, Problem, Sampling
 from distillbench.tasks.identity import TaskIndex
 from distillbench.tasks.loader import LmEvalTasks
@@ -225,7 +225,7 @@ def test_bare_text_has_the_examples_in_it(local: Callable[..., LmEvalTasks]) -> 
 
 
 def test_a_benchmark_gets_the_task_that_lm_eval_made(local: Callable[..., LmEvalTasks]) -> None:
-    class Through(Benchmark):
+    class Through(Grader):
         """Grades through the task."""
 
         name = "through"

@@ -14,7 +14,7 @@ from distillbench.catalog import Catalog
 from distillbench.errors import PluginError
 from distillbench.hookspecs import hookimpl
 from distillbench.manager import BUILTIN_MODULES, DistillbenchManager, make_manager, register, short_name
-from distillbench.protocols import Benchmark, Engine, Filter, Launcher, Renderer, Student, Teacher, Trainer
+from distillbench.protocols import Engine, Filter, Grader, Launcher, Renderer, Student, Teacher, Trainer
 
 GOOD = '''
 from distillbench.hookspecs import hookimpl
@@ -271,7 +271,7 @@ def test_a_component_that_is_none(components: Any, said: str) -> None:
         ("student", Student, {"load_model": print}, "Toy lacks load_tokenizer()"),
         ("student", Student, {"load_model": print, "load_tokenizer": print, "builds": True}, "Toy lacks build()"),
         ("renderer", Renderer, {"render": print, "prompt": print}, "Toy lacks parse(), stop_token_ids()"),
-        ("benchmark", Benchmark, {}, "Toy lacks extract(), judge()"),
+        ("benchmark", Grader, {}, "Toy lacks extract(), judge()"),
         ("engine", Engine, {}, "Toy lacks open()"),
         ("launcher", Launcher, {"start": print}, "Toy lacks capacity()"),
     ],

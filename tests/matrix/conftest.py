@@ -14,7 +14,7 @@ from distillbench.catalog import Catalog
 from distillbench.hookspecs import hookimpl
 from distillbench.manager import DistillbenchManager, register
 from distillbench.matrix.resolve import Matrix, load_matrix
-from distillbench.protocols import Benchmark, Component, Engine, Filter, Launcher, Renderer, Student, Teacher, Trainer
+from distillbench.protocols import Component, Engine, Filter, Grader, Launcher, Renderer, Student, Teacher, Trainer
 from distillbench.records import Cell
 
 
@@ -167,14 +167,14 @@ class Vllm(Engine):
 
 
 @only_declared
-class LmEval(Benchmark):
+class LmEval(Grader):
     """Grades as lm-eval does."""
 
     name = "lm_eval"
 
 
 @only_declared
-class MathBoxed(Benchmark):
+class MathBoxed(Grader):
     """Grades boxes."""
 
     name = "math_boxed"

@@ -13,8 +13,8 @@ from plugin_helpers import Run, Tiny, made, made_on
 
 from distillbench.errors import StageError
 from distillbench.records import ModelSource
-from distillbench_plugins.adapters import check_full, content_digest, read_adapter
-from distillbench_plugins.merging import merged
+from distillbench_plugins.models.adapters import check_full, content_digest, read_adapter
+from distillbench_plugins.models.merging import merged
 
 Tensors = dict[str, Any]
 

@@ -14,7 +14,7 @@ from plugin_helpers import problem
 from distillbench.errors import StageError
 from distillbench.outcomes import COMPLETED, decide
 from distillbench.records import Completion, Judgement, Problem
-from distillbench.run.budgets import cut
+from distillbench.stages.budgets import cut
 from distillbench_plugins.benchmarks.math_boxed import MathBoxed, MathBoxedOptions
 from distillbench_plugins.grading.mathematics.exact import shortcut
 from distillbench_plugins.renderers.qwen import Qwen3Options, Qwen3Renderer

@@ -9,7 +9,7 @@ import pytest
 from plugin_helpers import Tiny, generate, requests_for
 
 from distillbench.records import Generation, Sampling
-from distillbench.run.budgets import cut
+from distillbench.stages.budgets import cut
 
 Row = dict[str, Any]
 

@@ -376,13 +376,13 @@ def test_what_does_not_go_together_is_refused(
 
 
 def test_the_store_never_frees_what_is_linked(tmp_path: Path, load: Callable[..., Matrix], catalog: Catalog) -> None:
-    from distillbench.run.store import Outcome, Store, tree_bytes
+    from distillbench.store.store import Made, Store, tree_bytes
 
     stage = next(one for one in plan_of(load(), catalog).stages.values() if one.kind == "train")
     store = Store(tmp_path / "store")
     job = TrainingJob(HfStudent(HfOptions("m")), None, PlainRenderer(PlainOptions()), [], store.work(stage))
     trainer(tmp_path / "run").train(job, Context(work=store.scratch(stage)))
-    store.finish(stage, Outcome(("step-20/adapter_model.safetensors",), {}), 1.0, {})
+    store.finish(stage, Made(("step-20/adapter_model.safetensors",), {}), 1.0, {})
     linked = store.folder(stage) / "step-20" / "adapter_model.safetensors"
     assert linked.readlink() == tmp_path / "run" / "checkpoint-20" / "adapter_model.safetensors"
     assert store.free(stage, ["step-20"]) == 0 and linked.read_text() == "twenty"

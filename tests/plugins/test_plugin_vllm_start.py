@@ -16,7 +16,6 @@ from plugin_helpers import Run, Tiny
 from distillbench.errors import StageError
 from distillbench.protocols import Context
 from distillbench.records import ModelSource
-from distillbench_plugins.adapters import Adapter
 from distillbench_plugins.engines.vllm import (
     VllmEngine,
     VllmOptions,
@@ -24,6 +23,7 @@ from distillbench_plugins.engines.vllm import (
     engine_arguments,
     no_collection,
 )
+from distillbench_plugins.models.adapters import Adapter
 
 SOURCE = ModelSource("a/model", "bfloat16", "abc")
 #: As vLLM 0.32 knows them.

@@ -13,7 +13,7 @@ import numpy as np
 from distillbench.errors import RowError
 from distillbench.findings import Finding
 from distillbench.preflight import Asked, Trained, check
-from distillbench.protocols import Benchmark, Renderer, Trainer
+from distillbench.protocols import Grader, Renderer, Trainer
 from distillbench.records import (
     Choice,
     Completion,
@@ -135,7 +135,7 @@ class Chat(Renderer):
         raise NotImplementedError("a preflight parses nothing")
 
 
-class Boxed(Benchmark):
+class Boxed(Grader):
     """Looks for a box."""
 
     name = "boxed"
@@ -210,7 +210,7 @@ def evaluation(name: str = "coins", prefill: Prefill = "auto", max_tokens: int =
 
 
 def asks(
-    *evaluations: Evaluation, problems: Sequence[Problem] | None = None, benchmark: Benchmark | None = None
+    *evaluations: Evaluation, problems: Sequence[Problem] | None = None, benchmark: Grader | None = None
 ) -> list[Asked]:
     chosen = evaluations or (evaluation(),)
     shown = [problem("How many?")] if problems is None else problems

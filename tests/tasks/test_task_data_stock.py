@@ -23,7 +23,7 @@ from distillbench.catalog import Catalog
 from distillbench.manager import make_manager
 from distillbench.options import Given, resolve_options
 from distillbench.outcomes import CORRECT, GRADER_ERROR, decide_all
-from distillbench.protocols import Benchmark, Context
+from distillbench.protocols import Context, Grader
 from distillbench.records import Completion, TaskRef
 from distillbench.tasks.data import DATA_ROOT
 from distillbench_plugins.renderers.reasoning import split_reasoning
@@ -71,7 +71,7 @@ def is_graded(task: str) -> bool:
     return tasks_of(None).index.find(task).settings["grader"] in GRADERS
 
 
-def grader_of(task: str) -> Benchmark:
+def grader_of(task: str) -> Grader:
     """The grader that the task names, with the task's options."""
     settings = tasks_of(None).index.find(task).settings
     component = GRADERS[settings["grader"]]

@@ -21,7 +21,7 @@ from distillbench.errors import GraderError, StageError
 from distillbench.outcomes import decide
 from distillbench.protocols import Context, Renderer
 from distillbench.records import Batch, Choice, Completion, Evaluation, Generation, Message, Sampling, Verdict
-from distillbench.run.continuations import scoring_request
+from distillbench.stages.continuations import scoring_request
 from distillbench.tasks.identity import TaskIndex
 from distillbench.tasks.loader import LmEvalTasks
 from distillbench_plugins.benchmarks.lm_eval_metric import LmEvalMetric, LmEvalOptions

@@ -8,7 +8,7 @@ import pytest
 from plugin_helpers import Tiny
 from vllm_helpers import batches, collect, mixed_requests, vllm
 
-from distillbench.run.budgets import cut
+from distillbench.stages.budgets import cut
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ from vllm_helpers import batches, collect, long_requests, mixed_requests, name_o
 
 from distillbench.records import Batch, Checkpoint, Request, Sampling
 from distillbench_plugins.engines.vllm_session import VllmSession
-from distillbench_plugins.merging import merged
+from distillbench_plugins.models.merging import merged
 
 pytestmark = pytest.mark.slow
 

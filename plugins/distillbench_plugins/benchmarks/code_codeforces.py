@@ -11,7 +11,7 @@ from typing import Any
 
 from distillbench.errors import GraderError
 from distillbench.hookspecs import hookimpl
-from distillbench.protocols import Benchmark, Context
+from distillbench.protocols import Context, Grader
 from distillbench.records import Judgement, Problem
 from distillbench_plugins.grading.checker import Checker
 from distillbench_plugins.grading.code import Attempt, CodeBenchmark
@@ -158,6 +158,6 @@ def _read_tests(text: str) -> list[tuple[str, str]]:
 
 
 @hookimpl
-def distillbench_benchmarks() -> list[type[Benchmark]]:
+def distillbench_benchmarks() -> list[type[Grader]]:
     """The grader of this module."""
     return [Codeforces]

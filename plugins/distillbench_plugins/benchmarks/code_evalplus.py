@@ -16,7 +16,7 @@ from typing import Any
 
 from distillbench.errors import GraderError
 from distillbench.hookspecs import hookimpl
-from distillbench.protocols import Benchmark, Context
+from distillbench.protocols import Context, Grader
 from distillbench.records import Judgement, Problem
 from distillbench_plugins.grading.code import Attempt, CodeBenchmark, find_code, was_disturbed
 from distillbench_plugins.grading.evalplus import (
@@ -268,6 +268,6 @@ def _write(path: Path, data: bytes) -> None:
 
 
 @hookimpl
-def distillbench_benchmarks() -> Iterable[type[Benchmark]]:
+def distillbench_benchmarks() -> Iterable[type[Grader]]:
     """The grader of HumanEval+ and MBPP+."""
     return [EvalPlus]

@@ -22,7 +22,7 @@ from annotated_types import Gt
 
 from distillbench.errors import GraderError
 from distillbench.hookspecs import hookimpl
-from distillbench.protocols import Benchmark, Context
+from distillbench.protocols import Context, Grader
 from distillbench.records import Judgement, Problem
 from distillbench_plugins.grading.code import Attempt, CodeBenchmark, was_disturbed
 from distillbench_plugins.grading.sandbox.channel import ChannelError
@@ -352,6 +352,6 @@ def _write(file: Path, text: str) -> None:
 
 
 @hookimpl
-def distillbench_benchmarks() -> list[type[Benchmark]]:
+def distillbench_benchmarks() -> list[type[Grader]]:
     """This module's benchmark."""
     return [CodeKodCode]

@@ -12,7 +12,7 @@ from itertools import count
 from typing import Any, Literal
 
 from distillbench.hookspecs import hookimpl
-from distillbench.protocols import Benchmark, Context
+from distillbench.protocols import Context, Grader
 from distillbench.records import Judgement, Problem
 from distillbench_plugins.grading.code import Attempt, CodeBenchmark, was_disturbed
 from distillbench_plugins.grading.livecodebench import MODULES, PREAMBLE, Cases, official_code, read_tests, same_value
@@ -251,6 +251,6 @@ def _ended(tests: Cases, passed: int, child: Child) -> Attempt:
 
 
 @hookimpl
-def distillbench_benchmarks() -> list[type[Benchmark]]:
+def distillbench_benchmarks() -> list[type[Grader]]:
     """The grader of this module."""
     return [LiveCodeBench]

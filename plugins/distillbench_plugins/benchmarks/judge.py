@@ -18,7 +18,7 @@ from annotated_types import Ge, Gt, Le
 
 from distillbench.errors import GraderError, StageError
 from distillbench.hookspecs import hookimpl
-from distillbench.protocols import UNSHOWN, Benchmark, Context
+from distillbench.protocols import UNSHOWN, Context, Grader
 from distillbench.records import Judgement, Problem
 from distillbench_plugins.grading.judge_rubric import BEST, Reply, Rubric, Unavailable, read_rubric
 from distillbench_plugins.servers.options import check_base_url, check_model, check_variable
@@ -72,7 +72,7 @@ class JudgeOptions:
         check_model(self.model)
 
 
-class Judge(Benchmark):
+class Judge(Grader):
     """Grades open-ended answers: a judge model marks them by a published rubric, several times over.
 
     Any answer part that is not empty is a complete answer. The judge sees the question, the gold answer where there is
@@ -239,6 +239,6 @@ def _scores(replies: Sequence[Reply]) -> dict[str, float]:
 
 
 @hookimpl
-def distillbench_benchmarks() -> Iterable[type[Benchmark]]:
+def distillbench_benchmarks() -> Iterable[type[Grader]]:
     """The grader of open-ended answers."""
     return [Judge]

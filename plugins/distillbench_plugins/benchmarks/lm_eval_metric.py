@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from distillbench.errors import GraderError
 from distillbench.hookspecs import hookimpl
-from distillbench.protocols import Benchmark, Context, Grading, OneByOne
+from distillbench.protocols import Context, Grader, Grading, OneByOne
 from distillbench.records import Judgement, Problem
 from distillbench_plugins.grading.golds import is_missing
 
@@ -41,7 +41,7 @@ class LmEvalOptions:
     graded: bool = False
 
 
-class LmEvalMetric(Benchmark):
+class LmEvalMetric(Grader):
     """Grades through lm-eval: the task's own filters, process_results and metric.
 
     Any answer part that is not empty is a complete answer. A metric that is a list of numbers for each sample, as those
@@ -204,7 +204,7 @@ def _no_choice(target: Any, choices: list[str]) -> str | None:
 class _Named(OneByOne):
     """Judges one answer after the other, and says what decides."""
 
-    def __init__(self, benchmark: Benchmark, facts: Mapping[str, Any]) -> None:
+    def __init__(self, benchmark: Grader, facts: Mapping[str, Any]) -> None:
         super().__init__(benchmark)
         self.facts = facts
 
@@ -237,6 +237,6 @@ def _number(value: Any) -> float | None:
 
 
 @hookimpl
-def distillbench_benchmarks() -> Iterable[type[Benchmark]]:
+def distillbench_benchmarks() -> Iterable[type[Grader]]:
     """The grader of plain lm-eval tasks."""
     return [LmEvalMetric]

@@ -13,7 +13,7 @@ from annotated_types import Gt
 
 from distillbench.errors import GraderError
 from distillbench.hookspecs import hookimpl
-from distillbench.protocols import Benchmark, Context, Grading
+from distillbench.protocols import Context, Grader, Grading
 from distillbench.records import Judgement, Problem
 from distillbench_plugins.grading.golds import is_collection, is_missing
 from distillbench_plugins.grading.mathematics.boxes import is_balanced, last_boxed
@@ -42,7 +42,7 @@ class MathBoxedOptions:
     math_verify_exact: bool = False
 
 
-class MathBoxed(Benchmark):
+class MathBoxed(Grader):
     r"""Grades mathematics: the last complete `\boxed{}` of the answer, checked by math-verify.
 
     A box that is not closed, or blank, is no answer. Integers, and answers that are the gold answer but for how they
@@ -125,6 +125,6 @@ def _judgement(found: bool | GraderError) -> Judgement:
 
 
 @hookimpl
-def distillbench_benchmarks() -> Iterable[type[Benchmark]]:
+def distillbench_benchmarks() -> Iterable[type[Grader]]:
     """The boxed mathematics grader."""
     return [MathBoxed]

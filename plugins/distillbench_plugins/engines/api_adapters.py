@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from distillbench.errors import StageError
 from distillbench.records import Checkpoint, ModelSource
-from distillbench_plugins.adapters import Adapter, content_digest, read_adapter
+from distillbench_plugins.models.adapters import Adapter, content_digest, read_adapter
 
 
 def read(checkpoint: Checkpoint, source: ModelSource) -> Adapter:

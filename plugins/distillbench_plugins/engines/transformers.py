@@ -13,10 +13,10 @@ from annotated_types import Gt
 from distillbench.hookspecs import hookimpl
 from distillbench.protocols import Context, Engine, EngineSession, Student
 from distillbench.records import Batch, Checkpoint, Generation, Prompt, Request
-from distillbench_plugins.adapters import check_full, read_adapter
 from distillbench_plugins.engines import continuous
 from distillbench_plugins.engines.grouping import Penalties, SeededSampling, groups, left_padded, stop_strings
 from distillbench_plugins.engines.scoring import Gathering, Row, last_logits, rows_of, scored
+from distillbench_plugins.models.adapters import check_full, read_adapter
 
 #: How many first tokens are told of.
 _LIKELIEST = 64

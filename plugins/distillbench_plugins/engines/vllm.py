@@ -17,8 +17,8 @@ from distillbench.errors import StageError
 from distillbench.hookspecs import hookimpl
 from distillbench.protocols import Context, Engine, EngineSession, Student
 from distillbench.records import Checkpoint, ModelSource
-from distillbench_plugins.adapters import Adapter, read_adapter
 from distillbench_plugins.engines.vllm_session import VllmSession
+from distillbench_plugins.models.adapters import Adapter, read_adapter
 
 if TYPE_CHECKING:
     from vllm.v1.engine.llm_engine import LLMEngine

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from distillbench.errors import StageError
 from distillbench.records import Batch, Checkpoint, Generation, ModelSource, Prompt, Request, Sampling
-from distillbench_plugins.adapters import (
+from distillbench_plugins.engines.scoring import with_scores
+from distillbench_plugins.models.adapters import (
     Adapter,
     check_full,
     content_digest,
     read_adapter,
     source_folder,
 )
-from distillbench_plugins.engines.scoring import with_scores
-from distillbench_plugins.merging import merged
+from distillbench_plugins.models.merging import merged
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -101,7 +101,7 @@ class HfStudent(Student):
 
     def merge(self, built: Path | None, checkpoint: Checkpoint, folder: Path) -> None:
         """A full model, as transformers saves it."""
-        from distillbench_plugins.merging import write_full
+        from distillbench_plugins.models.merging import write_full
 
         write_full(self, built, checkpoint, folder)
 

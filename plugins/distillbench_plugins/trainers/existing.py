@@ -15,7 +15,7 @@ from distillbench.errors import StageError
 from distillbench.hookspecs import hookimpl
 from distillbench.protocols import Context, Trainer, TrainingJob
 from distillbench.records import Checkpoint
-from distillbench_plugins.checkpoint_folders import Found, choose, find
+from distillbench_plugins.models.checkpoint_folders import Found, choose, find
 
 _MOST_SHOWN = 5  # tokens
 

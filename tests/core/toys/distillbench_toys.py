@@ -23,7 +23,7 @@ import numpy as np
 from distillbench.errors import StageError
 from distillbench.hookspecs import hookimpl
 from distillbench.manager import BUILTIN_MODULES
-from distillbench.protocols import Benchmark, Engine, Filter, Renderer, Student, Teacher, Trainer
+from distillbench.protocols import Engine, Filter, Grader, Renderer, Student, Teacher, Trainer
 from distillbench.records import (
     Checkpoint,
     Completion,
@@ -425,7 +425,7 @@ class BenchmarkOptions:
     strict: bool = True
 
 
-class ToyBenchmark(Benchmark):
+class ToyBenchmark(Grader):
     """Compares texts."""
 
     name = "toy-grader"

@@ -84,7 +84,7 @@ class TinyQwen3(Student):
 
     def merge(self, built: Path | None, checkpoint: Checkpoint, folder: Path) -> None:
         """A full model, as transformers saves it."""
-        from distillbench_plugins.merging import write_full
+        from distillbench_plugins.models.merging import write_full
 
         write_full(self, built, checkpoint, folder)
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from distillbench.catalog import Catalog
 from distillbench.plan.stages import Stage
-from distillbench.protocols import Benchmark, Context, Grading, Progress, Renderer, Student
+from distillbench.protocols import Context, Grader, Grading, Progress, Renderer, Student
 from distillbench.records import Choice, Resources, TaskRef
-from distillbench.run.store import Outcome, Store
+from distillbench.store.store import Made, Store
 from distillbench.tasks.loader import LmEvalTasks
 
 MODEL = "model"
@@ -40,7 +40,7 @@ class Bench:
     stack: ExitStack = field(default_factory=ExitStack)
     loading: Any = field(default_factory=RLock)
     _renderers: dict[tuple[str, str, int], Renderer] = field(default_factory=dict)
-    _gradings: dict[tuple[str, str | TaskRef], tuple[Benchmark, Grading]] = field(default_factory=dict)
+    _gradings: dict[tuple[str, str | TaskRef], tuple[Grader, Grading]] = field(default_factory=dict)
 
     def context(self, stage: Stage, progress: Progress) -> Context:
         """The context of a component's method."""
@@ -86,12 +86,12 @@ class Bench:
                 self._renderers[wanted] = component
             return self._renderers[wanted]
 
-    def benchmark(self, grader: Choice, task: str | TaskRef) -> Benchmark:
+    def benchmark(self, grader: Choice, task: str | TaskRef) -> Grader:
         """A grader; with lm-eval's own task object where it grades through that."""
-        component: Benchmark = self.catalog.build(grader)
+        component: Grader = self.catalog.build(grader)
         return component.with_task(self.tasks.load(task)) if component.needs_task else component
 
-    def grading(self, grader: Choice, task: str | TaskRef) -> tuple[Benchmark, Grading]:
+    def grading(self, grader: Choice, task: str | TaskRef) -> tuple[Grader, Grading]:
         """A grader, and its grading held open for all stages of this process."""
         wanted = (grader.identity, task)
         with self.loading:
@@ -102,4 +102,4 @@ class Bench:
             return self._gradings[wanted]
 
 
-Step = Callable[[Stage, Bench, Progress], Outcome]
+Step = Callable[[Stage, Bench, Progress], Made]

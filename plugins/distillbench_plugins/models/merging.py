@@ -10,7 +10,14 @@ from pathlib import Path
 from distillbench.errors import StageError
 from distillbench.protocols import Student
 from distillbench.records import Checkpoint, ModelSource
-from distillbench_plugins.adapters import adapter_config, adapter_shapes, module_name, read_adapter, tied_weights, told
+from distillbench_plugins.models.adapters import (
+    adapter_config,
+    adapter_shapes,
+    module_name,
+    read_adapter,
+    tied_weights,
+    told,
+)
 
 
 def write_full(student: Student, built: Path | None, checkpoint: Checkpoint, folder: Path) -> None:

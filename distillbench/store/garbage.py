@@ -17,9 +17,9 @@ from filelock import Timeout
 
 from distillbench.errors import DamagedError, StoreError
 from distillbench.plan.stages import KINDS
-from distillbench.run.disk import tree_bytes
-from distillbench.run.store import Store
 from distillbench.sealed import read_sealed
+from distillbench.store.disk import tree_bytes
+from distillbench.store.store import Store
 
 #: In a report's folder: the keys of the stages that it is made of, its matrix, and what that matrix keeps.
 STAGES = "stages.json"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from distillbench.plan.estimate import Past, whose
-from distillbench.run.store import Store
+from distillbench.store.store import Store
 
 #: So many of the latest stages of a kind are looked at.
 _MOST = 200

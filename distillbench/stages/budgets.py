@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from distillbench.errors import StageError
 from distillbench.protocols import Renderer
-from distillbench.run.tables import Row
+from distillbench.store.rows import Row
 
 
 def is_cut(sample: Row, budget: int) -> bool:

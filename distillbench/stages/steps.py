@@ -13,8 +13,10 @@ from pathlib import Path
 from reprlib import Repr
 from typing import Any
 
+from distillbench.bench import MODEL, Bench, Step
 from distillbench.errors import StageError
 from distillbench.plan.stages import Stage
+from distillbench.preflight.look import decide, refuse_mismatch
 from distillbench.protocols import (
     FilterContext,
     Progress,
@@ -23,12 +25,9 @@ from distillbench.protocols import (
     TrainingJob,
 )
 from distillbench.records import Rendered, Trace
-from distillbench.run.bench import MODEL, Bench, Step
-from distillbench.run.grade import grade_samples, verify_traces
-from distillbench.run.journal import Journal
-from distillbench.run.preflight import decide, refuse_mismatch
-from distillbench.run.store import SCRATCH, Outcome
-from distillbench.run.tables import (
+from distillbench.stages.grade import grade_samples, verify_traces
+from distillbench.store.journal import Journal
+from distillbench.store.rows import (
     KEPT,
     REJECTED,
     TRACES,
@@ -39,23 +38,24 @@ from distillbench.run.tables import (
     trace_row,
     write_rows,
 )
+from distillbench.store.store import SCRATCH, Made
 from distillbench.traces import why_malformed, why_unusable
 
 _IN_FULL = Repr()
 _IN_FULL.maxother = 1_000_000
 
 
-def build_student(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
+def build_student(stage: Stage, bench: Bench, progress: Progress) -> Made:
     """student: the model and tokenizer of a student that is made here."""
     student: Student = bench.catalog.build(stage.roles["student"])
     folder = bench.store.work(stage) / MODEL
     folder.mkdir(exist_ok=True)
     with bench.catalog.blaming(stage.roles["student"]):
         student.build(folder, bench.context(stage, progress))
-    return Outcome(_weight_files(bench.store.work(stage)), {})
+    return Made(_weight_files(bench.store.work(stage)), {})
 
 
-def collect_traces(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
+def collect_traces(stage: Stage, bench: Bench, progress: Progress) -> Made:
     """traces: the teacher's responses, journaled as they come."""
     teacher = bench.catalog.build(stage.roles["teacher"])
     context = bench.context(stage, progress)
@@ -78,7 +78,7 @@ def _row_of(given: Any, number: int, teacher: str) -> Row:
     return {"source": told or f"trace {number} of {teacher}", "given": _IN_FULL.repr(given), "reason": reason}
 
 
-def _write_usable(rows: Sequence[Row], work: Path, teacher: str) -> Outcome:
+def _write_usable(rows: Sequence[Row], work: Path, teacher: str) -> Made:
     """Writes the usable traces, and apart from them the others: whole, with their reasons."""
     reasons = [row["reason"] if "reason" in row else why_unusable(trace_of(row)) for row in rows]
     usable = [row for row, reason in zip(rows, reasons, strict=True) if reason is None]
@@ -89,10 +89,10 @@ def _write_usable(rows: Sequence[Row], work: Path, teacher: str) -> Outcome:
     write_rows(work / TRACES, usable)
     (work / UNUSABLE).write_text("".join(json.dumps(row) + "\n" for row in bad), encoding="utf-8")
     counts = Counter(f"unusable: {row['reason'].split(':')[0]}" for row in bad)
-    return Outcome((TRACES, UNUSABLE), {"traces": len(usable), "rejected": dict(counts)})
+    return Made((TRACES, UNUSABLE), {"traces": len(usable), "rejected": dict(counts)})
 
 
-def curate_traces(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
+def curate_traces(stage: Stage, bench: Bench, progress: Progress) -> Made:
     """curate: the filters in order; every rejected trace leaves its reason."""
     kind, key = next((kind, key) for kind, key in stage.needs.items() if kind in ("traces", "verify"))
     traces = [trace_of(row) for row in read_rows(bench.store.file(kind, key, TRACES))]
@@ -119,10 +119,10 @@ def curate_traces(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
         raise StageError(f"no trace is left after the filters: {dict(counts)}")
     write_rows(bench.store.work(stage) / KEPT, (trace_row(trace) for trace in traces))
     write_rows(bench.store.work(stage) / REJECTED, rejected)
-    return Outcome((KEPT, REJECTED), {"kept": len(traces), "rejected": dict(counts)})
+    return Made((KEPT, REJECTED), {"kept": len(traces), "rejected": dict(counts)})
 
 
-def train_student(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
+def train_student(stage: Stage, bench: Bench, progress: Progress) -> Made:
     """train: the trainer's checkpoints, and metrics.jsonl."""
     student, renderer, built = _student(stage, bench)
     traces: list[Trace] = []
@@ -142,7 +142,7 @@ def train_student(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
             asdict(replace(checkpoint, path=checkpoint.path.relative_to(work))) for checkpoint in checkpoints
         ]
     }
-    return Outcome(_weight_files(work), json.loads(json.dumps(facts, default=str)))
+    return Made(_weight_files(work), json.loads(json.dumps(facts, default=str)))
 
 
 #: Every kind of stage but `sample`, which shares an engine with others (see `grid`).

@@ -6,15 +6,15 @@ import hashlib
 import json
 from typing import Any
 
+from distillbench.bench import Bench
 from distillbench.errors import DamagedError, StageError
 from distillbench.plan.stages import Stage, sampling_params
 from distillbench.protocols import Renderer
 from distillbench.records import Batch, Checkpoint, Evaluation, Generation, Problem, Prompt, Request
-from distillbench.run.bench import Bench
-from distillbench.run.continuations import scoring_request
-from distillbench.run.journal import Journal
-from distillbench.run.store import Outcome
-from distillbench.run.tables import SAMPLES, Row, problem_row, read_rows, why_unwritable, write_rows
+from distillbench.stages.continuations import scoring_request
+from distillbench.store.journal import Journal
+from distillbench.store.rows import SAMPLES, Row, problem_row, read_rows, why_unwritable, write_rows
+from distillbench.store.store import Made
 
 #: What an engine gives of a sample; the rest of its row is what it was asked.
 _GIVEN = ("sample_id", "token_ids", "text", "finish_reason", "error", "n_tokens", "n_prompt_tokens", "effective")
@@ -190,7 +190,7 @@ class SampleRun:
         fresh, self.fresh = self.fresh, []
         return [self._row(sample_id) for sample_id in fresh]
 
-    def finish(self) -> Outcome:
+    def finish(self) -> Made:
         """Writes the samples, in the order of what was asked.
 
         Raises:
@@ -206,7 +206,7 @@ class SampleRun:
         self.close()
         holes = sum(row["error"] is not None for row in rows)
         took = {"tokens": self.n_tokens, "generated": self.n_taken, "seconds": round(self.seconds, 3)}
-        return Outcome((SAMPLES,), {"samples": len(rows), **took, **self.facts}, holes)
+        return Made((SAMPLES,), {"samples": len(rows), **took, **self.facts}, holes)
 
     def close(self) -> None:
         """Closes the journal; what is in it stays for the next run."""

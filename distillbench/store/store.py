@@ -27,9 +27,9 @@ from filelock import FileLock, Timeout
 from distillbench.errors import DamagedError, StoreError, WriteError
 from distillbench.fingerprint import digest_named, digest_path
 from distillbench.plan.stages import KINDS, Finished, Stage
-from distillbench.run.disk import digests, has_links, sync, sync_tree, tree_bytes, why_damaged
-from distillbench.run.store_format import FORMAT_FILE, STORE_FORMAT, refuse_other_folder
 from distillbench.sealed import read_sealed, write_json, write_sealed
+from distillbench.store.disk import digests, has_links, sync, sync_tree, tree_bytes, why_damaged
+from distillbench.store.format import FORMAT_FILE, STORE_FORMAT, refuse_other_folder
 
 MANIFEST = "manifest.json"
 SCRATCH = "scratch"
@@ -38,7 +38,7 @@ INPUTS = ".inputs.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Made:
     """What a step gives back when its outputs are in the work folder.
 
     Attributes:
@@ -223,7 +223,7 @@ class Store:
             self._move_aside(self.work(stage), stage.kind, stage.key)
         write_sealed(self.scratch(stage) / INPUTS, inputs, stage.key)
 
-    def finish(self, stage: Stage, outcome: Outcome, seconds: float, about: Mapping[str, Any]) -> Finished:
+    def finish(self, stage: Stage, outcome: Made, seconds: float, about: Mapping[str, Any]) -> Finished:
         """Makes a work folder the stage's result, replacing an older one (which is kept under `superseded`).
 
         Args:

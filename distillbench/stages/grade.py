@@ -8,23 +8,23 @@ from collections.abc import Iterator, Sequence
 
 from filelock import Timeout
 
+from distillbench.bench import Bench
 from distillbench.errors import DamagedError
 from distillbench.fingerprint import key_of
 from distillbench.outcomes import COMPLETED, CORRECT, GENERATION_ERROR, GRADER_ERROR, decide_all
 from distillbench.plan.stages import Stage
 from distillbench.protocols import Progress
 from distillbench.records import Completion, Evaluation, Problem, Trace, Verdict
-from distillbench.run.bench import Bench
-from distillbench.run.budgets import cut, is_cut
-from distillbench.run.journal import Journal
-from distillbench.run.store import Outcome
-from distillbench.run.tables import SAMPLES, TRACES, VERDICTS, Row, problem_of, read_rows, trace_of, write_rows
+from distillbench.stages.budgets import cut, is_cut
+from distillbench.store.journal import Journal
+from distillbench.store.rows import SAMPLES, TRACES, VERDICTS, Row, problem_of, read_rows, trace_of, write_rows
+from distillbench.store.store import Made
 
 #: In a grade stage's scratch folder: verdicts on samples that came while others were still being made.
 _AHEAD = "verdicts.jsonl"
 
 
-def verify_traces(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
+def verify_traces(stage: Stage, bench: Bench, progress: Progress) -> Made:
     """verify: the task's grader says which traces are right; without a complete answer none is."""
     benchmark, grading = bench.grading(stage.roles["grader"], stage.params["task"])
     rows = read_rows(bench.store.file("traces", stage.needs["traces"], TRACES))
@@ -34,10 +34,10 @@ def verify_traces(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
         progress(number + 1, len(rows), "verified")
     write_rows(bench.store.work(stage) / TRACES, rows)
     n_correct = sum(row["correct"] is True for row in rows)
-    return Outcome((TRACES,), {"correct": n_correct, "traces": len(rows), "grading": dict(grading.facts)})
+    return Made((TRACES,), {"correct": n_correct, "traces": len(rows), "grading": dict(grading.facts)})
 
 
-def grade_samples(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
+def grade_samples(stage: Stage, bench: Bench, progress: Progress) -> Made:
     """grade: one outcome for each sample; what is known already of the same samples is kept.
 
     Where the grader failed nothing is known: these samples are holes, which the next run grades again.
@@ -60,7 +60,7 @@ def grade_samples(stage: Stage, bench: Bench, progress: Progress) -> Outcome:
     write_rows(bench.store.work(stage) / VERDICTS, found)
     counts = Counter(row["outcome"] for row in found)
     facts = {"outcomes": dict(counts), "grading": dict(grader.grading.facts)}
-    return Outcome((VERDICTS,), facts, holes=counts[GRADER_ERROR])
+    return Made((VERDICTS,), facts, holes=counts[GRADER_ERROR])
 
 
 def grade_ahead(stage: Stage, bench: Bench, samples: Sequence[Row]) -> list[Row]:

@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from distillbench import preflight
+from distillbench.bench import Bench
 from distillbench.catalog import Catalog
 from distillbench.errors import DamagedError, DistillbenchError, StageError
 from distillbench.findings import Finding
 from distillbench.fingerprint import key_of
 from distillbench.matrix.choices import package_version
 from distillbench.plan.stages import Check, Stage, sampling_params
-from distillbench.protocols import Benchmark, Context, Filter, FilterContext, Renderer, Student, Teacher, Trainer
+from distillbench.protocols import Context, Filter, FilterContext, Grader, Renderer, Student, Teacher, Trainer
 from distillbench.records import Choice, Evaluation, PreflightRules, Trace
-from distillbench.run.bench import Bench
-from distillbench.run.tables import KEPT, TRACES, read_rows, trace_of
 from distillbench.sealed import read_sealed, write_sealed
+from distillbench.store.rows import KEPT, TRACES, read_rows, trace_of
 from distillbench.traces import why_unusable
 
 #: Bumped when the checks find other things in the same rows.
@@ -185,7 +185,7 @@ class Preflight:
         benchmark = self.bench.benchmark(evaluation.grader, evaluation.ref)
         return preflight.Asked(evaluation, benchmark, problems, self._of_problems(evaluation, benchmark))
 
-    def _of_problems(self, evaluation: Evaluation, benchmark: Benchmark) -> list[tuple[str, str]]:
+    def _of_problems(self, evaluation: Evaluation, benchmark: Grader) -> list[tuple[str, str]]:
         """What is wrong with the problems of an evaluation, whoever answers them; remembered for every check."""
         facts = [sampling_params(evaluation), evaluation.grade_identity, evaluation.grader.identity]
         key = key_of({"version": VERSION, "problems": facts})

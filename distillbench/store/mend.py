@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Iterator
 from distillbench.errors import DamagedError
 from distillbench.plan.inspect import with_statuses
 from distillbench.plan.stages import Plan, Stage
-from distillbench.run.store import Store
-from distillbench.run.tables import METRICS
+from distillbench.store.rows import METRICS
+from distillbench.store.store import Store
 
 #: Their results hold weights, which are compared only when a stage is going to read them.
 _HEAVY = ("student", "train")

@@ -1,0 +1,1 @@
+"""The store: results by key, their rows, and what keeps them whole."""

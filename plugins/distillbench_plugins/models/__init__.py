@@ -1,0 +1,1 @@
+"""What models and their checkpoints are made of: adapters, merging, checkpoint folders."""
