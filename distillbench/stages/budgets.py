@@ -15,7 +15,7 @@ def is_cut(sample: Row, budget: int) -> bool:
     """
     if sample["error"] is not None:
         return False
-    if not sample["token_ids"] and sample["text"]:
+    if not len(sample["token_ids"]) and sample["text"]:
         raise StageError(
             f"sample {sample['sample_id']!r} cannot be cut at {budget} tokens: the engine gave its text without the "
             f"token ids\n    hint: leave `budgets` out for models behind an API, and ask at each `max_tokens` instead"

@@ -43,7 +43,7 @@ def grade_samples(stage: Stage, bench: Bench, progress: Progress) -> Made:
     Where the grader failed nothing is known: these samples are holes, which the next run grades again.
     """
     samples = read_rows(bench.store.file("sample", stage.needs["sample"], SAMPLES))
-    digests = [key_of(sample) for sample in samples]
+    digests = [_digest(sample) for sample in samples]
     grader = _Grader(stage, bench)
     with Journal(bench.store.scratch(stage) / _AHEAD, stage.key) as journal:
         earlier = [
@@ -77,7 +77,7 @@ def grade_ahead(stage: Stage, bench: Bench, samples: Sequence[Row]) -> list[Row]
         with Journal(bench.store.scratch(stage) / _AHEAD, stage.key) as journal:
             known = {row["sample_digest"] for row in journal.rows}
             own = [sample for sample in samples if _needs_verdict(sample, stage)]
-            named = [(sample, digest) for sample in own if (digest := key_of(sample)) not in known]
+            named = [(sample, digest) for sample in own if (digest := _digest(sample)) not in known]
             for row in _Grader(stage, bench).verdicts(named):
                 journal.append(row)
             return journal.rows[len(known) :]
@@ -124,7 +124,7 @@ class _Grader:
             text = sample["text"]
             return Completion(text, (), "stop", sample["prefill"], None, text, "absent")
         return self.renderer.parse(
-            tuple(sample["token_ids"]), sample["text"], sample["finish_reason"], sample["prefill"]
+            tuple(map(int, sample["token_ids"])), sample["text"], sample["finish_reason"], sample["prefill"]
         )
 
 
@@ -168,6 +168,10 @@ def _verdicts_at_any_budget(
     uncut = {digest for sample, digest in zip(samples, digests, strict=True) if not _needs_verdict(sample, stage)}
     rows = _earlier_verdicts(stage.extras["whole"], bench)
     return {row["sample_digest"]: row for row in rows if row["sample_digest"] in uncut}
+
+
+def _digest(sample: Row) -> str:
+    return key_of(sample | {"token_ids": [int(token) for token in sample["token_ids"]]})
 
 
 def _verdict_row(sample: Row, digest: str, verdict: Verdict, reasoning_state: str | None) -> Row:

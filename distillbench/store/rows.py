@@ -1,17 +1,25 @@
-"""The parquet files that stages leave, and their rows as records."""
+"""The tables that stages leave: written and read in batches of bounded size, so that memory does not grow with rows.
+
+A file's name ends in what it is for: `.parquet` is small and scanned, `.arrow` is mapped into memory and read anywhere.
+Token ids are int32 arrays, going in and coming out.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 from distillbench.records import Message, Problem, Trace
 from distillbench.writing import naming
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
 TRACES = "traces.parquet"
 KEPT = "kept.parquet"
@@ -23,60 +31,136 @@ VERDICTS = "verdicts.parquet"
 METRICS = "metrics.jsonl"
 
 Row = dict[str, Any]
-_TEXT, _INTEGER, _YES_NO, _IDS = "string", "int64", "bool", "list"
-_PROBLEM = {"problem_id": _TEXT, "domain": _TEXT, "messages": _TEXT, "gold": _TEXT, "metadata": _TEXT}
+#: Column types: those of files and of reports. IDS are int32 arrays of any length.
+TEXT, WHOLE, REAL, YES_NO, IDS = "string", "int64", "double", "bool", "list<int32>"
+#: The columns of a file, each with its type.
+Columns = Mapping[str, str]
+
+#: A batch ends with the first row that reaches one of these, so that equal rows are cut into equal batches.
+_BATCH_ROWS, _BATCH_BYTES = 1024, 4 << 20
+
+_PROBLEM = {"problem_id": TEXT, "domain": TEXT, "messages": TEXT, "gold": TEXT, "metadata": TEXT}
 _TRACE = _PROBLEM | {
-    "reasoning": _TEXT,
-    "answer": _TEXT,
-    "finish_reason": _TEXT,
-    "n_tokens": _INTEGER,
-    "teacher": _TEXT,
-    "source": _TEXT,
-    "correct": _YES_NO,
+    "reasoning": TEXT,
+    "answer": TEXT,
+    "finish_reason": TEXT,
+    "n_tokens": WHOLE,
+    "teacher": TEXT,
+    "source": TEXT,
+    "correct": YES_NO,
 }
-#: Column types of every file.
-SCHEMAS: Mapping[str, Mapping[str, str]] = {
+#: The columns of every file, by its name.
+SCHEMAS: Mapping[str, Columns] = {
     TRACES: _TRACE,
     KEPT: _TRACE,
-    REJECTED: {"problem_id": _TEXT, "source": _TEXT, "filter": _TEXT, "reason": _TEXT},
+    REJECTED: {"problem_id": TEXT, "source": TEXT, "filter": TEXT, "reason": TEXT},
     SAMPLES: _PROBLEM
     | {
-        "sample_id": _TEXT,
-        "repeat": _INTEGER,
-        "prompt": _TEXT,
-        "prefill": _TEXT,
-        "token_ids": _IDS,
-        "text": _TEXT,
-        "finish_reason": _TEXT,
-        "error": _TEXT,
-        "n_tokens": _INTEGER,
-        "n_prompt_tokens": _INTEGER,
-        "effective": _TEXT,
-        "seed": _INTEGER,
+        "sample_id": TEXT,
+        "repeat": WHOLE,
+        "prompt": TEXT,
+        "prefill": TEXT,
+        "token_ids": IDS,
+        "text": TEXT,
+        "finish_reason": TEXT,
+        "error": TEXT,
+        "n_tokens": WHOLE,
+        "n_prompt_tokens": WHOLE,
+        "effective": TEXT,
+        "seed": WHOLE,
     },
     VERDICTS: {
-        "sample_id": _TEXT,
-        "problem_id": _TEXT,
-        "repeat": _INTEGER,
-        "outcome": _TEXT,
-        "detail": _TEXT,
-        "extracted": _TEXT,
-        "canonical": _TEXT,
-        "scores": _TEXT,
-        "reasoning_state": _TEXT,
-        "ran_on": _YES_NO,
-        "n_tokens": _INTEGER,
-        "sample_digest": _TEXT,
+        "sample_id": TEXT,
+        "problem_id": TEXT,
+        "repeat": WHOLE,
+        "outcome": TEXT,
+        "detail": TEXT,
+        "extracted": TEXT,
+        "canonical": TEXT,
+        "scores": TEXT,
+        "reasoning_state": TEXT,
+        "ran_on": YES_NO,
+        "n_tokens": WHOLE,
+        "sample_digest": TEXT,
     },
 }
 
 
-def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes rows under the schema that the file's name has; equal rows give equal bytes."""
-    import pyarrow.parquet as pq
+class RowWriter:
+    """Writes rows as they come; at most a batch of them is held. Equal rows give equal bytes.
 
-    with naming(path):
-        pq.write_table(_table(path.name, list(rows)), path, compression="zstd")
+    What was appended is on disk once the `with` block has ended; a block that raises leaves a file that is not whole.
+
+    Args:
+        path: The file, replaced where it is there.
+        columns: Its columns; those that `SCHEMAS` has for its name where None.
+    """
+
+    def __init__(self, path: Path, columns: Columns | None = None) -> None:
+        self.path = path
+        self.columns = SCHEMAS[path.name] if columns is None else columns
+        self.n_rows = 0
+        self._batch: list[Mapping[str, Any]] = []
+        self._n_bytes = 0
+
+    def __enter__(self) -> Self:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self._schema = _schema(self.columns)
+        with naming(self.path):
+            self._file = pa.OSFile(str(self.path), "wb")
+            if is_mapped(self.path):
+                self._writer = pa.ipc.new_stream(self._file, self._schema)
+            else:
+                self._writer = pq.ParquetWriter(self._file, self._schema, compression="zstd", write_statistics=False)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if kind is not None:
+            with suppress(OSError):  # a disk that refused a batch refuses the end of the file too
+                self._close()
+            return
+        with naming(self.path):
+            self._flush()
+            self._close()
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Adds a row.
+
+        Args:
+            row: A value for each column; a column that it lacks is null.
+
+        Raises:
+            OSError: The disk refuses it.
+            TypeError: A value is not of its column's type; so are `pa.ArrowException` and `OverflowError`.
+        """
+        self._batch.append(row)
+        self._n_bytes += sum(_n_bytes(row.get(column)) for column in self.columns)
+        if len(self._batch) >= _BATCH_ROWS or self._n_bytes >= _BATCH_BYTES:
+            with naming(self.path):
+                self._flush()
+
+    def _flush(self) -> None:
+        if not self._batch:
+            return
+        self._writer.write_batch(_batch(self._batch, self._schema))
+        self.n_rows += len(self._batch)
+        self._batch, self._n_bytes = [], 0
+
+    def _close(self) -> None:
+        try:
+            self._writer.close()
+        finally:
+            self._file.close()
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], columns: Columns | None = None) -> int:
+    """Writes rows as they come (see `RowWriter`); returns how many they were."""
+    with RowWriter(path, columns) as writer:
+        for row in rows:
+            writer.append(row)
+    return writer.n_rows
 
 
 def why_unwritable(name: str, row: Row) -> str | None:
@@ -84,30 +168,151 @@ def why_unwritable(name: str, row: Row) -> str | None:
     import pyarrow as pa
 
     try:
-        _table(name, [row])
-    except (pa.ArrowException, OverflowError, UnicodeError, TypeError) as error:
+        _batch([row], _schema(SCHEMAS[name]))
+    except (pa.ArrowException, OverflowError, UnicodeError, TypeError, ValueError) as error:
         return f"{type(error).__name__}: {error}"
     return None
 
 
-def _table(name: str, rows: list[Mapping[str, Any]]) -> pa.Table:
+def iterate(path: Path, columns: Sequence[str] | None = None) -> Iterator[Row]:
+    """The rows of a file in order, of which a batch at a time is held; token ids are int32 arrays.
+
+    Args:
+        path: The file.
+        columns: Those that are read; all where None.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    for batch in batches(path, columns):
+        yield from rows_of(batch)
+
+
+def batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """The batches of a file in order, as they were written; as for `iterate`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    wanted = None if columns is None else list(columns)
+    if is_mapped(path):  # read, not mapped: pages of a mapped file count as this process's memory
+        with pa.OSFile(str(path), "rb") as file, pa.ipc.open_stream(file) as stream:
+            for batch in stream:
+                yield batch if wanted is None else batch.select(wanted)
+        return
+    with pq.ParquetFile(path, pre_buffer=False) as source:
+        for number in range(source.num_row_groups):
+            yield from source.read_row_group(number, wanted, use_threads=False).to_batches()
+
+
+def read_column(path: Path, name: str) -> pa.ChunkedArray:
+    """One column of a file, whole: of small values such as numbers and ids.
+
+    Raises:
+        OSError: It cannot be read.
+    """
     import pyarrow as pa
 
-    types = {_TEXT: pa.string(), _INTEGER: pa.int64(), _YES_NO: pa.bool_(), _IDS: pa.list_(pa.int32())}
-    schema = pa.schema([(column, types[kind]) for column, kind in SCHEMAS[name].items()])
-    return pa.Table.from_pylist(rows, schema=schema)
+    found = [batch.column(0) for batch in batches(path, (name,))]
+    return pa.chunked_array(found, None if found else _schema({name: SCHEMAS[path.name][name]}).types[0])
 
 
-def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """Reads a file's rows.
+def count_rows(path: Path) -> int:
+    """The number of rows of a file.
 
     Raises:
         OSError: It cannot be read.
     """
     import pyarrow.parquet as pq
 
-    rows: list[dict[str, Any]] = pq.read_table(path, columns=list(columns) if columns else None).to_pylist()
-    return rows
+    if is_mapped(path):
+        return sum(batch.num_rows for batch in batches(path))
+    with pq.ParquetFile(path, pre_buffer=False) as source:
+        return int(source.metadata.num_rows)
+
+
+def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[Row]:
+    """All rows of a small file at once; as for `iterate`."""
+    return list(iterate(path, columns))
+
+
+def is_mapped(path: Path) -> bool:
+    """Whether a file of this name can be read in any order (see `mapped`)."""
+    return path.suffix == ".arrow"
+
+
+def _schema(columns: Columns) -> pa.Schema:
+    import pyarrow as pa
+
+    types = {
+        TEXT: pa.string(),
+        WHOLE: pa.int64(),
+        REAL: pa.float64(),
+        YES_NO: pa.bool_(),
+        IDS: pa.list_(pa.int32()),
+    }
+    return pa.schema([(column, types[kind]) for column, kind in columns.items()])
+
+
+def _n_bytes(value: Any) -> int:
+    """What a value weighs, about; of its content alone, so that equal rows weigh the same."""
+    if isinstance(value, str):
+        return len(value)
+    return 8 if value is None or isinstance(value, int | float) else 4 * len(value)
+
+
+def _batch(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    columns = [
+        _ids_array([row.get(field.name) for row in rows])
+        if pa.types.is_list(field.type)
+        else pa.array([row.get(field.name) for row in rows], field.type)
+        for field in schema
+    ]
+    return pa.record_batch(columns, schema=schema)
+
+
+def _ids_array(arrays: Sequence[Any]) -> pa.ListArray:
+    import numpy as np
+    import pyarrow as pa
+
+    found = [np.zeros(0, np.int32) if ids is None else _int32(ids) for ids in arrays]
+    ends = np.cumsum([0, *(len(ids) for ids in found)])
+    missing = np.array([ids is None for ids in arrays], bool)
+    mask = pa.array(missing) if missing.any() else None
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(np.concatenate(found)), mask=mask)
+
+
+def _int32(ids: Any) -> NDArray[np.int32]:
+    import numpy as np
+
+    given = np.asarray(ids)
+    if len(given) and (given.dtype.kind not in "iu" or given.ndim != 1):
+        raise TypeError(f"wanted whole numbers as token ids, got {given.dtype}")
+    if given.dtype != np.int32 and len(given) and not (given.min() >= -(2**31) and given.max() < 2**31):
+        raise OverflowError(f"{given.max()} is no token id: it has more than 32 bits")
+    return given.astype(np.int32, copy=False)
+
+
+def rows_of(batch: pa.RecordBatch) -> Iterator[Row]:
+    """The rows of a batch; token ids are views on it."""
+    names = batch.schema.names
+    for values in zip(*(_values(column) for column in batch.columns), strict=True):
+        yield dict(zip(names, values, strict=True))
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """A column's values; token ids as views on the batch, without Python numbers."""
+    import pyarrow as pa
+
+    if not pa.types.is_list(column.type):
+        values: list[Any] = column.to_pylist()
+        return values
+    ids, ends = column.values.to_numpy(), column.offsets.to_numpy()
+    known = column.is_valid().to_pylist()
+    return [
+        ids[start:end] if is_known else None for start, end, is_known in zip(ends[:-1], ends[1:], known, strict=True)
+    ]
 
 
 def problem_row(problem: Problem) -> dict[str, Any]:

@@ -1,24 +1,21 @@
-"""The store: results appear whole or not at all, whatever interrupts; the journal and the tables."""
+"""The store: results appear whole or not at all, whatever interrupts; the journal."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from core_factories import stage, trace, tree
+from core_factories import stage, tree
 from hypothesis import given
 from hypothesis import strategies as st
 
 from distillbench.errors import StoreError
 from distillbench.plan.stages import Stage
-from distillbench.records import Message, Problem, Trace
 from distillbench.store.journal import Journal
-from distillbench.store.rows import SCHEMAS, problem_of, problem_row, read_rows, trace_of, trace_row, write_rows
 from distillbench.store.store import Made, Store, tree_bytes, write_json
 
 ONE = stage("1" * 32, "traces")
@@ -337,71 +334,3 @@ def test_a_journal_cut_anywhere_keeps_every_whole_row_and_can_go_on(
 
 
 # ---------------------------------------------------------------- tables
-
-
-TEXT = st.text(max_size=12).filter(lambda text: text.isascii() or text.encode("utf-8", "ignore").decode() == text)
-PROBLEMS = st.builds(
-    lambda number, texts, gold, doc: Problem(
-        f"t/{number}", "t", tuple(Message("user", text) for text in texts), gold, {"doc": doc}
-    ),
-    st.integers(0, 99),
-    st.lists(TEXT, min_size=1, max_size=3),
-    TEXT,
-    st.dictionaries(TEXT, st.integers(-9, 9) | TEXT | st.lists(st.integers(0, 9), max_size=3), max_size=3),
-)
-TRACES = st.builds(
-    Trace,
-    PROBLEMS,
-    st.none() | TEXT,
-    TEXT,
-    st.sampled_from(["stop", "length"]),
-    st.none() | st.integers(0, 2**40),
-    TEXT,
-    TEXT,
-    st.none() | st.booleans(),
-)
-
-
-@given(st.lists(TRACES, max_size=5))
-def test_traces_come_back_as_they_were(tmp_path_factory: Any, traces: list[Trace]) -> None:
-    path = tmp_path_factory.mktemp("tables") / "traces.parquet"
-    write_rows(path, map(trace_row, traces))
-    assert [trace_of(row) for row in read_rows(path)] == traces
-
-
-@given(PROBLEMS)
-def test_problems_come_back_as_they_were(problem: Problem) -> None:
-    assert problem_of(problem_row(problem)) == problem
-
-
-def test_equal_rows_give_equal_bytes(tmp_path: Path) -> None:
-    rows = [trace_row(trace(number)) for number in range(20)]
-    for folder in ("one", "two"):
-        (tmp_path / folder).mkdir()
-        write_rows(tmp_path / folder / "kept.parquet", iter(rows))
-    assert (tmp_path / "one" / "kept.parquet").read_bytes() == (tmp_path / "two" / "kept.parquet").read_bytes()
-
-
-def test_a_table_without_rows_has_its_columns(tmp_path: Path) -> None:
-    for name, columns in SCHEMAS.items():
-        write_rows(tmp_path / name, [])
-        assert read_rows(tmp_path / name) == []
-        assert read_rows(tmp_path / name, list(columns)[:1]) == []
-
-
-def test_token_ids_and_chosen_columns(tmp_path: Path) -> None:
-    row = dict.fromkeys(SCHEMAS["samples.parquet"]) | {
-        "sample_id": "t/0#0",
-        "token_ids": [1, 151_668, 0],
-        "seed": 2**47,
-    }
-    write_rows(tmp_path / "samples.parquet", [row])
-    assert read_rows(tmp_path / "samples.parquet", ("sample_id", "token_ids")) == [
-        {"sample_id": "t/0#0", "token_ids": [1, 151_668, 0]}
-    ]
-    assert read_rows(tmp_path / "samples.parquet") == [row]
-
-
-def test_a_row_of_another_type_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Exception, match=r"n_tokens|int|convert"):
-        write_rows(tmp_path / "traces.parquet", [trace_row(replace(trace(), n_tokens="many"))])  # type: ignore[arg-type]

@@ -1,0 +1,55 @@
+"""Tables whose rows are read by their numbers, in any order, as a trainer reads them."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Self
+
+from distillbench.store.rows import Row, rows_of
+
+
+class MappedRows(Sequence[Row]):
+    """The rows of an `.arrow` file by their numbers, in any order; the file is mapped, and nothing of it is held.
+
+    Token ids are views on the file, which cannot be written to. It survives being sent to another process.
+
+    Args:
+        path: The file.
+        columns: Those that are read; all where None.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str] | None = None) -> None:
+        self.path = path
+        self._columns = columns
+        self._open()
+
+    def _open(self) -> None:
+        import pyarrow as pa
+
+        found = pa.ipc.open_stream(pa.memory_map(str(self.path))).read_all()
+        table = found if self._columns is None else found.select(list(self._columns))
+        self._batches = table.to_batches()
+        self._ends = list(accumulate(batch.num_rows for batch in self._batches))
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Path, Sequence[str] | None]]:
+        return type(self), (self.path, self._columns)
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            return [self[place] for place in range(*number.indices(len(self)))]
+        place = int(number) + len(self) if number < 0 else int(number)
+        if not 0 <= place < len(self):
+            raise IndexError(f"{self.path} has {len(self)} rows, and none at {number}")
+        batch_number = bisect_right(self._ends, place)
+        batch = self._batches[batch_number]
+        within = place - self._ends[batch_number] + batch.num_rows
+        return next(rows_of(batch.slice(within, 1)))
