@@ -46,9 +46,7 @@ def grade_samples(stage: Stage, bench: Bench, progress: Progress) -> Made:
     digests = [_digest(sample) for sample in samples]
     grader = _Grader(stage, bench)
     with Journal(bench.store.scratch(stage) / _AHEAD, stage.key) as journal:
-        earlier = [
-            row for row in (*_earlier_verdicts(stage.key, bench), *journal.rows) if row["outcome"] != GRADER_ERROR
-        ]
+        earlier = [row for row in (*_earlier_verdicts(stage.key, bench), *journal) if row["outcome"] != GRADER_ERROR]
         known = {row["sample_digest"]: row for row in earlier if row["sample_digest"] in {*digests}}
         known |= _verdicts_at_any_budget(stage, bench, samples, digests)
         new = [(sample, digest) for sample, digest in zip(samples, digests, strict=True) if digest not in known]
@@ -75,12 +73,14 @@ def grade_ahead(stage: Stage, bench: Bench, samples: Sequence[Row]) -> list[Row]
         return []
     try:
         with Journal(bench.store.scratch(stage) / _AHEAD, stage.key) as journal:
-            known = {row["sample_digest"] for row in journal.rows}
+            known = {row["sample_digest"] for row in journal}
             own = [sample for sample in samples if _needs_verdict(sample, stage)]
             named = [(sample, digest) for sample in own if (digest := _digest(sample)) not in known]
+            verdicts = []
             for row in _Grader(stage, bench).verdicts(named):
                 journal.append(row)
-            return journal.rows[len(known) :]
+                verdicts.append(row)
+            return verdicts
     finally:
         lock.release()
 

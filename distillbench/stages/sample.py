@@ -167,7 +167,7 @@ class SampleRun:
         bench = self._requests.bench
         self._asked = {request.sample_id: (request, row) for request, row in self._requests.of(self.stage)}
         self._journal = Journal(bench.store.scratch(self.stage) / "samples.jsonl", self.stage.key).open()
-        found = {row["sample_id"]: row for row in (*_earlier_samples(self.stage, bench), *self._journal.rows)}
+        found = {row["sample_id"]: row for row in (*_earlier_samples(self.stage, bench), *self._journal)}
         self._rows = {sample_id: row for sample_id, row in found.items() if row["error"] is None}
         requests = [request for request, _ in self._asked.values()]
         return Batch(self.stage.key, self.checkpoint, requests, frozenset(self._rows))

@@ -60,13 +60,13 @@ def collect_traces(stage: Stage, bench: Bench, progress: Progress) -> Made:
     teacher = bench.catalog.build(stage.roles["teacher"])
     context = bench.context(stage, progress)
     with Journal(context.work / "traces.jsonl", stage.key, in_order=True) as journal:
-        given = teacher.traces(context, start=len(journal.rows))
+        given = teacher.traces(context, start=journal.n_rows)
         for trace in bench.catalog.given_by(stage.roles["teacher"], given):
-            journal.append(_row_of(trace, len(journal.rows), stage.label))
-            progress(len(journal.rows), None, "traces")
-        if not journal.rows:
+            journal.append(_row_of(trace, journal.n_rows, stage.label))
+            progress(journal.n_rows, None, "traces")
+        if not journal.n_rows:
             raise StageError(f"teacher {stage.label!r} gave no traces")
-        return _write_usable(journal.rows, bench.store.work(stage), stage.label)
+        return _write_usable(list(journal), bench.store.work(stage), stage.label)
 
 
 def _row_of(given: Any, number: int, teacher: str) -> Row:

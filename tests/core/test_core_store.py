@@ -13,9 +13,11 @@ from core_factories import stage, tree
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distillbench.errors import StoreError
+from distillbench.errors import DamagedError, StoreError
+from distillbench.fingerprint import key_of
 from distillbench.plan.stages import Stage
 from distillbench.store.journal import Journal
+from distillbench.store.places import Places
 from distillbench.store.store import Made, Store, tree_bytes, write_json
 
 ONE = stage("1" * 32, "traces")
@@ -302,13 +304,13 @@ def test_a_stage_without_inputs_goes_on_where_it_was(store: Store) -> None:
 def test_a_journal_keeps_what_was_appended(tmp_path: Path) -> None:
     path = tmp_path / "j.jsonl"
     with Journal(path) as journal:
-        assert journal.rows == []
+        assert list(journal) == [] and journal.n_rows == 0
         journal.append({"a": "ü\n\u2028", "n": 1})
-        assert Journal(path).rows == [{"a": "ü\n\u2028", "n": 1}], "another process sees it before it is closed"
+        assert list(Journal(path)) == [{"a": "ü\n\u2028", "n": 1}], "another process sees it before it is closed"
     with Journal(path) as journal:
         journal.append({"a": 2})
-        assert journal.rows == [{"a": "ü\n\u2028", "n": 1}, {"a": 2}]
-    assert len(Journal(path).rows) == 2
+        assert list(journal) == [{"a": "ü\n\u2028", "n": 1}, {"a": 2}]
+    assert Journal(path).n_rows == 2
 
 
 ROWS = st.lists(
@@ -328,9 +330,63 @@ def test_a_journal_cut_anywhere_keeps_every_whole_row_and_can_go_on(
     path.write_bytes(content)
     whole = content.count(b"\n")
     with Journal(path) as journal:
-        assert journal.rows == rows[:whole]
+        assert list(journal) == rows[:whole]
         journal.append({"more": 1})
-    assert Journal(path).rows == [*rows[:whole], {"more": 1}]
+    assert list(Journal(path)) == [*rows[:whole], {"more": 1}]
 
 
-# ---------------------------------------------------------------- tables
+@given(rows=ROWS, more=ROWS)
+def test_a_journals_rows_are_found_where_they_lie(tmp_path_factory: Any, rows: list[Any], more: list[Any]) -> None:
+    path = tmp_path_factory.mktemp("journal") / "j.jsonl"
+    found: dict[int, Any] = {}
+    with Journal(path) as journal:
+        placed = {journal.append(row): row for row in rows}
+    with Journal(path, found=found.__setitem__) as journal:
+        assert found == placed
+        placed |= {journal.append(row): row for row in more}
+        assert list(journal.rows_at(reversed(placed))) == list(reversed(placed.values()))
+        assert journal.n_rows == len(placed) == len(rows) + len(more)
+
+
+def test_a_row_that_was_damaged_since_is_told_and_not_given(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    with Journal(path, in_order=True) as journal:
+        places = [journal.append({"n": number}) for number in range(3)]
+        content = path.read_bytes()
+        path.write_bytes(content.replace(b'"n": 1', b'"n": 7'))
+        assert list(journal.rows_at(places[::2])) == [{"n": 0}, {"n": 2}]
+        for read in (journal.rows_at(places), iter(journal)):
+            assert next(read) == {"n": 0}
+            with pytest.raises(DamagedError, match=r"j\.jsonl.*damaged"):
+                next(read)
+
+
+def test_a_journal_notices_that_another_has_written(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    with Journal(path) as journal:
+        journal.append({"n": 1})
+        assert journal.is_current
+        with Journal(path) as other:
+            other.append({"n": 2})
+        assert not journal.is_current
+    with Journal(path) as journal:
+        assert journal.is_current
+        path.rename(tmp_path / "finished.jsonl")
+        assert not journal.is_current
+        path.write_bytes((tmp_path / "finished.jsonl").read_bytes())
+        assert not journal.is_current
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.booleans()), max_size=120))
+def test_places_are_those_that_were_noted_last(added: list[tuple[int, bool]]) -> None:
+    """Digests that share their first half, too, and whatever has been sorted in between."""
+    digests = [(key_of(number) if is_other else key_of(0)[:16] + key_of(number)[16:]) for number, is_other in added]
+    places, wanted = Places(), dict[str, int]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("distillbench.store.places._LEAST_APART", 3)
+        for place, digest in enumerate(digests):
+            places.add(digest, place)
+            wanted[digest] = place
+            assert places.get(digest) == place
+    assert {digest: places.get(digest) for digest in digests} == wanted
+    assert places.get(key_of("another")) is None
