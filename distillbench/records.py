@@ -227,6 +227,41 @@ class Generation:
     effective: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """One completion of a problem as it was asked for and as it came, or why there is none.
+
+    Attributes:
+        sample_id: Unique within its stage: `problem_id#repeat`.
+        problem: What was asked, with its gold answer.
+        repeat: Which of the problem's completions it is, from 0.
+        prompt: What was continued, as text.
+        prefill: The part of it that already stood in the assistant's turn; empty when there is none.
+        seed: Of this sample alone.
+        token_ids: The new tokens, int32[T], end-of-turn token included; empty where a server does not tell them.
+        text: As in `Generation`.
+        finish_reason: As in `Generation`.
+        error: Why there is no completion; None when there is one.
+        n_tokens: The number of new tokens; None where it is not known.
+        n_prompt_tokens: The number of tokens that were continued; None where it is not known.
+        effective: The sampling parameters as the engine took them.
+    """
+
+    sample_id: str
+    problem: Problem
+    repeat: int
+    prompt: str
+    prefill: str
+    seed: int
+    token_ids: NDArray[np.int32]
+    text: str
+    finish_reason: FinishReason | None
+    error: str | None
+    n_tokens: int | None
+    n_prompt_tokens: int | None
+    effective: Mapping[str, Any]
+
+
 @dataclass(frozen=True, slots=True)
 class Completion:
     """A generation split by the renderer's parser into reasoning and answer."""
@@ -266,6 +301,31 @@ class Verdict:
     extracted: str | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
     ran_on: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SampleVerdict:
+    """The verdict on a sample as a grade stage keeps it.
+
+    Attributes:
+        sample_id: The sample's.
+        problem_id: Its problem's.
+        repeat: Which of the problem's completions it is.
+        verdict: Its outcome, and what goes with it.
+        canonical: The complete answer in the form that answers are compared in; None where there is none.
+        reasoning_state: Of the completion; None where there is none.
+        n_tokens: Of the completion as it was graded, cut or whole; None where it is not known.
+        sample_digest: Of everything in the sample: a verdict holds for this one and no other.
+    """
+
+    sample_id: str
+    problem_id: str
+    repeat: int
+    verdict: Verdict
+    canonical: str | None
+    reasoning_state: ReasoningState | None
+    n_tokens: int | None
+    sample_digest: str
 
 
 @dataclass(frozen=True, slots=True)

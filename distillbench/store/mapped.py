@@ -1,14 +1,44 @@
-"""Tables whose rows are read by their numbers, in any order, as a trainer reads them."""
+"""Tables whose rows are read by their numbers: in any order from `.arrow` files, nearly in order from others."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Self
 
 from distillbench.store.rows import Row, rows_of
+
+
+class StoredRows:
+    """The rows of a `.parquet` file by their numbers; a batch is held, so that numbers had best be nearly in order.
+
+    Args:
+        path: The file.
+        columns: Those that are read; all where None.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str] | None = None) -> None:
+        import pyarrow.parquet as pq
+
+        self._columns = None if columns is None else list(columns)
+        self._source = pq.ParquetFile(path, pre_buffer=False)
+        about = self._source.metadata
+        self._ends = list(accumulate(about.row_group(number).num_rows for number in range(about.num_row_groups)))
+        self._held: tuple[int, list[Row]] = (-1, [])
+
+    def rows_at(self, numbers: Iterable[int]) -> Iterator[Row]:
+        """The rows of these numbers."""
+        for number in numbers:
+            group = bisect_right(self._ends, number)
+            if self._held[0] != group:
+                table = self._source.read_row_group(group, self._columns, use_threads=False)
+                self._held = group, [row for batch in table.to_batches() for row in rows_of(batch)]
+            yield self._held[1][number - self._ends[group]]
 
 
 class MappedRows(Sequence[Row]):

@@ -1,8 +1,12 @@
-"""Where rows lie, by their digests: 24 bytes a row, however many there are."""
+"""Where rows lie: by their digests in 24 bytes a row, by their numbers in 9."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,3 +65,45 @@ def _halves(digest: str) -> tuple[np.uint64, np.uint64]:
     import numpy as np
 
     return np.uint64(int(digest[:16], 16)), np.uint64(int(digest[16:], 16))
+
+
+class Whereabouts:
+    """In which of several files each of n rows lies, and where.
+
+    Args:
+        n: How many rows there are.
+        sources: Each gives the rows at places in its file.
+
+    Attributes:
+        n_known: How many rows have been put somewhere.
+    """
+
+    def __init__(self, n: int, sources: Sequence[Callable[[Iterable[int]], Iterator[dict[str, Any]]]]) -> None:
+        self.n_known = 0
+        self._sources = sources
+        self._which = array("b", [-1]) * n
+        self._places = array("q", [0]) * n
+
+    def __len__(self) -> int:
+        return len(self._which)
+
+    def __contains__(self, number: int) -> bool:
+        return self._which[number] >= 0
+
+    def put(self, number: int, source: int, place: int) -> None:
+        """Says where a row lies now."""
+        self.n_known += number not in self
+        self._which[number], self._places[number] = source, place
+
+    def forget(self, number: int) -> None:
+        """Says that a row is not there."""
+        self.n_known -= number in self
+        self._which[number] = -1
+
+    def rows(self, numbers: Iterable[int]) -> Iterator[dict[str, Any]]:
+        """The rows of these numbers, as they lie in their files."""
+        where = ((self._which[number], self._places[number]) for number in numbers)
+        for which, found in groupby(where, key=itemgetter(0)):
+            if which < 0:
+                raise LookupError("a row was asked for that lies nowhere")
+            yield from self._sources[which](place for _, place in found)

@@ -276,14 +276,20 @@ def _ids_array(arrays: Sequence[Any]) -> pa.ListArray:
     import numpy as np
     import pyarrow as pa
 
-    found = [np.zeros(0, np.int32) if ids is None else _int32(ids) for ids in arrays]
+    found = [np.zeros(0, np.int32) if ids is None else int32(ids) for ids in arrays]
     ends = np.cumsum([0, *(len(ids) for ids in found)])
     missing = np.array([ids is None for ids in arrays], bool)
     mask = pa.array(missing) if missing.any() else None
     return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(np.concatenate(found)), mask=mask)
 
 
-def _int32(ids: Any) -> NDArray[np.int32]:
+def int32(ids: Any) -> NDArray[np.int32]:
+    """Token ids as an array of them.
+
+    Raises:
+        TypeError: They are no whole numbers.
+        OverflowError: One has more than 32 bits.
+    """
     import numpy as np
 
     given = np.asarray(ids)

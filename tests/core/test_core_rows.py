@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ from core_factories import trace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distillbench.records import Message, Problem, Trace
-from distillbench.store.mapped import MappedRows
+from distillbench.records import Generation, Message, Problem, Sample, SampleVerdict, Trace, Verdict
+from distillbench.store.journal import Journal
+from distillbench.store.mapped import MappedRows, StoredRows
+from distillbench.store.places import Whereabouts
 from distillbench.store.rows import (
     IDS,
     REAL,
@@ -34,6 +36,16 @@ from distillbench.store.rows import (
     trace_of,
     trace_row,
     write_rows,
+)
+from distillbench.store.samples import (
+    digest_of,
+    from_journal,
+    given_row,
+    journal_row,
+    sample_of,
+    sample_row,
+    verdict_of,
+    verdict_row,
 )
 
 TEXTS = st.text(max_size=12).filter(lambda text: text.isascii() or text.encode("utf-8", "ignore").decode() == text)
@@ -209,3 +221,86 @@ def test_a_data_set_reads_the_same_file(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     write_rows(tmp_path / "rows.arrow", [{"ids": [1, 2]}, {"ids": [3]}], {"ids": IDS})
     assert datasets.Dataset.from_file(str(tmp_path / "rows.arrow"))["ids"][:] == [[1, 2], [3]]
+
+
+SAMPLE_SETS = st.builds(
+    Sample,
+    sample_id=TEXTS,
+    problem=PROBLEMS.map(lambda problem: problem_of(problem_row(problem))),
+    repeat=st.integers(0, 9),
+    prompt=TEXTS,
+    prefill=TEXTS,
+    seed=st.integers(0, 2**47),
+    token_ids=st.lists(st.integers(0, 2**31 - 1), max_size=4).map(lambda ids: np.array(ids, np.int32)),
+    text=TEXTS,
+    finish_reason=st.sampled_from(["stop", "length", None]),
+    error=st.none() | TEXTS,
+    n_tokens=st.none() | st.integers(0, 9),
+    n_prompt_tokens=st.none() | st.integers(0, 9),
+    effective=st.dictionaries(TEXTS, st.integers(0, 9) | st.floats(0.25, 0.75), max_size=2),
+)
+
+
+@given(st.lists(SAMPLE_SETS, max_size=4))
+def test_samples_come_back_as_they_were_from_files_and_from_journals(tmp_path_factory: Any, made: list[Sample]) -> None:
+    folder = tmp_path_factory.mktemp("samples")
+    write_rows(folder / "samples.parquet", map(sample_row, made))
+    found = [sample_of(row) for row in iterate(folder / "samples.parquet")]
+    digests = [digest_of(one) for one in made]
+    assert [digest_of(one) for one in found] == digests
+    assert [one.problem for one in found] == [one.problem for one in made]
+    with Journal(folder / "samples.jsonl") as journal:
+        places = [journal.append(journal_row(sample_row(one))) for one in made]
+        again = [sample_of(from_journal(row)) for row in journal.rows_at(places)]
+    assert [digest_of(one) for one in again] == digests
+
+
+@given(SAMPLE_SETS, st.data())
+def test_a_sample_that_differs_in_anything_has_another_digest(made: Sample, data: st.DataObject) -> None:
+    """Else a verdict would be taken for one that it does not hold for."""
+    name = data.draw(st.sampled_from([one.name for one in fields(Sample)]))
+    other = replace(made, **{name: getattr(data.draw(SAMPLE_SETS), name)})
+    is_same = np.array_equal(getattr(made, name), getattr(other, name))
+    assert (digest_of(made) == digest_of(other)) == is_same
+
+
+def test_what_an_engine_gave_is_stored_as_it_came() -> None:
+    row = given_row(Generation("p#0", (1, 151_668), "text", "stop", None, None, 7, {"top_p": 0.5}))
+    assert (row["token_ids"].dtype, row["token_ids"].tolist(), row["n_tokens"]) == (np.int32, [1, 151_668], 2)
+    assert given_row(Generation("p#0", error="down"))["n_tokens"] is None
+    for ids in ((2**31,), ("a",), (0.5,)):
+        with pytest.raises((TypeError, OverflowError)):
+            given_row(Generation("p#0", ids))  # type: ignore[arg-type]
+
+
+@given(
+    verdict=st.builds(Verdict, TEXTS, TEXTS, st.none() | TEXTS, st.dictionaries(TEXTS, st.floats(0, 1)), st.booleans())
+)
+def test_verdicts_come_back_as_they_were(tmp_path_factory: Any, verdict: Verdict) -> None:
+    path = tmp_path_factory.mktemp("verdicts") / "verdicts.parquet"
+    made = SampleVerdict("p#1", "p", 1, verdict, "5", "closed", 7, "0" * 32)
+    write_rows(path, [verdict_row(made)])
+    assert [verdict_of(row) for row in iterate(path)] == [made]
+
+
+@pytest.mark.usefixtures("small")
+@given(st.lists(st.integers(0, 2), min_size=1, max_size=20), st.data())
+def test_rows_are_read_from_whichever_file_they_lie_in(
+    tmp_path_factory: Any, sources: list[int], data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("where")
+    order = data.draw(st.permutations(range(len(sources))))
+    with Journal(folder / "j.jsonl") as journal:
+        for name in ("a.parquet", "b.parquet"):
+            write_rows(folder / name, ({"n": number} for number in order), {"n": WHOLE})
+        stored = [StoredRows(folder / name).rows_at for name in ("a.parquet", "b.parquet")]
+        where = Whereabouts(len(sources), [journal.rows_at, *stored])
+        for place, number in enumerate(order):
+            assert number not in where and where.n_known == place
+            source = sources[number]
+            where.put(number, source, place if source else journal.append({"n": number}))
+        assert [row["n"] for row in where.rows(range(len(sources)))] == list(range(len(sources)))
+        where.forget(0)
+        assert where.n_known == len(sources) - 1 and 0 not in where
+        with pytest.raises(LookupError):
+            list(where.rows([0]))
