@@ -19,7 +19,7 @@ from distillbench.manager import PREFIX, make_manager
 from distillbench.matrix.evaluation_options import EvaluationOptions
 from distillbench.options import OptionField, fields_of
 from distillbench.protocols import COMPONENT_KINDS
-from distillbench.report.markdown import OUTCOME_DEFINITIONS
+from distillbench.report.writers.markdown import OUTCOME_DEFINITIONS
 from distillbench.tasks.data import data_source
 from distillbench.tasks.identity import TaskIndex, TaskSpec
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from distillbench.plan.stages import Plan, Stage
     from distillbench.protocols import Student
     from distillbench.records import Cell, ModelSource
-    from distillbench.report.card import Exported
+    from distillbench.report.writers.card import Exported
 
 #: The files of an adapter that are given away; optimizer states and the like are not.
 _SUFFIXES = frozenset({".safetensors", ".json", ".jinja"})
@@ -143,7 +143,7 @@ def _whole(target: Path) -> Iterator[Path]:
 def _write(session: Session, picked: Picked, merge: bool, folder: Path) -> Exported:
     """Writes the weights; gives what the card is to say of them."""
     from distillbench.bench import MODEL
-    from distillbench.report.card import Exported
+    from distillbench.report.writers.card import Exported
 
     student: Student = session.catalog.build(picked.cell.student)
     key = picked.train.needs.get("student")
@@ -185,8 +185,8 @@ def _rank(adapter: Path) -> int | None:
 
 
 def _card(session: Session, picked: Picked, about: Exported) -> str:
-    from distillbench.report.card import render_card
     from distillbench.report.collect import collect
+    from distillbench.report.writers.card import render_card
 
     results = collect(picked.plan, session.store, "distillbench export")
     if not any((one.cell, one.step) == (picked.cell.name, picked.checkpoint.step) for one in results.checkpoints):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from distillbench.tasks.loader import LmEvalTasks
 
 #: What a report imports; half a second that can pass while an engine works.
-_OF_REPORTS = ("distillbench.report.collect", "distillbench.report.export", "pyarrow.parquet", "scipy.special")
+_OF_REPORTS = ("distillbench.report.collect", "distillbench.report.writers.folder", "pyarrow.parquet", "scipy.special")
 #: How long a run that is interrupted waits for its preflight, in seconds.
 _PATIENCE = 5.0
 _SOURCES: Mapping[str, str] = {

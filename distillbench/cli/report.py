@@ -18,7 +18,7 @@ from distillbench.sealed import read_sealed, write_json
 from distillbench.store.garbage import STAGES
 
 if TYPE_CHECKING:
-    from distillbench.report.results import Results
+    from distillbench.report.tables import Tables
 
 
 #: In a folder that `--output` has written a report into.
@@ -55,15 +55,15 @@ def report(
     loaded = session.load(matrix, only, limit, fast)
     if output is not None:
         _refuse_other_files(output)
-    results, folder = write_report(session, loaded, f"distillbench report {matrix.name}", output=output)
+    tables, folder = write_report(session, loaded, f"distillbench report {matrix.name}", output=output)
     if as_json:
-        from distillbench.report.export import summary_json
+        from distillbench.report.writers.document import summary_json
 
-        print_json(summary_json(results))
+        print_json(summary_json(tables))
         return
-    from distillbench.report.terminal import print_table
+    from distillbench.report.writers.terminal import print_table
 
-    print_table(results, session.console)
+    print_table(tables, session.console)
     session.console.print(f"report: {folder / 'report.md'}", markup=False, soft_wrap=True)
 
 
@@ -73,7 +73,7 @@ def write_report(
     command: str,
     reasons: Mapping[str, str] | None = None,
     output: Path | None = None,
-) -> tuple[Results, Path]:
+) -> tuple[Tables, Path]:
     """Collects the results of a matrix and writes its report.
 
     Args:
@@ -84,11 +84,12 @@ def write_report(
         output: The folder of the report; the store's own where None.
 
     Returns:
-        The results, and the folder of the report.
+        What the report shows, and its folder.
     """
     from distillbench.report.collect import collect
-    from distillbench.report.export import write
     from distillbench.report.sections import with_sections
+    from distillbench.report.tables import tables_of
+    from distillbench.report.writers.folder import write
 
     if output is None:
         note_stages(loaded)
@@ -97,10 +98,11 @@ def write_report(
     found = collect(plan, session.store, command, reasons, looked)
     results, sections = with_sections(found, session.manager)
     folder = session.store.reports(loaded.matrix.name) if output is None else output
-    write(results, folder, sections)
+    tables = tables_of(results)
+    write(tables, folder, sections)
     if output is not None:
         write_json(output / _MARK, {"matrix": str(loaded.matrix.path.resolve())})
-    return results, folder
+    return tables, folder
 
 
 def _refuse_other_files(folder: Path) -> None:

@@ -95,15 +95,15 @@ def run_loaded(
         refuse_or_warn(loaded, plan, spares_others)
     note_stages(loaded)
     summary = _run(session, loaded, plan, look_beside, spares_others)
-    results, folder = write_report(session, loaded, command, summary.reasons)
+    tables, folder = write_report(session, loaded, command, summary.reasons)
     if as_json:
-        from distillbench.report.export import summary_json
+        from distillbench.report.writers.document import summary_json
 
-        print_json(summary_json(results))
+        print_json(summary_json(tables))
     else:
-        from distillbench.report.terminal import print_table
+        from distillbench.report.writers.terminal import print_table
 
-        print_table(results, session.console)
+        print_table(tables, session.console)
         _print_end(session, summary, folder)
     return 1 if summary.count("failed") + summary.count("blocked") else 3 if summary.count("holes") else 0
 

@@ -6,7 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,9 +15,11 @@ from distillbench.outcomes import GRADER_ERROR
 from distillbench.plan.stages import Plan, Stage, effective_sampling
 from distillbench.preflight.look import Looked, merged
 from distillbench.records import Cell, Evaluation
-from distillbench.report.results import CellResult, CheckpointResult, GradedSample, NllPoint, Results
+from distillbench.report.results import CellResult, CheckpointResult, NllPoint, Results
+from distillbench.report.scores import Scores
+from distillbench.report.stored import StoredSamples
 from distillbench.store.environment import describe
-from distillbench.store.rows import METRICS, SAMPLES, VERDICTS, problem_of, read_rows
+from distillbench.store.rows import METRICS, SAMPLES, VERDICTS, iterate
 from distillbench.store.store import Store
 
 _T = TypeVar("_T")
@@ -66,7 +68,7 @@ class _Collector:
         self.looked = looked
         self.baselines = {cell.setup: cell.name for cell in plan.cells if cell.is_baseline}
         self.damaged: dict[str, str] = {}  # by key, what is wrong with results that are left out
-        self._graded: dict[str, tuple[GradedSample, ...]] = {}
+        self._scores: dict[str, Scores] = {}
         self._current: dict[str, bool] = {}
 
     def cell(self, cell: Cell) -> CellResult:
@@ -95,9 +97,10 @@ class _Collector:
             grade, evaluation = self.plan.stages[graded.grade], graded.evaluation
             if self.store.lookup(grade) is None or not self._is_current(grade):
                 continue
-            samples = self._read(self._samples, grade)
-            if samples is None:
+            stored = self._read(self._stored, grade)
+            if stored is None:
                 continue
+            scores = self._scored(grade, stored)
             yield CheckpointResult(
                 cell=cell.name,
                 step=graded.step,
@@ -112,8 +115,10 @@ class _Collector:
                 trainer=cell.trainer.label if cell.trainer else None,
                 filters=tuple(choice.label for choice in cell.filters),
                 seed=cell.seed,
-                subset=_subset(evaluation, samples),
-                samples=samples,
+                subset=_subset(evaluation, scores),
+                scores=scores,
+                read=stored.read,
+                samples_in=str(stored.samples.parent.relative_to(self.store.root)),
                 settings=_settings(evaluation),
                 grader=evaluation.grader.component,
                 grading=(self.store.facts("grade", grade.key) or {}).get("grading", {}),
@@ -187,15 +192,18 @@ class _Collector:
         """What is wrong with a stage's result, in words; None where nothing is."""
         return self.damaged.get(stage.key) or self.store.damage(stage.kind, stage.key)
 
-    def _samples(self, grade: Stage) -> tuple[GradedSample, ...]:
-        if grade.key not in self._graded:
-            verdicts = read_rows(self._file(grade, VERDICTS))
-            samples = read_rows(self._file(self.plan.stages[grade.needs["sample"]], SAMPLES))
-            by_id = {sample["sample_id"]: sample for sample in samples}
-            graded = (_graded(row, by_id[row["sample_id"]]) for row in verdicts)
-            is_cut = grade.params.get("budget") is not None
-            self._graded[grade.key] = tuple(_cut(one) for one in graded) if is_cut else tuple(graded)
-        return self._graded[grade.key]
+    def _stored(self, grade: Stage) -> StoredSamples:
+        samples = self.plan.stages[grade.needs["sample"]]
+        return StoredSamples(
+            verdicts=self._file(grade, VERDICTS),
+            samples=self._file(samples, SAMPLES),
+            is_cut=grade.params.get("budget") is not None,
+        )
+
+    def _scored(self, grade: Stage, stored: StoredSamples) -> Scores:
+        if grade.key not in self._scores:  # cells share their baselines
+            self._scores[grade.key] = stored.scores()
+        return self._scores[grade.key]
 
     def _nll(self, stage: Stage) -> tuple[NllPoint, ...]:
         if stage.kind != "train" or not self.store.has("train", stage.key, METRICS):
@@ -242,39 +250,12 @@ class _Collector:
     def _why_holes(self, stage: Stage) -> tuple[str, str]:
         """What could not be done with the samples of a stage, and the commonest reason, on one line."""
         if stage.kind == "grade":
-            rows = read_rows(self._file(stage, VERDICTS))
-            failed = [row["detail"] for row in rows if row["outcome"] == GRADER_ERROR]
+            rows = iterate(self._file(stage, VERDICTS), ("outcome", "detail"))
+            failed = (row["detail"] for row in rows if row["outcome"] == GRADER_ERROR)
         else:
-            failed = [row["error"] for row in read_rows(self._file(stage, SAMPLES), ("error",)) if row["error"]]
+            failed = (row["error"] for row in iterate(self._file(stage, SAMPLES), ("error",)) if row["error"])
         words = Counter(" ".join(why.split())[:_MOST_SHOWN] for why in failed).most_common(1)
         return "graded" if stage.kind == "grade" else "generated", words[0][0] if words else ""
-
-
-def _graded(verdict: Mapping[str, Any], sample: Mapping[str, Any]) -> GradedSample:
-    problem = problem_of(sample)
-    has_completion = sample["error"] is None
-    return GradedSample(
-        problem_id=verdict["problem_id"],
-        repeat=verdict["repeat"],
-        outcome=verdict["outcome"],
-        detail=verdict["detail"],
-        extracted=verdict["extracted"],
-        scores=json.loads(verdict["scores"]),
-        reasoning_state=verdict["reasoning_state"],
-        n_tokens=verdict["n_tokens"] if has_completion else None,
-        ran_on=verdict["ran_on"],
-        finish_reason=sample["finish_reason"],
-        text=sample["text"],
-        prompt=sample["prompt"],
-        gold=problem.gold,
-        doc=problem.metadata.get("doc", {}),
-        canonical=verdict["canonical"],
-    )
-
-
-def _cut(sample: GradedSample) -> GradedSample:
-    """A sample graded at a smaller budget; its text as it was cut is not stored, and the whole would not be true."""
-    return replace(sample, text="", finish_reason=None)
 
 
 def _settings(evaluation: Evaluation) -> dict[str, Any]:
@@ -292,10 +273,10 @@ def _settings(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _subset(evaluation: Evaluation, samples: Sequence[GradedSample]) -> str:
+def _subset(evaluation: Evaluation, scores: Scores) -> str:
     """Which problems were asked, in words; empty where all were."""
     named = "" if evaluation.problems is None else _named(evaluation.problems)
-    if evaluation.limit is None or len({sample.problem_id for sample in samples}) < evaluation.limit:
+    if evaluation.limit is None or len(scores.names) < evaluation.limit:
         return named
     cut = f"first {evaluation.limit} problems"
     if evaluation.subset == "shuffled":

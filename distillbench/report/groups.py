@@ -8,45 +8,68 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from distillbench.outcomes import CORRECT
 from distillbench.records import Membership
-from distillbench.report.repeats import can_compare, repeats_of
-from distillbench.report.results import CheckpointResult
-from distillbench.report.statistics import (
-    Difference,
-    Interval,
-    Summary,
-    compare,
-    effective_size,
-    summarise,
-    verdicts,
-    wilson,
-)
-from distillbench.report.tables import Row, plain
+from distillbench.report.evaluated import Evaluated, plain
+from distillbench.report.results import CheckpointResult, GradedSample
+from distillbench.report.scores import Scores
+from distillbench.report.statistics.differences import Difference, compare
+from distillbench.report.statistics.intervals import Interval, effective_size, wilson
+from distillbench.report.statistics.repeats import can_compare, repeats_of
+from distillbench.report.statistics.summary import Summary, summarise
+from distillbench.report.statistics.values import verdicts
 
 _Checkpoint = tuple[str, int]
 
 
-def group_rows(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """The rows of every group, under its name; a checkpoint that lacks a task of a group has none there.
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group of evaluations.
+
+    Attributes:
+        how: How its tasks are added up.
+        rows: One for each checkpoint that has every task of it.
+        members: The rows of its tasks, where it is the outermost group that they are in.
+    """
+
+    how: Membership
+    rows: tuple[Evaluated, ...]
+    members: tuple[Evaluated, ...]
+
+    @property
+    def about(self) -> str:
+        """How its rows were made, in words."""
+        weighting = "weighted by size" if self.how.weight_by_size else "each task alike"
+        return f"{self.how.size} tasks together, {weighting}"
+
+
+def groups_of(rows: Sequence[Evaluated]) -> dict[str, Group]:
+    """Every group under its name.
 
     Args:
         rows: Those of the tasks.
     """
-    return {name: list(_rows(name, how, of)) for (name, how), of in _members(rows).items()}
+    members: dict[str, list[Evaluated]] = {}
+    for row in rows:
+        if row.result.groups:
+            members.setdefault(row.result.groups[0].group, []).append(row)
+    return {
+        name: Group(how, tuple(_rows(name, how, of)), tuple(members.get(name, ())))
+        for (name, how), of in _members(rows).items()
+    }
 
 
-def headline_rows(rows: Sequence[Row]) -> list[Row]:
+def headline_rows(rows: Sequence[Evaluated], groups: Mapping[str, Group]) -> list[Evaluated]:
     """What there is to conclude from: evaluations that stand alone, and outermost groups in place of their tasks."""
-    outermost = dict.fromkeys(row.result.groups[0].group for row in rows if row.result.groups)
-    grouped = group_rows(rows) if outermost else {}
-    return [row for row in rows if not row.result.groups] + [row for name in outermost for row in grouped[name]]
+    alone = [row for row in rows if not row.result.groups]
+    return alone + [row for group in groups.values() if group.members for row in group.rows]
 
 
-def group_notes(rows: Sequence[Row]) -> list[str]:
+def group_notes(rows: Sequence[Evaluated]) -> list[str]:
     """Which checkpoints are not added up, and why."""
     lines = []
     for (name, how), checkpoints in _members(rows).items():
@@ -57,20 +80,9 @@ def group_notes(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def about(how: Membership) -> str:
-    """How a group's row was made, in words."""
-    weighting = "weighted by size" if how.weight_by_size else "each task alike"
-    return f"{how.size} tasks together, {weighting}"
-
-
-def membership(rows: Sequence[Row], name: str) -> Membership:
-    """How a group adds up its tasks."""
-    return next(how for row in rows for how in row.result.groups if how.group == name)
-
-
-def _members(rows: Sequence[Row]) -> dict[tuple[str, Membership], dict[_Checkpoint, list[Row]]]:
+def _members(rows: Sequence[Evaluated]) -> dict[tuple[str, Membership], dict[_Checkpoint, list[Evaluated]]]:
     """The rows of each group's tasks, by checkpoint."""
-    found: dict[tuple[str, Membership], dict[_Checkpoint, list[Row]]] = {}
+    found: dict[tuple[str, Membership], dict[_Checkpoint, list[Evaluated]]] = {}
     for row in rows:
         for how in row.result.groups:
             of = found.setdefault((how.group, how), {})
@@ -78,7 +90,7 @@ def _members(rows: Sequence[Row]) -> dict[tuple[str, Membership], dict[_Checkpoi
     return found
 
 
-def _why_not(how: Membership, members: Sequence[Row]) -> str:
+def _why_not(how: Membership, members: Sequence[Evaluated]) -> str:
     if len(members) < how.size:
         return f"{how.size - len(members)} of {how.size} tasks have no result"
     if len({row.summary.by_score for row in members}) > 1:
@@ -86,7 +98,7 @@ def _why_not(how: Membership, members: Sequence[Row]) -> str:
     return ""
 
 
-def _rows(name: str, how: Membership, checkpoints: Mapping[_Checkpoint, list[Row]]) -> Iterator[Row]:
+def _rows(name: str, how: Membership, checkpoints: Mapping[_Checkpoint, list[Evaluated]]) -> Iterator[Evaluated]:
     whole = {key: members for key, members in checkpoints.items() if not _why_not(how, members)}
     results = {key: _together(name, members) for key, members in whole.items()}
     baselines = {result.cell: result for result in results.values() if result.is_baseline}
@@ -97,12 +109,12 @@ def _rows(name: str, how: Membership, checkpoints: Mapping[_Checkpoint, list[Row
         difference = None
         if result.baseline is not None and not result.is_baseline:
             difference = _difference(result, baselines.get(result.baseline), how, members, by_score)
-        compares = can_compare(result.samples) is True
-        repeats = repeats_of(result.samples, summary, compares) if how.weight_by_size else None
-        yield Row(result, summary, difference, members[0].nll, repeats)
+        compares = can_compare(result.scores) is True
+        repeats = repeats_of(result.scores, summary, compares) if how.weight_by_size else None
+        yield Evaluated(result, summary, difference, members[0].nll, repeats, members[0].axes)
 
 
-def _together(name: str, members: Sequence[Row]) -> CheckpointResult:
+def _together(name: str, members: Sequence[Evaluated]) -> CheckpointResult:
     """The samples of all tasks of a checkpoint, with what is said of all of them alike."""
     results = [row.result for row in members]
     first = results[0]
@@ -112,13 +124,19 @@ def _together(name: str, members: Sequence[Row]) -> CheckpointResult:
         first,
         evaluation=name,
         task=name,
-        samples=tuple(sample for result in results for sample in result.samples),
+        scores=Scores.joined([result.scores for result in results]),
+        read=partial(_each, results),
         subset=of_each if len(subsets) == 1 else "; ".join(filter(None, subsets)),
         settings=_common([result.settings for result in results]),
         grading=_common([result.grading for result in results]),
         accepted=tuple(dict.fromkeys(one for result in results for one in result.accepted)),
         groups=(),
     )
+
+
+def _each(results: Sequence[CheckpointResult]) -> Iterator[GradedSample]:
+    for result in results:
+        yield from result.samples()
 
 
 def _common(several: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -129,7 +147,7 @@ def _common(several: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _alike(pooled: Summary, members: Sequence[Row]) -> Summary:
+def _alike(pooled: Summary, members: Sequence[Evaluated]) -> Summary:
     """The numbers of a group whose tasks count alike; completion rate x accuracy (completed) stays the accuracy."""
     summaries = [row.summary for row in members]
     numbers = [one.score if pooled.by_score else one.accuracy for one in summaries]
@@ -153,12 +171,12 @@ def _alike(pooled: Summary, members: Sequence[Row]) -> Summary:
     )
 
 
-def _mean_interval(values: Sequence[float], members: Sequence[Row]) -> Interval | None:
+def _mean_interval(values: Sequence[float], members: Sequence[Evaluated]) -> Interval | None:
     """Wilson's interval of a mean over tasks, at the size that gives it the variance of that mean.
 
     Where no task's own samples differ among themselves they cannot tell it, and the size is that of equal shares.
     """
-    sizes = [effective_size(verdicts(row.result.samples)) for row in members]
+    sizes = [effective_size(verdicts(row.result.scores)) for row in members]
     mean, k = _mean(values), len(values)
     equal = k * k / math.fsum(1 / size for size in sizes)
     spread = math.fsum(p * (1 - p) / size for p, size in zip(values, sizes, strict=True)) / (k * k)
@@ -177,12 +195,12 @@ def _difference(
     result: CheckpointResult,
     baseline: CheckpointResult | None,
     how: Membership,
-    members: Sequence[Row],
+    members: Sequence[Evaluated],
     by_score: bool,
 ) -> Difference:
     name = result.baseline or ""
     if baseline is None:
-        n_asked = len({sample.problem_id for sample in result.samples})
+        n_asked = len(result.scores.names)
         return Difference(name, n_dropped=n_asked, reason=f"{name} has not every task of it")
     if how.weight_by_size:
         return compare(result, baseline, by_score)

@@ -1,13 +1,20 @@
-"""What a report is made of: every graded sample of every checkpoint, and where it comes from."""
+"""What a report is made of: every graded sample of every checkpoint, and where it comes from.
+
+The numbers of samples are arrays, `CheckpointResult.scores`. Their texts are read when somebody asks for them, one
+sample after the other, by `CheckpointResult.samples()`: a report of any size fits into memory.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from distillbench.errors import DistillbenchError
 from distillbench.records import FinishReason, Membership, ReasoningState
+
+if TYPE_CHECKING:
+    from distillbench.report.scores import Scores
 
 
 class ResultsError(DistillbenchError):
@@ -34,6 +41,7 @@ class GradedSample:
         gold: The gold answer as the grader reads it.
         doc: The task's own document.
         canonical: The answer in the form that answers are compared in; None where the grader cannot compare them.
+        sample_id: By which the store knows it.
     """
 
     problem_id: str
@@ -51,6 +59,7 @@ class GradedSample:
     gold: str = ""
     doc: Mapping[str, Any] = field(default_factory=dict)
     canonical: str | None = None
+    sample_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +80,9 @@ class CheckpointResult:
         filters: Labels in the matrix, in order.
         seed: The cell's seed.
         subset: Which problems a limit kept, in words; empty when all were asked.
-        samples: Every sample, exactly once.
+        scores: The numbers of every sample, as arrays.
+        read: Gives every sample, exactly once and in the order of `scores`; asked anew each time.
+        samples_in: The folder, seen from the store's, whose `samples.parquet` has the texts by `sample_id`.
         settings: How the completions were drawn (`temperature`, `max_tokens`, ...). `n_docs`, `num_fewshot` and
             `task_version` are used in lm-eval's files where they are given.
         grader: The benchmark component's name.
@@ -86,6 +97,9 @@ class CheckpointResult:
     step: int
     evaluation: str
     task: str
+    scores: Scores
+    read: Callable[[], Iterable[GradedSample]]
+    samples_in: str = ""
     is_baseline: bool = False
     baseline: str | None = None
     teacher: str | None = None
@@ -95,7 +109,6 @@ class CheckpointResult:
     filters: tuple[str, ...] = ()
     seed: int = 0
     subset: str = ""
-    samples: tuple[GradedSample, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     grader: str = ""
     grading: Mapping[str, Any] = field(default_factory=dict)
@@ -103,6 +116,18 @@ class CheckpointResult:
     budget: int | None = None
     device: str | None = None
     groups: tuple[Membership, ...] = ()
+
+    @classmethod
+    def of(cls, samples: Iterable[GradedSample], **about: Any) -> Self:
+        """A result of samples that are held; `about` is every other attribute."""
+        from distillbench.report.scores import Scores
+
+        held = tuple(samples)
+        return cls(scores=Scores.of(held), read=lambda: held, **about)
+
+    def samples(self) -> Iterator[GradedSample]:
+        """Every sample with its texts, one after the other; none is held, and each call reads them again."""
+        return iter(self.read())
 
 
 @dataclass(frozen=True, slots=True)

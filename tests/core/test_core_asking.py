@@ -18,7 +18,8 @@ from distillbench.plan.stages import Plan, sampling_params
 from distillbench.plan.steps import chosen_steps
 from distillbench.records import Every, Sampling
 from distillbench.report.collect import collect
-from distillbench.report.tables import build_rows, notes
+from distillbench.report.evaluated import build_rows
+from distillbench.report.statements import notes
 from distillbench.store.rows import SAMPLES, read_rows
 
 TRAINED, BASE = "wise", "base-small"

@@ -10,7 +10,6 @@ from core_factories import keys, merged
 
 from distillbench.report.collect import collect
 from distillbench.report.results import Results
-from distillbench.report.statistics import count_outcomes
 from distillbench.run.runner import Summary
 from distillbench.store.rows import VERDICTS, read_rows
 
@@ -34,7 +33,7 @@ def results(bench: Toys, summary: Summary) -> Results:
 def curve(found: Results, cell: str = "base-small") -> dict[int | None, dict[str, int]]:
     """The outcomes by budget that occur."""
     mine = [one for one in (*found.recomputed, *found.checkpoints) if one.cell == cell]
-    return {one.budget: {name: n for name, n in count_outcomes(one.samples).items() if n} for one in mine}
+    return {one.budget: {name: n for name, n in one.scores.counts().items() if n} for one in mine}
 
 
 def test_the_curve_of_a_run(bench: Toys) -> None:
@@ -46,7 +45,7 @@ def test_the_curve_of_a_run(bench: Toys) -> None:
         4: {"correct": 3, "wrong": 3},
         None: {"correct": 3, "wrong": 3},
     }
-    cut = {one.budget: {s.problem_id: s for s in one.samples} for one in found.recomputed if one.cell == "base-small"}
+    cut = {one.budget: {s.problem_id: s for s in one.samples()} for one in found.recomputed if one.cell == "base-small"}
     assert {s.n_tokens for s in cut[1].values()} == {1}
     assert all(s.ran_on for s in cut[3].values())  # nothing that is cut ended by itself
     assert sorted(s.ran_on for s in cut[4].values()) == [False] * 3 + [True] * 3  # `=4` and its end fit
@@ -94,6 +93,6 @@ def test_a_benchmark_that_cannot_compare_answers_stores_no_form(bench: Toys) -> 
 def test_a_stop_string_is_cut_from_the_answer_that_holds_it(bench: Toys) -> None:
     """The engine's text ends with the stop string, so `4` is right only where grading cuts there."""
     found = results(bench, bench.run({"evaluations": {"toy": {"stop": ["4"], "limit": 6}}}))
-    samples = {s.problem_id: s for one in found.checkpoints if one.cell == "base-small" for s in one.samples}
+    samples = {s.problem_id: s for one in found.checkpoints if one.cell == "base-small" for s in one.samples()}
     assert samples["toy/4"].outcome == "no_answer"
     assert samples["toy/2"].outcome == "correct"

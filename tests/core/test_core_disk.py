@@ -62,7 +62,7 @@ def test_every_writer_names_its_file(tmp_path: Path) -> None:
     code = """
 import resource, sys
 from pathlib import Path
-from distillbench.report.files import put
+from distillbench.report.writers.files import put
 from distillbench.store.journal import Journal
 from distillbench.store.rows import TRACES, write_rows
 from distillbench.sealed import write_json

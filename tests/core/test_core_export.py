@@ -12,8 +12,8 @@ import pytest
 from core_bench import Control, Toys
 
 from distillbench.records import Cell, Choice
-from distillbench.report.card import Exported, render_card
 from distillbench.report.results import CheckpointResult, GradedSample, Results
+from distillbench.report.writers.card import Exported, render_card
 
 Cli = Callable[..., Any]
 Matrix = Callable[..., Path]
@@ -144,9 +144,8 @@ def results(text: str) -> Results:
             for n in range(40)
         ]
         base = cell == "base"
-        return CheckpointResult(
-            cell, step, "coins", "coins", base, None if base else "base", samples=tuple(samples), grader="g"
-        )
+        about = {"is_baseline": base, "baseline": None if base else "base", "grader": "g"}
+        return CheckpointResult.of(samples, cell=cell, step=step, evaluation="coins", task="coins", **about)
 
     return Results("m", (), (one("base", 0, 10), one("a|b", 7, 30), one("a|b", 9, 40)))
 

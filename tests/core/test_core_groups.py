@@ -13,8 +13,8 @@ from core_factories import keys
 from distillbench.errors import MatrixError
 from distillbench.records import Membership
 from distillbench.report.collect import collect
-from distillbench.report.groups import group_rows
-from distillbench.report.tables import build_rows
+from distillbench.report.evaluated import build_rows
+from distillbench.report.groups import groups_of
 
 TASK = """
 task: {name}
@@ -112,7 +112,7 @@ def test_a_group_is_run_and_added_up(bench: Toys, asks: Callable[..., dict[str, 
     summary = bench.run(asks(benchmark="outer"))
     assert not summary.reasons
     rows = build_rows(collect(bench.plan(asks(benchmark="outer")), bench.session.store, "test"))
-    grouped = group_rows(rows)
+    grouped = {name: group.rows for name, group in groups_of(rows).items()}
     assert list(grouped) == ["ours", "ours.both"]
     for row in grouped["ours.both"]:
         assert row.summary.n == 7 == sum(row.summary.counts.values())

@@ -18,7 +18,7 @@ from distillbench.outcomes import COMPLETED, ERRORS, OUTCOMES, cut_at, decide, d
 from distillbench.protocols import Context, Grader, OneByOne
 from distillbench.records import Completion, Judgement, Problem, ReasoningState
 from distillbench.report.results import CheckpointResult, GradedSample
-from distillbench.report.statistics import summarise
+from distillbench.report.statistics.summary import summarise
 
 NO_LOOP = tuple(range(200))
 LOOP = (*range(100), *(5, 6, 7) * 20)
@@ -237,7 +237,7 @@ def test_outcomes_add_up_and_accuracy_is_the_product(many: list[Completion | Non
         outcome = "generation_error" if one is None else decide(one, problem("7"), GRADER).outcome
         samples.append(GradedSample(f"toy/{number}", 0, "wrong" if outcome == "graded" else outcome))
     counts = Counter(sample.outcome for sample in samples)
-    result = summarise(CheckpointResult("cell", 1, "toy", "toy", samples=tuple(samples)))
+    result = summarise(CheckpointResult.of(samples, cell="cell", step=1, evaluation="toy", task="toy"))
     assert sum(result.counts.values()) == result.n == len(many)
     assert result.counts == {outcome: counts[outcome] for outcome in OUTCOMES}
     errors = sum(counts[outcome] for outcome in ERRORS)

@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 from hypothesis import strategies as st
+from rich.console import Console
 
 from distillbench.outcomes import ERRORS, OUTCOMES
-from distillbench.report.results import CellResult, CheckpointResult, GradedSample, NllPoint, Results
+from distillbench.report.results import CellResult, CheckpointResult, GradedSample, NllPoint, Results, Section
+from distillbench.report.scores import Scores
+from distillbench.report.statistics.values import Values
+from distillbench.report.tables import tables_of
+from distillbench.report.writers import document, folder, markdown, terminal
+
+
+def render_markdown(made: Results, sections: Iterable[Section] = ()) -> str:
+    return markdown.render_markdown(tables_of(made), sections)
+
+
+def print_table(made: Results, console: Console) -> None:
+    terminal.print_table(tables_of(made), console)
+
+
+def summary_json(made: Results) -> dict[str, Any]:
+    return document.summary_json(tables_of(made))
+
+
+def write(made: Results, to: Path, sections: Iterable[Section] = (), now: datetime | None = None) -> list[Path]:
+    return folder.write(tables_of(made), to, sections, now)
+
 
 VERDICT_OUTCOMES = [outcome for outcome in OUTCOMES if outcome != "graded"]
 
@@ -54,7 +81,7 @@ def checkpoint(made: Sequence[GradedSample], cell: str = "concise", step: int = 
         "baseline": None if step == 0 else "base-tiny",
         "teacher": None if step == 0 else cell,
     }
-    return CheckpointResult(cell=cell, step=step, samples=tuple(made), **(base | more))
+    return CheckpointResult.of(made, cell=cell, step=step, **(base | more))
 
 
 def results(**more: Any) -> Results:
@@ -97,6 +124,19 @@ def any_samples(most: int = 30, repeats: int = 3) -> st.SearchStrategy[tuple[Gra
     """Any verdicts, with any number of repeats per problem."""
     group = st.lists(st.sampled_from(VERDICT_OUTCOMES), min_size=1, max_size=repeats)
     return st.lists(group, max_size=most).map(repeated)
+
+
+def of_samples(result: CheckpointResult, made: Sequence[GradedSample], **more: Any) -> CheckpointResult:
+    """A result with other samples."""
+    held = tuple(made)
+    return replace(result, scores=Scores.of(held), read=lambda: held, **more)
+
+
+def of_problems(groups: Mapping[str, Sequence[float]]) -> Values:
+    """The values of each problem."""
+    sizes = [len(of_problem) for of_problem in groups.values()]
+    each = [value for of_problem in groups.values() for value in of_problem]
+    return Values(pa.array(groups, pa.string()), np.array(sizes, np.int64), np.array(each, np.float64))
 
 
 def without_errors(made: Sequence[GradedSample]) -> tuple[GradedSample, ...]:

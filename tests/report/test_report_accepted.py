@@ -5,15 +5,13 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 
-from report_factories import checkpoint, results, samples
+from report_factories import checkpoint, print_table, render_markdown, results, samples, summary_json
 from rich.console import Console
 
-from distillbench.report.columns import ROW_COLUMNS, flat_row
-from distillbench.report.export import summary_json
-from distillbench.report.markdown import render_markdown
+from distillbench.report.evaluated import build_rows
 from distillbench.report.results import CellResult, Results
-from distillbench.report.tables import build_rows, notes
-from distillbench.report.terminal import print_table
+from distillbench.report.statements import notes
+from distillbench.report.writers.columns import ROW_COLUMNS, flat_row
 
 
 def doubtful() -> Results:
@@ -56,5 +54,5 @@ def test_names_are_in_the_files() -> None:
     made = doubtful()
     base, marked = build_rows(made)
     assert ROW_COLUMNS["accepted"] == "string"
-    assert (flat_row(base, made)["accepted"], flat_row(marked, made)["accepted"]) == ("", "prefilled_tag, no_loss")
+    assert (flat_row(base)["accepted"], flat_row(marked)["accepted"]) == ("", "prefilled_tag, no_loss")
     assert summary_json(made)["cells"][1]["preflight"][1] == "warning: short_budget: y"

@@ -9,15 +9,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from report_factories import checkpoint, results, samples
+from report_factories import checkpoint, of_samples, print_table, render_markdown, results, samples, summary_json, write
 from rich.console import Console
 
-from distillbench.report.columns import BUDGET_COLUMNS
-from distillbench.report.export import summary_json, write
-from distillbench.report.markdown import render_markdown
+from distillbench.report.curves import budget_rows
+from distillbench.report.evaluated import build_rows
 from distillbench.report.results import CheckpointResult, Results, ResultsError
-from distillbench.report.tables import budget_rows, build_rows
-from distillbench.report.terminal import print_table
+from distillbench.report.writers.columns import BUDGET_COLUMNS
 
 
 def curved(**more: Any) -> Results:
@@ -27,8 +25,8 @@ def curved(**more: Any) -> Results:
         checkpoint(samples({"correct": 20, "wrong": 20}), step=50),
         checkpoint(samples({"correct": 36, "wrong": 4})),
     ]
-    halves = [replace(one, samples=samples({"correct": 20, "wrong": 4, "truncated": 16}), budget=80) for one in whole]
-    quarters = [replace(one, samples=samples({"correct": 8, "truncated": 30, "loop": 2}), budget=40) for one in whole]
+    halves = [of_samples(one, samples({"correct": 20, "wrong": 4, "truncated": 16}), budget=80) for one in whole]
+    quarters = [of_samples(one, samples({"correct": 8, "truncated": 30, "loop": 2}), budget=40) for one in whole]
     return results(checkpoints=tuple(whole), recomputed=(*halves, *quarters), **more)
 
 

@@ -24,12 +24,13 @@ from lm_eval.utils import (
     handle_non_serializable,
     make_table,
 )
-from report_factories import any_samples, checkpoint, repeated, results, sample, samples
+from report_factories import any_samples, checkpoint, repeated, results, sample, samples, summary_json, write
 
 from distillbench.outcomes import OUTCOMES
-from distillbench.report import export, files
+from distillbench.report.evaluated import build_rows
 from distillbench.report.results import CellResult, NllPoint, Results, Section
-from distillbench.report.tables import build_rows
+from distillbench.report.writers import columns, files
+from distillbench.store import rows
 
 NOW = datetime(2026, 2, 16, 12, 30, 15, 250)
 LATER = datetime(2026, 2, 17)
@@ -46,7 +47,7 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
 
 def lm_eval_of(made: Results, folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The results and the samples of a report with one checkpoint on one evaluation."""
-    export.write(made, folder, now=NOW)
+    write(made, folder, now=NOW)
     (path,) = folder.glob("lm_eval/*/results_*.json")
     (lines,) = folder.glob("lm_eval/*/samples_*.jsonl")
     return json.loads(path.read_text(encoding="utf-8")), lines_of(lines)
@@ -56,16 +57,16 @@ def lm_eval_of(made: Results, folder: Path) -> tuple[dict[str, Any], list[dict[s
 
 
 def test_results_come_back_from_parquet(tmp_path: Path) -> None:
-    export.write(results(), tmp_path, now=NOW)
+    write(results(), tmp_path, now=NOW)
     read = pq.read_table(tmp_path / "results.parquet")
-    assert read.column_names == list(export.ROW_COLUMNS)
-    assert read.to_pylist() == [export.flat_row(row, results()) for row in build_rows(results())]
+    assert read.column_names == list(columns.ROW_COLUMNS)
+    assert read.to_pylist() == [columns.flat_row(row) for row in build_rows(results())]
     for row in read.to_pylist():
         assert sum(row[f"n_{outcome}"] for outcome in OUTCOMES) == row["n"]
 
 
 def test_a_row_holds_every_number(tmp_path: Path) -> None:
-    export.write(results(), tmp_path, now=NOW)
+    write(results(), tmp_path, now=NOW)
     rows = {
         (row["evaluation"], row["cell"], row["step"]): row
         for row in pq.read_table(tmp_path / "results.parquet").to_pylist()
@@ -89,29 +90,29 @@ def test_a_row_holds_every_number(tmp_path: Path) -> None:
 
 
 def test_samples_come_back_from_parquet(tmp_path: Path) -> None:
-    export.write(results(), tmp_path, now=NOW)
+    write(results(), tmp_path, now=NOW)
     read = pq.read_table(tmp_path / "samples.parquet").to_pylist()
-    wanted = [one for row in build_rows(results()) for one in row.result.samples]
+    wanted = [one for row in build_rows(results()) for one in row.result.samples()]
     assert len(read) == len(wanted)
     for row, one in zip(read, wanted, strict=True):
         assert (row["problem_id"], row["repeat"], row["outcome"]) == (one.problem_id, one.repeat, one.outcome)
-        assert (row["text"], row["extracted"], row["n_tokens"]) == (one.text, one.extracted, one.n_tokens)
-        assert json.loads(row["doc"]) == one.doc
+        assert (row["extracted"], row["n_tokens"]) == (one.extracted, one.n_tokens)
         assert json.loads(row["scores"]) == one.scores
 
 
 def test_nothing_at_all_is_written_too(tmp_path: Path) -> None:
-    export.write(Results("m"), tmp_path / "new" / "folder", now=NOW)
+    write(Results("m"), tmp_path / "new" / "folder", now=NOW)
     assert pq.read_table(tmp_path / "new" / "folder" / "results.parquet").num_rows == 0
-    assert pq.read_table(tmp_path / "new" / "folder" / "samples.parquet").column_names == list(export.SAMPLE_COLUMNS)
+    assert pq.read_table(tmp_path / "new" / "folder" / "samples.parquet").column_names == list(columns.SAMPLE_COLUMNS)
 
 
 def test_text_that_is_no_utf8_is_kept_as_its_escape(tmp_path: Path) -> None:
     half = "half \ud83d pair é"
-    made = Results("m", checkpoints=(checkpoint([sample("a", "correct", text=half, doc={"q": half})]),))
+    wrong = sample("a", "wrong", text=half, doc={"q": half}, extracted=half)
+    made = Results("m", checkpoints=(checkpoint([wrong]),))
     _, (line,) = lm_eval_of(made, tmp_path)
     assert line["resps"] == [[half]]
-    assert pq.read_table(tmp_path / "samples.parquet")["text"].to_pylist() == ["half \\ud83d pair é"]
+    assert pq.read_table(tmp_path / "samples.parquet")["extracted"].to_pylist() == ["half \\ud83d pair é"]
 
 
 # --- files ----------------------------------------------------------------------------------------------------------
@@ -119,13 +120,13 @@ def test_text_that_is_no_utf8_is_kept_as_its_escape(tmp_path: Path) -> None:
 
 def test_equal_results_give_equal_bytes(tmp_path: Path) -> None:
     sections = [Section("Mine", "text")]
-    export.write(results(), tmp_path / "one", sections, NOW)
-    export.write(results(), tmp_path / "two", sections, NOW)
+    write(results(), tmp_path / "one", sections, NOW)
+    write(results(), tmp_path / "two", sections, NOW)
     assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "two")
 
 
 def test_written_files_are_the_ones_named_and_no_others(tmp_path: Path) -> None:
-    written = export.write(results(), tmp_path, now=NOW)
+    written = write(results(), tmp_path, now=NOW)
     assert sorted(written) == sorted(path for path in tmp_path.rglob("*") if path.is_file())
     assert f"lm_eval/concise@100/results_{STAMP}.json" in bytes_of(tmp_path)
     assert f"lm_eval/concise@100/samples_coins_word_{STAMP}.jsonl" in bytes_of(tmp_path)
@@ -133,46 +134,46 @@ def test_written_files_are_the_ones_named_and_no_others(tmp_path: Path) -> None:
 
 
 def test_writing_the_same_again_adds_nothing(tmp_path: Path) -> None:
-    export.write(results(), tmp_path, now=NOW)
+    write(results(), tmp_path, now=NOW)
     before = bytes_of(tmp_path)
-    export.write(results(), tmp_path, now=LATER)
+    write(results(), tmp_path, now=LATER)
     assert bytes_of(tmp_path) == before
 
 
 def test_other_content_leaves_the_earlier_lm_eval_files(tmp_path: Path) -> None:
     first = Results("m", checkpoints=(checkpoint(samples({"correct": 3})),))
-    export.write(first, tmp_path, now=NOW)
+    write(first, tmp_path, now=NOW)
     before = {name: data for name, data in bytes_of(tmp_path).items() if name.startswith("lm_eval")}
-    export.write(Results("m", checkpoints=(checkpoint(samples({"wrong": 3})),)), tmp_path, now=LATER)
+    write(Results("m", checkpoints=(checkpoint(samples({"wrong": 3})),)), tmp_path, now=LATER)
     after = bytes_of(tmp_path)
     assert {name: after[name] for name in before} == before
     assert len([name for name in after if name.startswith("lm_eval")]) == 2 * len(before)
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    export.write(results(), tmp_path, now=NOW)
+    write(results(), tmp_path, now=NOW)
     before = bytes_of(tmp_path)
 
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(export, "_arrow", fail)
+    monkeypatch.setattr(rows.RowWriter, "append", fail)
     with pytest.raises(OSError, match="disk full"):
-        export.write(results(), tmp_path, now=NOW)
+        write(results(), tmp_path, now=NOW)
     assert bytes_of(tmp_path) == before
 
 
 @pytest.mark.parametrize("cell", ["../../evil", "a/b", "..", "x" * 300, "lr=2e-4,rank=32", "a b|c", "é"])
 def test_no_cell_leaves_the_folder(tmp_path: Path, cell: str) -> None:
     folder = tmp_path / "report"
-    export.write(Results("m", checkpoints=(checkpoint(samples({"correct": 2}), cell, task=cell),)), folder, now=NOW)
+    write(Results("m", checkpoints=(checkpoint(samples({"correct": 2}), cell, task=cell),)), folder, now=NOW)
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
     assert len(list((folder / "lm_eval").iterdir())) == 1
 
 
 def test_cells_whose_names_look_alike_as_folders_do_not_share_one(tmp_path: Path) -> None:
     made = tuple(checkpoint(samples({"correct": 2}), cell) for cell in ("a/b", "a_b", "a|b"))
-    export.write(Results("m", checkpoints=made), tmp_path, now=NOW)
+    write(Results("m", checkpoints=made), tmp_path, now=NOW)
     assert len(list((tmp_path / "lm_eval").iterdir())) == 3
 
 
@@ -180,7 +181,7 @@ def test_cells_whose_names_look_alike_as_folders_do_not_share_one(tmp_path: Path
 
 
 def test_lm_eval_finds_and_tabulates_the_files(tmp_path: Path) -> None:
-    export.write(results(), tmp_path, now=NOW)
+    write(results(), tmp_path, now=NOW)
     folder = tmp_path / "lm_eval" / "concise@100"
     names = [str(path) for path in sorted(folder.iterdir())]
     (found,) = get_results_filenames(names)
@@ -236,7 +237,7 @@ def test_repeats_are_one_line_per_document(tmp_path: Path) -> None:
 
 def test_two_evaluations_of_one_task_do_not_overwrite_each_other(tmp_path: Path) -> None:
     made = tuple(checkpoint(samples({"correct": n}), evaluation=name) for n, name in ((3, "short"), (4, "long")))
-    export.write(Results("m", checkpoints=made), tmp_path, now=NOW)
+    write(Results("m", checkpoints=made), tmp_path, now=NOW)
     document = json.loads((tmp_path / "lm_eval" / "concise@100" / f"results_{STAMP}.json").read_text())
     assert {name: values["sample_len"] for name, values in document["results"].items()} == {
         "coins_word@short": 3,
@@ -340,7 +341,7 @@ def test_the_files_are_those_that_lm_eval_itself_writes(tmp_path: Path) -> None:
 def test_json_has_no_nan_and_every_row() -> None:
     cells = (CellResult("concise", nll=(NllPoint(100, float("nan"), float("inf"), 3),)),)
     made = Results("m", cells, results().checkpoints, {"path": Path("x"), "versions": {"torch": "2"}})
-    text = json.dumps(export.summary_json(made), allow_nan=False)
+    text = json.dumps(summary_json(made), allow_nan=False)
     document = json.loads(text)
     assert [row["cell"] for row in document["rows"]] == [row.result.cell for row in build_rows(made)]
     assert document["cells"][0]["nll"] == [
@@ -355,4 +356,4 @@ def test_json_has_no_nan_and_every_row() -> None:
 @settings(max_examples=40)
 def test_any_result_makes_json_without_nan(made: tuple) -> None:  # type: ignore[type-arg]
     both = (checkpoint(made), checkpoint(made, "base-tiny", 0))
-    json.dumps(export.summary_json(Results("m", checkpoints=both)), allow_nan=False)
+    json.dumps(summary_json(Results("m", checkpoints=both)), allow_nan=False)

@@ -10,17 +10,15 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from report_factories import checkpoint, sample
+from report_factories import checkpoint, print_table, render_markdown, sample, summary_json
 from rich.console import Console
 
 from distillbench.outcomes import OUTCOMES
 from distillbench.records import Membership
-from distillbench.report.export import summary_json
-from distillbench.report.groups import group_notes, group_rows, headline_rows
-from distillbench.report.markdown import render_markdown
+from distillbench.report.evaluated import build_rows
+from distillbench.report.groups import group_notes, groups_of, headline_rows
 from distillbench.report.results import CheckpointResult, Results
-from distillbench.report.tables import build_rows, conclusions
-from distillbench.report.terminal import print_table
+from distillbench.report.statements import conclusions
 
 VERDICTS = st.sampled_from(["correct", "wrong", "no_answer", "truncated", "loop", "unclosed"])
 TASKS = st.lists(st.lists(VERDICTS, min_size=1, max_size=12), min_size=2, max_size=5)
@@ -47,7 +45,7 @@ def test_a_group_is_what_lm_eval_makes_of_it(tasks: list[list[str]], by_size: bo
     from lm_eval.api.metrics import aggregate_subtask_metrics
 
     rows = build_rows(grouped(tasks, by_size))
-    [row] = group_rows(rows)["g"]
+    [row] = groups_of(rows)["g"].rows
     shares = [outcomes.count("correct") / len(outcomes) for outcomes in tasks]
     theirs = aggregate_subtask_metrics(shares, [len(outcomes) for outcomes in tasks], by_size)
     summary = row.summary
@@ -63,8 +61,8 @@ def test_a_group_is_what_lm_eval_makes_of_it(tasks: list[list[str]], by_size: bo
 
 def test_tasks_of_one_size_weigh_the_same_either_way_and_so_do_their_intervals() -> None:
     tasks = [["correct"] * 12 + ["wrong"] * 8, ["correct"] * 10 + ["wrong"] * 10]
-    [alike] = group_rows(build_rows(grouped(tasks, False)))["g"]
-    [by_size] = group_rows(build_rows(grouped(tasks, True)))["g"]
+    [alike] = groups_of(build_rows(grouped(tasks, False)))["g"].rows
+    [by_size] = groups_of(build_rows(grouped(tasks, True)))["g"].rows
     assert alike.summary.accuracy == by_size.summary.accuracy == 0.55
     one, other = alike.summary.accuracy_interval, by_size.summary.accuracy_interval
     assert one is not None and other is not None
@@ -73,8 +71,8 @@ def test_tasks_of_one_size_weigh_the_same_either_way_and_so_do_their_intervals()
 
 def test_a_small_task_that_weighs_much_widens_the_interval() -> None:
     tasks = [["correct"] * 2 + ["wrong"] * 2, ["correct", "wrong"] * 200]
-    [alike] = group_rows(build_rows(grouped(tasks, False)))["g"]
-    [by_size] = group_rows(build_rows(grouped(tasks, True)))["g"]
+    [alike] = groups_of(build_rows(grouped(tasks, False)))["g"].rows
+    [by_size] = groups_of(build_rows(grouped(tasks, True)))["g"].rows
     wide, narrow = alike.summary.accuracy_interval, by_size.summary.accuracy_interval
     assert wide is not None and narrow is not None
     assert wide.high - wide.low > 3 * (narrow.high - narrow.low)
@@ -83,9 +81,9 @@ def test_a_small_task_that_weighs_much_widens_the_interval() -> None:
 
 
 def test_unanimous_tasks_claim_no_certainty() -> None:
-    [row] = group_rows(build_rows(grouped([["correct"] * 3, ["correct"] * 300], False)))["g"]
+    [row] = groups_of(build_rows(grouped([["correct"] * 3, ["correct"] * 300], False)))["g"].rows
     assert row.summary.accuracy_interval is not None and row.summary.accuracy_interval.low < 0.8
-    [mixed] = group_rows(build_rows(grouped([["correct"] * 3, ["wrong"] * 300], False)))["g"]
+    [mixed] = groups_of(build_rows(grouped([["correct"] * 3, ["wrong"] * 300], False)))["g"].rows
     interval = mixed.summary.accuracy_interval
     assert interval is not None and interval.low < 0.3 and interval.high > 0.7
 
@@ -94,7 +92,7 @@ def test_unanimous_tasks_claim_no_certainty() -> None:
 def test_a_group_is_paired_with_its_baseline(by_size: bool) -> None:
     ours = [["correct"] * 6 + ["wrong"] * 2, ["correct"] * 2 + ["wrong"] * 2]
     base = [["correct"] * 4 + ["wrong"] * 4, ["correct"] * 1 + ["wrong"] * 3]
-    found = {row.result.cell: row for row in group_rows(build_rows(grouped(ours, by_size, base)))["g"]}
+    found = {row.result.cell: row for row in groups_of(build_rows(grouped(ours, by_size, base)))["g"].rows}
     difference = found["concise"].difference
     assert difference is not None and difference.interval is not None
     assert difference.value == pytest.approx(3 / 12 if by_size else (2 / 8 + 1 / 4) / 2)
@@ -106,7 +104,7 @@ def test_a_group_is_paired_with_its_baseline(by_size: bool) -> None:
 def test_what_lacks_a_task_is_not_added_up_and_that_is_said() -> None:
     results = grouped([["correct"], ["wrong"]], True, size=3)
     rows = build_rows(results)
-    assert group_rows(rows) == {"g": []}
+    assert groups_of(rows)["g"].rows == ()
     assert group_notes(rows) == ["concise @100: not added up on g: 1 of 3 tasks have no result."]
     assert "not added up on g" in render_markdown(results)
 
@@ -114,10 +112,10 @@ def test_what_lacks_a_task_is_not_added_up_and_that_is_said() -> None:
 @pytest.mark.parametrize("by_size", [True, False])
 def test_a_group_with_failures_is_invalid_or_bounded_as_any_number(by_size: bool) -> None:
     failed = grouped([["correct"] * 5, ["generation_error"] * 3 + ["wrong"]], by_size)
-    [row] = group_rows(build_rows(failed))["g"]
+    [row] = groups_of(build_rows(failed))["g"].rows
     assert row.summary.invalid and row.summary.accuracy is None
     one = grouped([["correct"] * 150 + ["wrong"] * 50, ["correct"] * 150 + ["wrong"] * 49 + ["grader_error"]], by_size)
-    [row] = group_rows(build_rows(one))["g"]
+    [row] = groups_of(build_rows(one))["g"].rows
     assert not row.summary.invalid and row.summary.bounds is not None
     assert (row.summary.bounds.low, row.summary.bounds.high) == pytest.approx((0.75, 0.7525))
 
@@ -131,8 +129,8 @@ def test_reports_show_the_group_first_and_conclude_from_it_alone() -> None:
     alone = replace(checkpoint([sample("x/0", "correct")]), evaluation="alone", task="x")
     results = Results("m", checkpoints=(*made, alone))
     rows = build_rows(results)
-    assert [row.result.evaluation for row in headline_rows(rows)] == ["alone", "g"]
-    assert [line for line in conclusions(headline_rows(rows)) if "on g.a" in line] == []
+    assert [row.result.evaluation for row in headline_rows(rows, groups_of(rows))] == ["alone", "g"]
+    assert [line for line in conclusions(headline_rows(rows, groups_of(rows))) if "on g.a" in line] == []
     document = summary_json(results)
     assert [(one["evaluation"], one["n"], one["accuracy"]) for one in document["groups"]] == [
         ("g", 12, pytest.approx(0.5)),

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
-from report_factories import checkpoint, results, sample, samples
+from report_factories import checkpoint, render_markdown, results, sample, samples
 
 from distillbench.outcomes import OUTCOMES
-from distillbench.report.markdown import OUTCOME_DEFINITIONS, escape, render_markdown, table
+from distillbench.report.evaluated import build_rows
 from distillbench.report.results import CellResult, NllPoint, Results, Section
-from distillbench.report.tables import build_rows
+from distillbench.report.writers.markdown import OUTCOME_DEFINITIONS, escape, table
 
 EVIL = "a|b\n# c <script>alert(1)</script> `d` [e](http://f) ![g](h) *i* _j_ ~k~ \\ &lt; $l$ <!-- \x1b[31m"
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from report_factories import checkpoint, samples
 
-from distillbench.report.statistics import summarise, wilson
+from distillbench.report.statistics.intervals import wilson
+from distillbench.report.statistics.summary import summarise
 
 PUBLISHED = Path(__file__).resolve().parents[3] / "shared" / "published"
 pytestmark = pytest.mark.skipif(not PUBLISHED.is_dir(), reason=f"the published tables are not at {PUBLISHED}")

@@ -16,25 +16,34 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_factories import any_samples, checkpoint, repeated, results, sample
+from report_factories import (
+    any_samples,
+    checkpoint,
+    of_problems,
+    print_table,
+    render_markdown,
+    repeated,
+    results,
+    sample,
+    summary_json,
+    write,
+)
 from rich.console import Console
 
 from distillbench.outcomes import COMPLETED, ERRORS
-from distillbench.report.export import summary_json, write
-from distillbench.report.markdown import render_markdown
-from distillbench.report.repeats import (
+from distillbench.report.evaluated import build_rows
+from distillbench.report.results import GradedSample, Results
+from distillbench.report.scores import Scores
+from distillbench.report.statistics.intervals import mean_interval
+from distillbench.report.statistics.repeats import (
     Repeats,
     can_compare,
     majority_values,
-    mean_interval,
     pass_at_k,
     pass_values,
     repeats_of,
 )
-from distillbench.report.results import GradedSample, Results
-from distillbench.report.statistics import summarise
-from distillbench.report.tables import build_rows
-from distillbench.report.terminal import print_table
+from distillbench.report.statistics.summary import summarise
 
 counts = st.integers(1, 9).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n)))
 
@@ -65,7 +74,7 @@ def test_it_is_unbiased() -> None:
 
 
 def found(made: Sequence[GradedSample], compares: bool = True) -> Repeats:
-    repeats = repeats_of(made, summarise(checkpoint(made)), compares)
+    repeats = repeats_of(Scores.of(made), summarise(checkpoint(made)), compares)
     assert repeats is not None
     return repeats
 
@@ -92,11 +101,11 @@ def test_pass_at_k_grows_with_k_and_starts_at_the_mean_over_problems(made: tuple
     groups: dict[str, list[bool]] = {}
     for one in scored:
         groups.setdefault(one.problem_id, []).append(one.outcome == "correct")
-    table = {problem: (len(values), sum(values)) for problem, values in groups.items()}
-    assert pass_values(table, 1) == {problem: pytest.approx(sum(v) / len(v)) for problem, v in groups.items()}
+    assert pass_values(of_problems(groups), 1) == [pytest.approx(sum(v) / len(v)) for v in groups.values()]
     for k in range(1, 5):
-        longer = pass_values(table, k + 1)
-        assert all(value >= pass_values(table, k)[problem] - 1e-12 for problem, value in longer.items())
+        enough = of_problems({problem: values for problem, values in groups.items() if len(values) > k})
+        pairs = zip(pass_values(enough, k), pass_values(of_problems(groups), k + 1), strict=True)
+        assert all(longer >= shorter - 1e-12 for shorter, longer in pairs)
 
 
 def test_there_is_nothing_without_repeats_without_verdicts_and_where_the_result_is_invalid() -> None:
@@ -106,15 +115,15 @@ def test_there_is_nothing_without_repeats_without_verdicts_and_where_the_result_
         repeated([["correct", "generation_error"], ["grader_error", "wrong"]]),
         (),
     ):
-        assert repeats_of(made, summarise(checkpoint(made)), True) is None
+        assert repeats_of(Scores.of(made), summarise(checkpoint(made)), True) is None
 
 
 # --- majority ---
 
 
-def votes(*answers: tuple[str | None, str], problem: str = "p") -> list[GradedSample]:
+def votes(*answers: tuple[str | None, str]) -> Scores:
     """Samples of one problem, each (canonical answer, outcome)."""
-    return [sample(problem, outcome, repeat, canonical=form) for repeat, (form, outcome) in enumerate(answers)]
+    return Scores.of(sample("p", outcome, repeat, canonical=form) for repeat, (form, outcome) in enumerate(answers))
 
 
 @pytest.mark.parametrize(
@@ -132,11 +141,11 @@ def votes(*answers: tuple[str | None, str], problem: str = "p") -> list[GradedSa
     ],
 )
 def test_what_a_majority_is_worth(answers: list[tuple[str | None, str]], worth: float) -> None:
-    assert majority_values(votes(*answers)) == {"p": pytest.approx(worth)}
+    assert majority_values(votes(*answers)) == [pytest.approx(worth)]
 
 
 def test_a_problem_of_errors_alone_has_no_majority() -> None:
-    assert majority_values(votes((None, "generation_error"), (None, "grader_error"))) == {}
+    assert majority_values(votes((None, "generation_error"), (None, "grader_error"))) == []
 
 
 answered = st.sampled_from([("3", "correct"), ("4", "wrong"), ("5", "wrong"), (None, "truncated")])
@@ -146,7 +155,7 @@ answered = st.sampled_from([("3", "correct"), ("4", "wrong"), ("5", "wrong"), (N
 def test_a_majority_is_the_mean_over_every_way_to_break_a_tie(answers: list[tuple[str | None, str]]) -> None:
     named = Counter(form for form, _ in answers if form is not None)
     best = [form for form in named if named[form] == max(named.values())]
-    assert majority_values(votes(*answers))["p"] == pytest.approx(np.mean([form == "3" for form in best] or [False]))
+    assert majority_values(votes(*answers)) == [pytest.approx(np.mean([form == "3" for form in best] or [False]))]
 
 
 def test_of_two_completions_a_majority_is_as_good_as_one() -> None:

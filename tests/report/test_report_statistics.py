@@ -11,23 +11,21 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from report_factories import any_samples, checkpoint, repeated, sample, samples, scored, without_errors
+from report_factories import any_samples, checkpoint, of_problems, repeated, sample, samples, scored, without_errors
 from scipy.stats import binom, multinomial
 
 from distillbench.outcomes import OUTCOMES
 from distillbench.report.results import ResultsError
-from distillbench.report.statistics import (
+from distillbench.report.statistics.differences import compare, mcnemar
+from distillbench.report.statistics.intervals import (
     Interval,
-    Summary,
     bootstrap_interval,
-    compare,
     effective_size,
-    mcnemar,
     newcombe,
     proportion_interval,
-    summarise,
     wilson,
 )
+from distillbench.report.statistics.summary import Summary, summarise
 
 COUNTS = st.integers(0, 400)
 
@@ -58,7 +56,7 @@ def test_wilson_solves_its_own_equation() -> None:
 
 def test_wilson_of_nothing() -> None:
     assert wilson(0, 0) is None
-    assert proportion_interval({}) is None
+    assert proportion_interval(of_problems({})) is None
 
 
 @given(st.integers(1, 500), st.data())
@@ -86,24 +84,24 @@ def test_wilson_covers() -> None:
 @given(st.lists(st.booleans(), min_size=1, max_size=60))
 def test_one_sample_per_problem_is_exactly_wilson(right: list[bool]) -> None:
     groups = {str(place): [float(value)] for place, value in enumerate(right)}
-    assert effective_size(groups) == len(right)
-    assert proportion_interval(groups) == wilson(sum(right) / len(right) * len(right), len(right))
+    assert effective_size(of_problems(groups)) == len(right)
+    assert proportion_interval(of_problems(groups)) == wilson(sum(right) / len(right) * len(right), len(right))
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=40), st.integers(2, 6))
 def test_repeats_that_always_agree_add_nothing(right: list[bool], repeats: int) -> None:
     once = {str(place): [float(value)] for place, value in enumerate(right)}
     many = {problem: values * repeats for problem, values in once.items()}
-    assert effective_size(many) == pytest.approx(len(right))
-    assert ends(proportion_interval(many)) == pytest.approx(ends(proportion_interval(once)))
+    assert effective_size(of_problems(many)) == pytest.approx(len(right))
+    assert ends(proportion_interval(of_problems(many))) == pytest.approx(ends(proportion_interval(of_problems(once))))
 
 
 @given(st.lists(st.lists(st.booleans(), min_size=1, max_size=5), min_size=1, max_size=20))
 def test_effective_size_is_never_more_than_the_samples(right: list[list[bool]]) -> None:
     groups = {str(place): [float(value) for value in values] for place, values in enumerate(right)}
-    size = effective_size(groups)
+    size = effective_size(of_problems(groups))
     assert 0 < size <= sum(map(len, right))
-    low, high = ends(proportion_interval(groups))
+    low, high = ends(proportion_interval(of_problems(groups)))
     share = np.mean([value for values in right for value in values])
     assert 0 <= low <= share + 1e-12
     assert share - 1e-12 <= high <= 1
@@ -112,7 +110,7 @@ def test_effective_size_is_never_more_than_the_samples(right: list[list[bool]]) 
 def test_independent_repeats_count_almost_fully() -> None:
     generator = np.random.default_rng(0)
     groups = {str(place): list((generator.random(4) < 0.6).astype(float)) for place in range(500)}
-    assert effective_size(groups) == pytest.approx(2000, rel=0.15)
+    assert effective_size(of_problems(groups)) == pytest.approx(2000, rel=0.15)
 
 
 def test_clustered_interval_covers_where_the_naive_one_does_not() -> None:
@@ -122,7 +120,7 @@ def test_clustered_interval_covers_where_the_naive_one_does_not() -> None:
     for _ in range(400):
         drawn = generator.random((60, 4)) < generator.beta(0.6, 0.4, size=(60, 1))
         groups = {str(place): list(values.astype(float)) for place, values in enumerate(drawn)}
-        low, high = ends(proportion_interval(groups))
+        low, high = ends(proportion_interval(of_problems(groups)))
         clustered += low <= 0.6 <= high
         low, high = ends(wilson(int(drawn.sum()), drawn.size))
         naive += low <= 0.6 <= high
@@ -299,21 +297,22 @@ def test_scores_have_a_mean_and_no_accuracy() -> None:
 
 def test_the_bootstrap_is_seeded_and_near_the_normal_interval() -> None:
     groups = {str(place): [value] for place, value in enumerate(np.random.default_rng(3).normal(5, 2, 400))}
-    low, high = ends(bootstrap_interval(groups))
+    low, high = ends(bootstrap_interval(of_problems(groups)))
     values = [value for (value,) in groups.values()]
     half = 1.96 * np.std(values) / math.sqrt(400)
     assert (low, high) == pytest.approx((np.mean(values) - half, np.mean(values) + half), abs=0.05)
-    assert bootstrap_interval(groups) == bootstrap_interval(dict(reversed(groups.items())))
+    assert bootstrap_interval(of_problems(groups)) == bootstrap_interval(of_problems(dict(reversed(groups.items()))))
 
 
 def test_the_bootstrap_resamples_problems_whole() -> None:
     once = {str(place): [float(place % 7)] for place in range(50)}
-    assert bootstrap_interval({problem: values * 4 for problem, values in once.items()}) == bootstrap_interval(once)
+    many = {problem: values * 4 for problem, values in once.items()}
+    assert bootstrap_interval(of_problems(many)) == bootstrap_interval(of_problems(once))
 
 
 @pytest.mark.parametrize("groups", [{}, {"a": [1.0, 2.0]}, {"a": [2.0], "b": [2.0]}])
 def test_no_spread_no_interval(groups: dict[str, list[float]]) -> None:
-    assert bootstrap_interval(groups) is None
+    assert bootstrap_interval(of_problems(groups)) is None
 
 
 @pytest.mark.parametrize("broken", [{}, {"score": math.nan}, {"other": 1.0}])

@@ -10,26 +10,24 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_factories import checkpoint, results, sample, samples, scored
+from report_factories import checkpoint, print_table, results, sample, samples, scored
 from rich.console import Console
 
+from distillbench.report.evaluated import build_rows, plain
 from distillbench.report.results import CellResult, CheckpointResult, Results, ResultsError
-from distillbench.report.statistics import Difference, Interval, newcombe
-from distillbench.report.tables import (
-    build_rows,
+from distillbench.report.statements import conclusions, notes
+from distillbench.report.statistics.differences import Difference
+from distillbench.report.statistics.intervals import Interval, newcombe
+from distillbench.report.words import (
     completed_quality,
-    conclusions,
     difference_text,
-    notes,
     number,
     occurring,
-    plain,
     quality,
     settings_text,
     tokens_text,
     with_interval,
 )
-from distillbench.report.terminal import print_table
 
 
 def printed(made: Results, width: int, **more: object) -> str:
@@ -277,12 +275,16 @@ def test_any_result_prints(outcomes: list[str], width: int) -> None:
     assert "…" not in text
 
 
-def test_importing_the_report_is_light() -> None:
-    heavy = ("numpy", "scipy", "statsmodels", "pyarrow", "rich", "torch", "lm_eval", "pandas")
-    code = (
-        "import sys, distillbench.report.export, distillbench.report.markdown, distillbench.report.tables;"
-        f"print([name for name in {heavy} if name in sys.modules])"
-    )
+@pytest.mark.parametrize(
+    ("modules", "heavy"),
+    [
+        ("results, distillbench.report.sections", ("numpy", "pyarrow")),  # every plugin with a section imports them
+        ("writers.folder, distillbench.report.collect", ()),
+    ],
+)
+def test_importing_the_report_is_light(modules: str, heavy: tuple[str, ...]) -> None:
+    unwanted = ("scipy", "statsmodels", "rich", "torch", "lm_eval", "pandas", *heavy)
+    code = f"import sys, distillbench.report.{modules};print([name for name in {unwanted} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

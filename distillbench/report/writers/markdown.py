@@ -23,30 +23,21 @@ from distillbench.outcomes import (
     UNCLOSED,
     WRONG,
 )
-from distillbench.report.groups import about, group_notes, group_rows, headline_rows, membership
+from distillbench.report.curves import budget_of, curve_label
+from distillbench.report.evaluated import ACCEPTED, Evaluated, marked_cell, plain
 from distillbench.report.results import CellResult, Results, Section
-from distillbench.report.statistics import Difference
-from distillbench.report.tables import (
-    ACCEPTED,
+from distillbench.report.statistics.differences import Difference
+from distillbench.report.tables import Tables
+from distillbench.report.words import (
     NOTHING,
-    Row,
     asked_ks,
     at_k_text,
     at_repeats,
-    budget_of,
-    budget_rows,
-    build_rows,
     completed_quality,
-    conclusions,
-    curve_label,
     difference_text,
-    group_by_evaluation,
-    marked_cell,
-    notes,
     number,
     occurring,
     pass_at,
-    plain,
     quality,
     reasoning_text,
     settings_text,
@@ -95,26 +86,19 @@ def escape(text: str) -> str:
     return re.sub(r"(?<![^\W_])_+|_+(?![^\W_])", lambda found: r"\_" * len(found[0]), flat)
 
 
-def render_markdown(results: Results, sections: Iterable[Section] = ()) -> str:
+def render_markdown(tables: Tables, sections: Iterable[Section] = ()) -> str:
     """The whole report as markdown.
 
     Args:
-        results: What to show.
+        tables: What to show.
         sections: Plugins' sections, put in as they are.
-
-    Raises:
-        ResultsError: Samples contradict one another.
     """
-    rows = build_rows(results)
+    results = tables.results
     parts = [f"# distillbench: {escape(results.matrix)}", _provenance(results)]
-    parts += [_bullets("What the numbers say", conclusions(headline_rows(rows)))]
-    parts += [_bullets("Notes", [*group_notes(rows), *notes(rows, results)])]
-    curves = budget_rows(results, rows)
-    parts += [
-        _evaluation(name, group, about(membership(rows, name))) for name, group in group_rows(rows).items() if group
-    ]
-    for name, group in group_by_evaluation(rows).items():
-        parts += [_evaluation(name, group), _curve(name, curves[name]) if name in curves else ""]
+    parts += [_bullets("What the numbers say", tables.conclusions), _bullets("Notes", tables.notes)]
+    parts += [_evaluation(name, group.rows, group.about) for name, group in tables.groups.items() if group.rows]
+    for name, rows in tables.by_evaluation().items():
+        parts += [_evaluation(name, rows), _curve(name, tables.curves[name]) if name in tables.curves else ""]
     parts += [_definitions(), _losses(results.cells), _traces(results.cells)]
     parts += [f"## {escape(section.title)}\n\n{section.markdown.strip()}" for section in sections]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -140,7 +124,7 @@ def _bullets(title: str, lines: Sequence[str]) -> str:
     return "\n".join([f"## {title}", "", *(f"- {escape(line)}" for line in lines)]) if lines else ""
 
 
-def _evaluation(name: str, rows: Sequence[Row], about_group: str = "") -> str:
+def _evaluation(name: str, rows: Sequence[Evaluated], about_group: str = "") -> str:
     by_score = rows[0].summary.by_score
     outcomes = occurring(rows)
     quality_headers = ["mean score (completed)"] if by_score else ["accuracy"]
@@ -159,7 +143,7 @@ def _evaluation(name: str, rows: Sequence[Row], about_group: str = "") -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _curve(name: str, rows: Sequence[Row]) -> str:
+def _curve(name: str, rows: Sequence[Evaluated]) -> str:
     """What the same completions are worth when they are cut earlier."""
     by_score, outcomes = rows[0].summary.by_score, occurring(rows)
     headers = ["cell", "step", "budget", "n", "scored", "mean score (completed)" if by_score else "accuracy"]
@@ -181,7 +165,7 @@ def _curve(name: str, rows: Sequence[Row]) -> str:
     return f"### Budget curve: {escape(name)}\n\n{about}\n\n{table(headers, body)}"
 
 
-def _repeats(rows: Sequence[Row]) -> str:
+def _repeats(rows: Sequence[Evaluated]) -> str:
     """What the completions of a problem are worth together."""
     repeated = [row for row in rows if row.repeats]
     if not repeated:
@@ -204,22 +188,23 @@ def _repeats(rows: Sequence[Row]) -> str:
     return f"Several completions of each problem:\n\n{table(headers, body)}"
 
 
-def _means(rows: Sequence[Row]) -> str:
+def _means(rows: Sequence[Evaluated]) -> str:
     """The means of everything that the benchmark scored, where that is more than the one number in the table."""
-    found = dict.fromkeys(name for row in rows for sample in row.result.samples for name in sample.scores)
-    names = sorted(found.keys() - {"score"})
+    names = sorted({name for row in rows for name in row.result.scores.metrics} - {"score"})
     if len(names) < 2:
         return ""
     body = [[escape(row.name), *(number(_mean(row, name), _DIGITS) for name in names)] for row in rows]
     return f"Means over completed samples:\n\n{table(['cell', *map(escape, names)], body)}"
 
 
-def _mean(row: Row, name: str) -> float | None:
-    values = [sample.scores[name] for sample in row.result.samples if name in sample.scores]
-    return None if row.summary.invalid or not values else math.fsum(values) / len(values)
+def _mean(row: Evaluated, name: str) -> float | None:
+    metric = row.result.scores.metrics.get(name)
+    if row.summary.invalid or metric is None:
+        return None
+    return math.fsum(metric.values.tolist()) / len(metric.values)
 
 
-def _cells(row: Row, outcomes: Sequence[str], by_score: bool) -> list[str]:
+def _cells(row: Evaluated, outcomes: Sequence[str], by_score: bool) -> list[str]:
     summary, gap = row.summary, row.difference
     loss = number(row.nll.train_loss if row.nll else None, 4)
     held_out = number(row.nll.held_out_nll if row.nll else None, 4)

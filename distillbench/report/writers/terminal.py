@@ -6,30 +6,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from distillbench.report.groups import about, group_notes, group_rows, headline_rows, membership
-from distillbench.report.results import Results
-from distillbench.report.tables import (
+from distillbench.report.curves import budget_of, curve_label
+from distillbench.report.evaluated import Evaluated, last_checkpoints, marked_cell, plain
+from distillbench.report.groups import Group
+from distillbench.report.tables import Tables
+from distillbench.report.words import (
     INVALID,
     NOTHING,
-    Row,
     asked_ks,
     at_k_text,
     at_repeats,
-    budget_of,
-    budget_rows,
-    build_rows,
     completed_quality,
-    conclusions,
-    curve_label,
     difference_text,
-    group_by_evaluation,
-    last_checkpoints,
-    marked_cell,
-    notes,
     number,
     occurring,
     pass_at,
-    plain,
     quality,
     reasoning_text,
     settings_text,
@@ -52,51 +43,52 @@ class Column:
     left: bool = False
 
 
-def print_table(results: Results, console: Console) -> None:
+def print_table(tables: Tables, console: Console) -> None:
     """Prints the tables and what they say; a table that is too wide is split, and no number is ever cut."""
     from rich.text import Text
 
-    rows = build_rows(results)
-    curves = budget_rows(results, rows)
-    for name, group in group_rows(rows).items():
-        _print_group(name, group, rows, console)
-    for name, group in group_by_evaluation([row for row in rows if not row.result.groups]).items():
-        console.print(Text(plain(name), style="bold"), Text(f"({settings_text(group[0].result)})", style="dim"))
-        _print_columns(_columns(group, console.width), console)
-        console.print()
-        if curve := curves.get(name):
-            shown = last_checkpoints(curve)
-            about = curve_label(curve) + ("; last checkpoints" if len(shown) < len(curve) else "")
-            console.print(Text(f"{plain(name)} by budget", style="bold"), Text(f"({about})", style="dim"))
-            _print_columns(_curve_columns(shown, console.width), console)
-            console.print()
-    for line in conclusions(headline_rows(rows)):
+    for name, group in tables.groups.items():
+        _print_group(name, group, console)
+    for name, rows in tables.by_evaluation().items():
+        alone = [row for row in rows if not row.result.groups]
+        if alone:
+            _print(plain(name), settings_text(alone[0].result), _columns(alone, console.width), console)
+            _print_curve(name, tables.curves.get(name, ()), console)
+    for line in tables.conclusions:
         console.print(Text(line))
-    for line in (*group_notes(rows), *notes(rows, results)):
+    for line in tables.notes:
         console.print(Text(f"note: {line}", style="bold red" if INVALID in line else "yellow"))
 
 
-def _print_group(name: str, group: Sequence[Row], rows: Sequence[Row], console: Console) -> None:
+def _print_group(name: str, group: Group, console: Console) -> None:
     """A group's own table; below that of an outermost one, all its tasks in one."""
+    if not group.rows:
+        return
+    about = f"{group.about}; {settings_text(group.rows[0].result)}"
+    _print(plain(name), about, _columns(group.rows, console.width), console)
+    if group.members:
+        _print(f"{plain(name)}, task by task", "", _columns(group.members, console.width, task=True), console)
+
+
+def _print_curve(name: str, curve: Sequence[Evaluated], console: Console) -> None:
+    if curve:
+        shown = last_checkpoints(curve)
+        about = curve_label(curve) + ("; last checkpoints" if len(shown) < len(curve) else "")
+        _print(f"{plain(name)} by budget", about, _curve_columns(shown, console.width), console)
+
+
+def _print(title: str, about: str, columns: Sequence[list[Column]], console: Console) -> None:
     from rich.text import Text
 
-    if not group:
-        return
-    how = about(membership(rows, name))
-    console.print(Text(plain(name), style="bold"), Text(f"({how}; {settings_text(group[0].result)})", style="dim"))
-    _print_columns(_columns(group, console.width), console)
+    console.print(Text(title, style="bold"), *([Text(f"({about})", style="dim")] if about else []))
+    _print_columns(columns, console)
     console.print()
-    members = [row for row in rows if row.result.groups and row.result.groups[0].group == name]
-    if members:
-        console.print(Text(f"{plain(name)}, task by task", style="bold"))
-        _print_columns(_columns(members, console.width, task=True), console)
-        console.print()
 
 
-_Groups = list[list[tuple[str, Callable[[Row], str]]]]
+_Groups = list[list[tuple[str, Callable[[Evaluated], str]]]]
 
 
-def _curve_columns(rows: Sequence[Row], width: int) -> list[list[Column]]:
+def _curve_columns(rows: Sequence[Evaluated], width: int) -> list[list[Column]]:
     """The columns of a budget curve."""
     groups: _Groups = [
         [*_key_columns(width)[:2], ("budget", lambda row: str(budget_of(row))), ("n", lambda row: str(row.summary.n))],
@@ -109,9 +101,11 @@ def _curve_columns(rows: Sequence[Row], width: int) -> list[list[Column]]:
     return _made(groups, rows)
 
 
-def _columns(rows: Sequence[Row], width: int, task: bool = False) -> list[list[Column]]:
+def _columns(rows: Sequence[Evaluated], width: int, task: bool = False) -> list[list[Column]]:
     """The columns in groups that stay together where they can; the first group stands in every table."""
-    of_task: list[tuple[str, Callable[[Row], str]]] = [("task", lambda row: plain(row.result.task))] if task else []
+    of_task: list[tuple[str, Callable[[Evaluated], str]]] = (
+        [("task", lambda row: plain(row.result.task))] if task else []
+    )
     groups: _Groups = [
         [*of_task, *_key_columns(width)],
         [
@@ -137,7 +131,7 @@ def _columns(rows: Sequence[Row], width: int, task: bool = False) -> list[list[C
     return _made(groups, rows)
 
 
-def _key_columns(width: int) -> list[tuple[str, Callable[[Row], str]]]:
+def _key_columns(width: int) -> list[tuple[str, Callable[[Evaluated], str]]]:
     longest = max(8, min(_LONGEST_NAME, width // 5))
     return [
         ("cell", lambda row: _folded(plain(marked_cell(row.result)), longest)),
@@ -146,19 +140,19 @@ def _key_columns(width: int) -> list[tuple[str, Callable[[Row], str]]]:
     ]
 
 
-def _as_average(rows: Sequence[Row]) -> str:
+def _as_average(rows: Sequence[Evaluated]) -> str:
     return f"= {at_repeats('avg', rows)}\n" if any(row.repeats for row in rows) else ""
 
 
-def _pass_text(k: int) -> Callable[[Row], str]:
+def _pass_text(k: int) -> Callable[[Evaluated], str]:
     return lambda row: at_k_text(pass_at(row, k))
 
 
-def _headline(rows: Sequence[Row]) -> str:
+def _headline(rows: Sequence[Evaluated]) -> str:
     return "mean score\n(completed)" if rows[0].summary.by_score else "accuracy"
 
 
-def _made(groups: _Groups, rows: Sequence[Row]) -> list[list[Column]]:
+def _made(groups: _Groups, rows: Sequence[Evaluated]) -> list[list[Column]]:
     by_score = rows[0].summary.by_score
     made = [
         [Column(head, tuple(map(make, rows)), left=head in ("cell", "task")) for head, make in group]
@@ -171,7 +165,7 @@ def _folded(name: str, longest: int) -> str:
     return "\n".join(name[start : start + longest] for start in range(0, len(name), longest))
 
 
-def _count(outcome: str) -> Callable[[Row], str]:
+def _count(outcome: str) -> Callable[[Evaluated], str]:
     return lambda row: str(row.summary.counts[outcome])
 
 

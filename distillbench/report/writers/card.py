@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from distillbench.records import Cell, Choice
-from distillbench.report.markdown import escape, table
+from distillbench.report.evaluated import Evaluated, build_rows
 from distillbench.report.results import Results
-from distillbench.report.tables import NOTHING, Row, build_rows, difference_text, number, quality, settings_text
+from distillbench.report.words import NOTHING, difference_text, number, quality, settings_text
+from distillbench.report.writers.markdown import escape, table
 
 _DIGITS = 3
 #: The adapter ranks that vLLM can be told to make room for.
@@ -101,7 +102,7 @@ def _results(about: Exported, results: Results) -> str:
     )
 
 
-def _row(row: Row) -> list[str]:
+def _row(row: Evaluated) -> list[str]:
     return [
         escape(row.result.evaluation),
         "untouched" if row.result.is_baseline else "this one",

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from distillbench.outcomes import OUTCOMES
-from distillbench.report.files import as_json
-from distillbench.report.repeats import Repeats, most_repeats
-from distillbench.report.results import Results
-from distillbench.report.statistics import REASONING_STATES, Interval
-from distillbench.report.tables import Row
+from distillbench.report.curves import budget_of
+from distillbench.report.evaluated import Evaluated
+from distillbench.report.scores import REASONING_STATES
+from distillbench.report.statistics.intervals import Interval
+from distillbench.report.statistics.repeats import Repeats
+from distillbench.report.tables import Tables
+from distillbench.report.writers.files import as_json
+from distillbench.store.rows import REAL, TEXT, WHOLE, YES_NO, Columns
 
-TEXT, WHOLE, REAL, YES_NO = "string", "int64", "float64", "bool"
-
-ROW_COLUMNS: Mapping[str, str] = {
+ROW_COLUMNS: Columns = {
     "cell": TEXT,
     "step": WHOLE,
     **dict.fromkeys(("evaluation", "task"), TEXT),
@@ -45,36 +46,37 @@ ROW_COLUMNS: Mapping[str, str] = {
 }
 
 #: `recomputed_from` is the budget of the generation that was cut; null where the row is that generation itself.
-BUDGET_COLUMNS: Mapping[str, str] = {"budget": WHOLE, "recomputed_from": WHOLE, **ROW_COLUMNS}
+BUDGET_COLUMNS: Columns = {"budget": WHOLE, "recomputed_from": WHOLE, **ROW_COLUMNS}
 
-SAMPLE_COLUMNS: Mapping[str, str] = {
+#: Of texts only what a grader says of them; the others are in the store, under `sample_id` in `samples_in`.
+SAMPLE_COLUMNS: Columns = {
     "cell": TEXT,
     "step": WHOLE,
     **dict.fromkeys(("evaluation", "task", "problem_id"), TEXT),
     "repeat": WHOLE,
-    **dict.fromkeys(("outcome", "detail", "extracted", "canonical", "scores", "reasoning_state"), TEXT),
+    **dict.fromkeys(("sample_id", "samples_in", "outcome", "detail", "extracted", "canonical", "scores"), TEXT),
+    "reasoning_state": TEXT,
     "n_tokens": WHOLE,
     "ran_on": YES_NO,
-    **dict.fromkeys(("finish_reason", "text", "prompt", "gold", "doc"), TEXT),
+    "finish_reason": TEXT,
 }
 
 
-def flat_row(row: Row, results: Results) -> dict[str, Any]:
+def flat_row(row: Evaluated) -> dict[str, Any]:
     """Every number of a row, under the names of `ROW_COLUMNS`."""
     result, summary, gap, nll = row.result, row.summary, row.difference, row.nll
-    axes = next((cell.axes for cell in results.cells if cell.name == result.cell), {})
     plain_fields = ("cell", "step", "evaluation", "task", "is_baseline", "teacher", "student", "renderer", "trainer")
     numbers = ("n", "n_problems", "scored", "errors", "invalid", "by_score", "completion_rate")
     flat = {name: getattr(result, name) for name in (*plain_fields, "seed", "subset", "grader", "device")}
     flat |= {"accepted": ", ".join(result.accepted)}
-    flat |= {"filters": ", ".join(result.filters), "axes": as_json(axes), "settings": as_json(result.settings)}
+    flat |= {"filters": ", ".join(result.filters), "axes": as_json(row.axes), "settings": as_json(result.settings)}
     flat |= {name: getattr(summary, name) for name in (*numbers, "ran_on", "tokens_median", "tokens_p95")}
     flat |= {f"n_{outcome}": count for outcome, count in summary.counts.items()}
     flat |= {f"reasoning_{state}": summary.reasoning.get(state) for state in REASONING_STATES}
     flat |= _spread("accuracy", summary.accuracy, summary.accuracy_interval)
     flat |= _spread("accuracy_completed", summary.accuracy_completed, summary.accuracy_completed_interval)
     flat |= _spread("score", summary.score, summary.score_interval)
-    flat |= {"repeats": most_repeats(result.samples)} | _together(row.repeats)
+    flat |= {"repeats": result.scores.repeats()} | _together(row.repeats)
     flat |= {f"bound_{end}": getattr(summary.bounds, end, None) for end in ("low", "high")}
     flat |= _spread("difference", gap.value if gap else None, gap.interval if gap else None)
     flat |= {"baseline": result.baseline, "difference_p": gap.p_value if gap else None}
@@ -82,6 +84,14 @@ def flat_row(row: Row, results: Results) -> dict[str, Any]:
     flat |= {name: getattr(gap, name, None) for name in ("n_pairs", "n_dropped")}
     flat |= {name: getattr(nll, name, None) for name in ("train_loss", "held_out_nll", "held_out_tokens")}
     return {name: flat[name] for name in ROW_COLUMNS}
+
+
+def budget_flat_rows(tables: Tables) -> Iterator[dict[str, Any]]:
+    """Every row of the budget curves, under the names of `BUDGET_COLUMNS`."""
+    for curve in tables.curves.values():
+        for row in curve:
+            whole = None if row.result.budget is None else row.result.settings.get("max_tokens")
+            yield {"budget": budget_of(row), "recomputed_from": whole, **flat_row(row)}
 
 
 def _together(repeats: Repeats | None) -> dict[str, Any]:
