@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,9 @@ class StoredSamples:
             ResultsError: The files are not of the same samples.
             OSError: A file cannot be read.
         """
-        for verdict, sample in zip(iterate(self.verdicts), iterate(self.samples, _SHOWN), strict=True):
+        nothing = {"sample_id": None}
+        rows = zip_longest(iterate(self.verdicts), iterate(self.samples, _SHOWN), fillvalue=nothing)
+        for verdict, sample in rows:
             if verdict["sample_id"] != sample["sample_id"]:
                 raise ResultsError(
                     f"{self.verdicts} has a verdict on {verdict['sample_id']!r} where {self.samples} has the sample "

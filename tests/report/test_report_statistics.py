@@ -16,6 +16,7 @@ from scipy.stats import binom, multinomial
 
 from distillbench.outcomes import OUTCOMES
 from distillbench.report.results import ResultsError
+from distillbench.report.statistics import intervals
 from distillbench.report.statistics.differences import compare, mcnemar
 from distillbench.report.statistics.intervals import (
     Interval,
@@ -308,6 +309,14 @@ def test_the_bootstrap_resamples_problems_whole() -> None:
     once = {str(place): [float(place % 7)] for place in range(50)}
     many = {problem: values * 4 for problem, values in once.items()}
     assert bootstrap_interval(of_problems(many)) == bootstrap_interval(of_problems(once))
+
+
+def test_what_the_bootstrap_draws_does_not_depend_on_how_much_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = of_problems({f"p{place}": [place % 7 / 3] * (1 + place % 3) for place in range(301)})
+    whole = bootstrap_interval(groups)
+    for cells in (1, 1000, 70_000):
+        monkeypatch.setattr(intervals, "_BOOTSTRAP_CELLS", cells)
+        assert bootstrap_interval(groups) == whole
 
 
 @pytest.mark.parametrize("groups", [{}, {"a": [1.0, 2.0]}, {"a": [2.0], "b": [2.0]}])

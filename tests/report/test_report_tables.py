@@ -6,15 +6,22 @@ import io
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_factories import checkpoint, print_table, results, sample, samples, scored
+from report_factories import checkpoint, print_table, results, sample, samples, scored, summary_json, write
 from rich.console import Console
 
+from distillbench.records import Membership
 from distillbench.report.evaluated import build_rows, plain
-from distillbench.report.results import CellResult, CheckpointResult, Results, ResultsError
+from distillbench.report.results import CellResult, CheckpointResult, NllPoint, Results, ResultsError
 from distillbench.report.statements import conclusions, notes
 from distillbench.report.statistics.differences import Difference
 from distillbench.report.statistics.intervals import Interval, newcombe
@@ -293,3 +300,55 @@ def test_settings_that_say_nothing_are_left_out_and_strings_are_quoted() -> None
     settings = {"temperature": 0.0, "stop": (), "until": ["\n\n", "END"], "metadata": None, "seed": 0}
     text = settings_text(checkpoint(samples({"correct": 1}), settings=settings))
     assert text.endswith("temperature 0.0; until '\\n\\n', 'END'; seed 0")
+
+
+def lines_run(do: Callable[[], object]) -> int:
+    """How many lines of the report's code run: what its time grows with, on any machine."""
+    count = 0
+
+    def local(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal count
+        count += event == "line"
+        return local
+
+    def entered(frame: FrameType, event: str, _: object) -> Any:
+        return local if "/distillbench/report/" in frame.f_code.co_filename else None
+
+    earlier = sys.gettrace()
+    sys.settrace(entered)
+    try:
+        do()
+    finally:
+        sys.settrace(earlier)
+    return count
+
+
+def many_cells(n: int) -> Results:
+    """n cells with two checkpoints on the two tasks of a group, and their baseline."""
+    cells = {"base-tiny": (0,), **{f"cell-{place}": (1, 2) for place in range(n)}}
+    groups = (Membership("g", True, 2),)
+    made = [
+        checkpoint([sample(f"{task}/{n}", "correct") for n in range(3)], evaluation=task, groups=groups)
+        for task in ("a", "b")
+    ]
+    about = {0: {"is_baseline": True, "baseline": None}}
+    return Results(
+        f"of {n}",
+        tuple(CellResult(name, nll=(NllPoint(1), NllPoint(2))) for name in cells),
+        tuple(
+            replace(one, cell=cell, step=step, **about.get(step, {}))  # type: ignore[arg-type]
+            for cell, steps in cells.items()
+            for step in steps
+            for one in made
+        ),
+    )
+
+
+def test_the_work_of_a_report_grows_with_its_cells_and_not_with_their_square(tmp_path: Path) -> None:
+    def report(made: Results) -> None:
+        write(made, tmp_path / made.matrix)
+        print_table(made, Console(file=io.StringIO(), width=140))
+        summary_json(made)
+
+    first, second, third = (lines_run(partial(report, many_cells(n))) for n in (10, 20, 30))
+    assert abs((third - second) - (second - first)) < 100  # ten more cells cost the same; one scan of all cells is 200

@@ -19,7 +19,7 @@ ALPHA = 0.05
 _Z = NormalDist().inv_cdf(1 - ALPHA / 2)
 BOOTSTRAP_RESAMPLES = 2000
 _BOOTSTRAP_SEED = 0
-_BOOTSTRAP_BATCH = 100  # bounds memory at 100 x m
+_BOOTSTRAP_CELLS = 500_000  # bounds memory at so many draws at a time; which are drawn does not depend on it
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def bootstrap_interval(values: Values) -> Interval | None:
         paired=True,
         vectorized=True,
         n_resamples=BOOTSTRAP_RESAMPLES,
-        batch=_BOOTSTRAP_BATCH,
+        batch=max(1, _BOOTSTRAP_CELLS // len(sizes)),
         confidence_level=1 - ALPHA,
         method="percentile",
         rng=np.random.default_rng(_BOOTSTRAP_SEED),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from distillbench.report.curves import budget_of, curve_label
@@ -34,13 +35,21 @@ if TYPE_CHECKING:
 _LONGEST_NAME = 24
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Column:
     """A column of the terminal table."""
 
     header: str
     values: tuple[str, ...]
     left: bool = False
+
+    @cached_property
+    def widest(self) -> Column:
+        """The column with its widest value alone, which takes as much room."""
+        from rich.cells import cell_len
+
+        width = {value: max(map(cell_len, value.split("\n"))) for value in {*self.values}}
+        return Column(self.header, (max(width, key=lambda value: width[value]),), self.left)
 
 
 def print_table(tables: Tables, console: Console) -> None:
@@ -207,7 +216,7 @@ def _fits(columns: Sequence[Column], console: Console) -> bool:
     from rich.measure import Measurement
 
     unbounded = console.options.update(width=10_000)
-    return Measurement.get(console, unbounded, _table(columns)).maximum <= console.width
+    return Measurement.get(console, unbounded, _table([column.widest for column in columns])).maximum <= console.width
 
 
 def _table(columns: Sequence[Column]) -> Table:
