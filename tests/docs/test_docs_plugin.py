@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from docs_blocks import MATRIX, ROOT, blocks_of, write_page
+from docs_blocks import MATRIX, ROOT, blocks_of, module_from, write_page
 
 pytestmark = pytest.mark.xdist_group("docs-plugin")
 PAGE = ROOT / "docs" / "plugins.md"
@@ -76,6 +76,24 @@ def test_the_test_of_the_page_passes(lab):
     done = run(lab, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "distillbench-lab/test_lab.py")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed" in done.stdout
+
+
+def test_the_section_of_the_page_names_a_loop(lab):
+    from distillbench.manager import make_manager
+    from distillbench.report.results import CheckpointResult, GradedSample, Results
+    from distillbench.report.sections import with_sections
+
+    manager = make_manager()
+    manager.register(module_from(lab / "sections.py", "lab_sections"), "lab-sections")
+    samples = [GradedSample("p/1", 0, "correct"), GradedSample("p/2", 0, "loop", text="and so on and so on")]
+    looping = CheckpointResult.of(samples, cell="a", step=1, evaluation="coins", task="coins")
+    fine = CheckpointResult.of(samples[:1], cell="b", step=1, evaluation="coins", task="coins")
+    results, sections = with_sections(Results("m", checkpoints=(fine, looping)), manager)
+    assert results.left_out == ()
+    assert [(one.title, one.markdown) for one in sections] == [
+        ("Loops", "- a @1: 1, such as p/2: 'and so on and so on'")
+    ]
+    assert with_sections(Results("m", checkpoints=(fine,)), manager)[1] == []
 
 
 @pytest.mark.slow
