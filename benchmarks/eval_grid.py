@@ -173,7 +173,7 @@ def ours(built: Path, adapters: Path, budget: int, folder: Path) -> Arm:
     wall, cpu = timed(command, {}, folder / "ours.log")
     texts = Texts()
     for manifest in (store / "stages" / "sample").glob("*/manifest.json"):
-        step = json.loads(manifest.read_text())["params"]["step"]
+        step = json.loads(manifest.read_text())["parts"]["step"]
         if step not in STEPS:
             continue  # the untouched student
         for row in pq.read_table(manifest.parent / "samples.parquet").to_pylist():

@@ -30,8 +30,8 @@ from distillbench.catalog import Catalog
 from distillbench.errors import DistillbenchError
 from distillbench.manager import make_manager
 from distillbench.matrix.resolve import load_matrix
-from distillbench.plan.build import build_plan
 from distillbench.plan.inspect import with_statuses
+from distillbench.stages.planner import build_plan
 from distillbench.store.store import Store
 from distillbench.tasks.loader import LmEvalTasks
 

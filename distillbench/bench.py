@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +9,10 @@ from threading import RLock, get_ident
 from typing import Any
 
 from distillbench.catalog import Catalog
-from distillbench.plan.stages import Stage
+from distillbench.plan.stage import Stage
 from distillbench.protocols import Context, Grader, Grading, Progress, Renderer, Student
 from distillbench.records import Choice, Resources, TaskRef
-from distillbench.store.store import Made, Store
+from distillbench.store.store import Store
 from distillbench.tasks.loader import LmEvalTasks
 
 MODEL = "model"
@@ -42,11 +41,11 @@ class Bench:
     _renderers: dict[tuple[str, str, int], Renderer] = field(default_factory=dict)
     _gradings: dict[tuple[str, str | TaskRef], tuple[Grader, Grading]] = field(default_factory=dict)
 
-    def context(self, stage: Stage, progress: Progress) -> Context:
+    def context(self, stage: Stage, progress: Progress, seed: int = 0) -> Context:
         """The context of a component's method."""
         return Context(
             work=self.store.scratch(stage),
-            seed=int(stage.params.get("seed", 0)),
+            seed=seed,
             progress=progress,
             tasks=self.tasks,
             resources=self.resources,
@@ -54,27 +53,27 @@ class Bench:
 
     def session_context(self, stage: Stage, progress: Progress) -> Context:
         """The context of the engine that serves a sample stage and all others of its session."""
-        work = self.store.session(stage.session.rpartition(" ")[2])
+        work = self.store.session(stage.process.rpartition(" ")[2])
         return Context(work, progress=progress, tasks=self.tasks, resources=self.resources)
 
-    def built(self, student_key: str | None) -> Path | None:
+    def built(self, build: Stage | None) -> Path | None:
         """The folder of a student that a stage built; None for one that needs no building.
 
         Raises:
             DamagedError: Its files are not what was written.
         """
-        if not student_key:
+        if build is None:
             return None
-        is_there = self.store.folder_of("student", student_key).exists()
-        return (self.store.whole if is_there else self.store.folder_of)("student", student_key) / MODEL
+        is_there = self.store.folder(build).exists()
+        return (self.store.whole if is_there else self.store.folder)(build) / MODEL
 
-    def renderer(self, student: Choice, renderer: Choice, built: str | None) -> Renderer:
+    def renderer(self, student: Choice, renderer: Choice, built: Stage | None) -> Renderer:
         """A renderer with a student's tokenizer, made once for each thread: tokenizers are not to be shared by threads.
 
         Args:
             student: The student.
             renderer: The renderer.
-            built: The key of the stage that made the student; None where there is none.
+            built: The stage that made the student; None where there is none.
         """
         wanted = (student.identity, renderer.identity, get_ident())
         with self.loading:
@@ -100,6 +99,3 @@ class Bench:
                 context = Context(self.store.cache(grader.component), tasks=self.tasks, resources=self.resources)
                 self._gradings[wanted] = benchmark, self.stack.enter_context(benchmark.open(context))
             return self._gradings[wanted]
-
-
-Step = Callable[[Stage, Bench, Progress], Made]

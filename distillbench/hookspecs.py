@@ -18,7 +18,8 @@ from distillbench.records import Cell
 if TYPE_CHECKING:
     import click
 
-    from distillbench.plan.stages import Plan, Stage
+    from distillbench.plan.plan import Plan
+    from distillbench.plan.stage import Stage
     from distillbench.report.results import Results, Section
 
 hookspec = pluggy.HookspecMarker("distillbench")

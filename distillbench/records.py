@@ -477,6 +477,13 @@ class Evaluation:
         return self.limit is not None or self.problems is not None
 
     @property
+    def n_samples(self) -> int | None:
+        """How many completions it asks for; None where the task does not say how many problems it has."""
+        named = None if self.problems is None else len(self.problems)
+        sizes = [size for size in (self.limit, self.n_docs, named) if size is not None]
+        return min(sizes) * self.repeats if sizes else None
+
+    @property
     def settings(self) -> dict[str, Any]:
         """Everything that it says of how it asks, by the names that a matrix has for it."""
         return asdict(self.sampling) | {

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from distillbench.cli.preflight import (
-    cells_by_check,
+    cells_by_pairing,
     preflight_of,
     refused_by_graders,
     subject,
@@ -94,7 +94,7 @@ def _fits(loaded: Loaded) -> Iterator[_Line]:
     from distillbench.preflight.look import described, merged
 
     preflight = preflight_of(loaded)
-    for one, cells in cells_by_check(preflight, loaded.plan()).items():
+    for one, cells in cells_by_pairing(preflight, loaded.plan()).items():
         about = f"{subject(one)} ({len(cells)} cells)" if len(cells) > 1 else f"{subject(one)} ({cells[0]})"
         try:
             looked = preflight.look(one)

@@ -19,10 +19,11 @@ from distillbench.hookspecs import hookimpl
 from distillbench.records import Checkpoint
 
 if TYPE_CHECKING:
-    from distillbench.plan.stages import Plan, Stage
+    from distillbench.plan.plan import Plan
     from distillbench.protocols import Student
     from distillbench.records import Cell, ModelSource
     from distillbench.report.writers.card import Exported
+    from distillbench.stages.train import Train
 
 #: The files of an adapter that are given away; optimizer states and the like are not.
 _SUFFIXES = frozenset({".safetensors", ".json", ".jinja"})
@@ -35,7 +36,7 @@ class Picked:
 
     cell: Cell
     plan: Plan
-    train: Stage
+    train: Train
     checkpoint: Checkpoint
 
 
@@ -87,10 +88,12 @@ def _pick(loaded: Loaded, wanted: str) -> Picked:
     cell = cells[name]
     if cell.is_baseline:
         raise DistillbenchError(f"{name} is the untouched student: nothing was trained that could be exported")
+    from distillbench.stages.train import Train
+
     plan = replace(loaded, cells=choose_cells(loaded.matrix.cells, (name,))).plan()
-    train = next(plan.stages[key] for key in plan.cell_stages[name] if plan.stages[key].kind == "train")
+    train = next(stage for stage in plan.of_cell(name) if isinstance(stage, Train))
     run = f"distillbench run {loaded.matrix.path} --only {name}"
-    found = loaded.session.store.facts("train", train.key)
+    found = loaded.session.store.facts(train)
     if found is None:
         raise DistillbenchError(f"{name} has no checkpoints yet\n    hint: {run}")
     entries: dict[str, Any] = {str(entry["step"]): entry for entry in found["checkpoints"]}
@@ -103,7 +106,7 @@ def _pick(loaded: Loaded, wanted: str) -> Picked:
     folder = loaded.session.store.folder(train)
     checkpoint = Checkpoint(folder / entry["path"], entry["kind"], entry["step"], entry["samples_seen"])
     _refuse_missing(checkpoint, folder, run)
-    loaded.session.store.whole("train", train.key)
+    loaded.session.store.whole(train)
     return Picked(cell, plan, train, checkpoint)
 
 
@@ -146,8 +149,8 @@ def _write(session: Session, picked: Picked, merge: bool, folder: Path) -> Expor
     from distillbench.report.writers.card import Exported
 
     student: Student = session.catalog.build(picked.cell.student)
-    key = picked.train.needs.get("student")
-    built = session.store.whole("student", key) / MODEL if key else None
+    made = picked.train.built
+    built = session.store.whole(made) / MODEL if made else None
     form = "merged" if merge and picked.checkpoint.kind == "adapter" else picked.checkpoint.kind
     if form == "adapter":
         for path in picked.checkpoint.path.iterdir():
@@ -156,7 +159,7 @@ def _write(session: Session, picked: Picked, merge: bool, folder: Path) -> Expor
     else:
         student.merge(built, picked.checkpoint, folder)
     source = _source(student, built)
-    manifest = session.store.manifest("train", picked.train.key) or {}
+    manifest = session.store.manifest(picked.train) or {}
     return Exported(
         cell=picked.cell,
         step=picked.checkpoint.step,

@@ -15,7 +15,7 @@ from distillbench.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from distillbench.plan.estimate import Estimate
-    from distillbench.plan.stages import Plan
+    from distillbench.plan.plan import Plan
 
 #: Rows of a long table that are shown without `--all`.
 _MOST_ROWS = 40
@@ -91,8 +91,6 @@ def _print_cells(made: Plan, session: Session, show_all: bool) -> None:
 def _print_stages(made: Plan, session: Session) -> None:
     from rich.table import Table
 
-    from distillbench.plan.stages import KINDS
-
     states = ("done", "todo", "waits", "stale", "holes")
     counts: Counter[tuple[str, str]] = Counter(
         (stage.kind, made.statuses[key].state) for key, stage in made.stages.items()
@@ -101,9 +99,8 @@ def _print_stages(made: Plan, session: Session) -> None:
     table.add_column("kind")
     for state in states:
         table.add_column(state, justify="right")
-    for kind in KINDS:
-        if any(counts[kind, state] for state in states):
-            table.add_row(kind, *(str(counts[kind, state] or "-") for state in states))
+    for kind in dict.fromkeys(stage.kind for stage in made.stages.values()):
+        table.add_row(kind, *(str(counts[kind, state] or "-") for state in states))
     session.console.print(table)
     session.console.print()
 
@@ -111,7 +108,7 @@ def _print_stages(made: Plan, session: Session) -> None:
 def _print_reasons(made: Plan, session: Session, show_all: bool) -> None:
     """Says why a stage that ran before has to run again."""
     lines = [
-        f"{stage.kind} {stage.label}: {status.state}, {status.reason}"
+        f"{stage.name}: {status.state}, {status.reason}"
         for key, stage in made.stages.items()
         if (status := made.statuses[key]).state in ("stale", "holes", "waits")
         or (status.state == "todo" and (show_all or status.reason != "not run yet"))
@@ -163,7 +160,7 @@ def _as_json(made: Plan, left: Estimate) -> dict[str, Any]:
                 "key": key,
                 "kind": stage.kind,
                 "label": stage.label,
-                "needs": list(stage.needs.values()),
+                "needs": [need.key for need in stage.needs],
                 "state": made.statuses[key].state,
                 "reason": made.statuses[key].reason,
             }

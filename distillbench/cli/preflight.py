@@ -16,7 +16,7 @@ from distillbench.errors import DistillbenchError, GraderError, TaskError
 
 if TYPE_CHECKING:
     from distillbench.cli.session import Loaded
-    from distillbench.plan.stages import Check, Plan
+    from distillbench.plan.plan import Pairing, Plan
     from distillbench.preflight.look import Looked, Preflight
     from distillbench.protocols import Grader
     from distillbench.records import Evaluation
@@ -43,43 +43,43 @@ def preflight_of(loaded: Loaded) -> Preflight:
     return Preflight(Bench(session.store, session.catalog, LmEvalTasks(loaded.tasks)))
 
 
-def cells_by_check(preflight: Preflight, plan: Plan) -> dict[Check, list[str]]:
+def cells_by_pairing(preflight: Preflight, plan: Plan) -> dict[Pairing, list[str]]:
     """Every check of a plan that differs in what a preflight sees, and the cells that it is for."""
-    first: dict[str, Check] = {}
-    found: dict[Check, list[str]] = {}
-    for name, check in plan.checks.items():
-        found.setdefault(first.setdefault(preflight.key(check), check), []).append(name)
+    first: dict[str, Pairing] = {}
+    found: dict[Pairing, list[str]] = {}
+    for name, pairing in plan.pairings.items():
+        found.setdefault(first.setdefault(preflight.key(pairing), pairing), []).append(name)
     return found
 
 
-def subject(check: Check) -> str:
+def subject(pairing: Pairing) -> str:
     """What a check is about, in words."""
-    teacher = f" on {check.teacher.label}" if check.teacher else ", untouched"
-    return f"{check.student.label} with {check.renderer.label}{teacher}"
+    teacher = f" on {pairing.teacher.label}" if pairing.teacher else ", untouched"
+    return f"{pairing.student.label} with {pairing.renderer.label}{teacher}"
 
 
-def what_was_looked_at(check: Check, looked: Looked) -> str:
+def what_was_looked_at(pairing: Pairing, looked: Looked) -> str:
     """How much a check looked at and how completions are read, in words; empty where it could look at nothing."""
     if looked.source == "unbuilt":
         return ""
-    prompts = f"prompts of {', '.join(one.name for one in check.evaluations)}; {looked.reasoning}"
+    prompts = f"prompts of {', '.join(one.name for one in pairing.evaluations)}; {looked.reasoning}"
     if not looked.n_rows:
         return prompts
     of_all = f"{looked.n_rows:,} of {looked.n_all:,}" if looked.n_all > looked.n_rows else f"{looked.n_rows:,}"
     return f"{of_all} {_SOURCES[looked.source]}; {prompts}"
 
 
-def what_was_not_looked_at(check: Check, looked: Looked) -> str:
+def what_was_not_looked_at(pairing: Pairing, looked: Looked) -> str:
     """What a check could not look at, why, and what will; empty where it saw everything there is."""
     later = "`distillbench run` looks at every row just before it trains"
     if looked.source == "unbuilt":
-        rows = "" if check.trainer is None or check.teacher is None else " and training rows"
-        what = f"prompts of {', '.join(one.name for one in check.evaluations)}{rows}"
+        rows = "" if pairing.trainer is None or pairing.teacher is None else " and training rows"
+        what = f"prompts of {', '.join(one.name for one in pairing.evaluations)}{rows}"
         return f"{what}: there is no tokenizer before the student is built; `distillbench run` builds it, then looks"
-    if looked.n_rows or check.teacher is None:
+    if looked.n_rows or pairing.teacher is None:
         return ""
     if looked.source == "no preview":
-        why = f"teacher {check.teacher.label!r} gives no preview, or the filters keep nothing of it"
+        why = f"teacher {pairing.teacher.label!r} gives no preview, or the filters keep nothing of it"
     else:
         why = "the filters keep none of the traces"
     return f"training rows: {why}; {later}"
@@ -180,25 +180,26 @@ def refuse(loaded: Loaded, plan: Plan, so: str = "nothing has run", spares_other
         PreflightError: With every finding that the matrix does not accept, and what a grader refuses.
     """
     from distillbench.preflight.look import PreflightError, described, merged
+    from distillbench.stages.grade import Grade
 
     look = preflight_of(loaded)
-    to_grade = [stage.extras["evaluation"] for stage in plan.pending() if stage.kind == "grade"]
+    to_grade = [stage.evaluation for stage in plan.pending() if isinstance(stage, Grade)]
     refused = [f"evaluation {name}\n    {why}" for name, why in refused_by_graders(loaded, to_grade, look.bench.tasks)]
     told: list[str] = []
     missing = dict(without_data(look, plan)) if spares_others else {}
     tell_missing({evaluation.name: why for evaluation, why in missing.items()})
-    for check, cells in cells_by_check(look, plan).items():
-        title = f"{subject(check)} (cell {', '.join(cells[:3])}{', ...' if len(cells) > 3 else ''})"
+    for pairing, cells in cells_by_pairing(look, plan).items():
+        title = f"{subject(pairing)} (cell {', '.join(cells[:3])}{', ...' if len(cells) > 3 else ''})"
         try:
-            there = tuple(one for one in check.evaluations if one not in missing)
-            looked = look.look(replace(check, evaluations=there))
+            there = tuple(one for one in pairing.evaluations if one not in missing)
+            looked = look.look(replace(pairing, evaluations=there))
         except DistillbenchError as error:  # no tokenizer, no task: told with everything else that is wrong
             refused.append(f"{title}\n    {error}")
             continue
-        if bad := looked.refused(check.rules):
+        if bad := looked.refused(pairing.rules):
             refused.append("\n".join([title, *map(described, merged(bad))]))
-        told += [f"accepted: {title}: {one.name}: {one.headline}" for one in merged(looked.accepted(check.rules))]
-        told += [f"warning: {title}: {one.name}: {one.headline}" for one in merged(looked.warnings(check.rules))]
+        told += [f"accepted: {title}: {one.name}: {one.headline}" for one in merged(looked.accepted(pairing.rules))]
+        told += [f"warning: {title}: {one.name}: {one.headline}" for one in merged(looked.warnings(pairing.rules))]
     if refused:
         hint = "`distillbench check` shows all of it; a finding that is meant can be accepted: `accept: [NAME]`"
         raise PreflightError("\n".join([f"the preflight refuses this matrix; {so}", *refused, hint]))

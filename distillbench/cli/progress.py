@@ -23,7 +23,8 @@ from rich.progress import (
 )
 
 from distillbench.outcomes import OUTCOMES
-from distillbench.plan.stages import Plan, Stage
+from distillbench.plan.plan import Plan
+from distillbench.plan.stage import Stage
 from distillbench.run.runner import BLOCKED, FAILED, HOLES, REUSED
 
 #: A line about a running stage or benchmark at most this often when the output is not a terminal, in seconds.
@@ -130,7 +131,7 @@ class ProgressListener:
         """Says how much there is to do."""
         pending = plan.pending()
         self._left = len(pending)
-        names = Counter(_benchmark(stage) for stage in pending if stage.kind == "sample")
+        names = Counter(_benchmark(stage) for stage in pending if stage.completions() is not None)
         self._benchmarks = {name: Benchmark(name, stages) for name, stages in names.items()}
         if self.verbosity >= 0:
             done = len(plan.stages) - self._left
@@ -140,17 +141,17 @@ class ProgressListener:
     def started(self, stage: Stage) -> None:
         """Opens a bar."""
         self._begun[stage.key] = self._said[stage.key] = time.monotonic()
-        if self._live and stage.kind != "sample":  # that is shown by benchmark, once samples come
-            self._running[stage.key] = self._bars.add_task(_name(stage), total=None, note="")
+        if self._live and stage.completions() is None:  # that is shown by benchmark, once samples come
+            self._running[stage.key] = self._bars.add_task(stage.name, total=None, note="")
         elif self.verbosity > 0:
-            self._say(f"{_name(stage)}: started")
+            self._say(f"{stage.name}: started")
 
     def progressed(self, stage: Stage, done: int, total: int | None, note: str) -> None:
         """Moves a bar, or says a line now and then."""
         if stage.key in self._running:
             self._bars.update(self._running[stage.key], completed=done, total=total, note=note)
         elif self._is_time(stage.key):
-            self._say(f"{_name(stage)}: {done}/{total or '?'} {note}")
+            self._say(f"{stage.name}: {done}/{total or '?'} {note}")
 
     def sampled(self, stage: Stage, done: int, total: int, tokens: int) -> None:
         """Moves the bar of a benchmark, or says a line now and then."""
@@ -174,18 +175,18 @@ class ProgressListener:
             self._bars.remove_task(self._running.pop(stage.key))
         self._left -= 1
         if ending == FAILED or (ending == BLOCKED and self.verbosity > 0):
-            self._say(f"{ending.upper()}: {_name(stage)}\n    {why}")
+            self._say(f"{ending.upper()}: {stage.name}\n    {why}")
         elif ending == BLOCKED:
             self._blocked += 1
         elif self.verbosity > 0 or (self.verbosity == 0 and _is_worth_a_line(stage, ending)):
             seconds = time.monotonic() - self._begun[stage.key] if stage.key in self._begun else 0.0
             holes = f", {why}" if ending == HOLES else ""
-            self._say(f"{_name(stage)}: {ending} in {seconds:.1f} s{holes} ({self._left} stages left)")
+            self._say(f"{stage.name}: {ending} in {seconds:.1f} s{holes} ({self._left} stages left)")
 
     def waiting(self, stage: Stage) -> None:
         """Says that another process is at work on a stage."""
         if self.verbosity >= 0:
-            self._say(f"{_name(stage)}: another process is running it; waiting for its result")
+            self._say(f"{stage.name}: another process is running it; waiting for its result")
 
     def told(self, text: str) -> None:
         """Says it, however quiet."""
@@ -229,12 +230,8 @@ def duration(seconds: float) -> str:
 
 def _is_worth_a_line(stage: Stage, ending: str) -> bool:
     """Whether a person who asked for nothing special is told; samples and grades are told by benchmark."""
-    return ending == HOLES or (ending != REUSED and stage.kind not in ("sample", "grade"))
+    return ending == HOLES or (ending != REUSED and stage.evaluation is None)
 
 
 def _benchmark(stage: Stage) -> str:
-    return str(stage.extras["evaluation"].name)
-
-
-def _name(stage: Stage) -> str:
-    return f"{stage.kind} {stage.label}"
+    return "" if stage.evaluation is None else stage.evaluation.name

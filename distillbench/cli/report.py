@@ -94,7 +94,7 @@ def write_report(
     if output is None:
         note_stages(loaded)
     plan, preflight = loaded.plan(), preflight_of(loaded)
-    looked = {name: preflight.known(check) for name, check in plan.checks.items()}
+    looked = {name: preflight.known(pairing) for name, pairing in plan.pairings.items()}
     found = collect(plan, session.store, command, reasons, looked)
     results, sections = with_sections(found, session.manager)
     folder = session.store.reports(loaded.matrix.name) if output is None else output

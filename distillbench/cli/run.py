@@ -13,7 +13,7 @@ from distillbench.cli.session import FAST, JSON, LIMIT, MATRIX, ONLY, UNSAFE, Lo
 from distillbench.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from distillbench.plan.stages import Plan
+    from distillbench.plan.plan import Plan
     from distillbench.run.runner import Summary
 
 #: Read by the sandbox in each worker.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from distillbench.catalog import Catalog
     from distillbench.matrix.resolve import Matrix
-    from distillbench.plan.stages import Plan
+    from distillbench.plan.plan import Plan
     from distillbench.records import Cell
     from distillbench.store.store import Store
     from distillbench.tasks.identity import TaskIndex
@@ -129,13 +129,9 @@ class Loaded:
 
     def make_plan(self) -> Plan:
         """The stages of the chosen cells, without statuses."""
-        from distillbench.plan.build import build_plan
+        from distillbench.stages.planner import build_plan
 
-        return build_plan(self.matrix.name, self.cells, self.session.catalog, self.tasks, self._kept)
-
-    def _kept(self, curate_key: str) -> int | None:
-        facts = self.session.store.facts("curate", curate_key)
-        return None if facts is None else int(facts["kept"])
+        return build_plan(self.matrix.name, self.cells, self.session.catalog, self.tasks, self.session.store.facts)
 
 
 def _tell_damage(told: str) -> None:

@@ -18,7 +18,7 @@ from distillbench.hookspecs import hookimpl
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from distillbench.plan.stages import Check
+    from distillbench.plan.plan import Pairing
     from distillbench.preflight import Piece
     from distillbench.preflight.look import Preflight
 
@@ -47,10 +47,10 @@ def tokens(context: click.Context, matrix: Path, cell: str, rows: int, as_json: 
     """
     session: Session = context.obj
     loaded = session.load(matrix)
-    checks = loaded.plan().checks
-    if cell not in checks:
-        raise DistillbenchError(f"no cell is named {cell!r}; {cells_there_are(cell, checks)}")
-    shown = list(_shown(preflight_of(loaded), checks[cell], rows))
+    pairings = loaded.plan().pairings
+    if cell not in pairings:
+        raise DistillbenchError(f"no cell is named {cell!r}; {cells_there_are(cell, pairings)}")
+    shown = list(_shown(preflight_of(loaded), pairings[cell], rows))
     if as_json:
         print_json([{"title": one.title, "tokens": [asdict(piece) for piece in one.pieces]} for one in shown])
         return
@@ -60,7 +60,7 @@ def tokens(context: click.Context, matrix: Path, cell: str, rows: int, as_json: 
     session.console.print(_legend())
 
 
-def _shown(preflight: Preflight, check: Check, n_rows: int) -> Iterator[_Shown]:
+def _shown(preflight: Preflight, pairing: Pairing, n_rows: int) -> Iterator[_Shown]:
     """A few rows, evenly spaced, and the first prompt of each evaluation.
 
     Raises:
@@ -68,17 +68,17 @@ def _shown(preflight: Preflight, check: Check, n_rows: int) -> Iterator[_Shown]:
     """
     from distillbench.preflight import pieces, sample_evenly
 
-    renderer = preflight.renderer(check)
+    renderer = preflight.renderer(pairing)
     if renderer is None:
         raise DistillbenchError(
-            f"student {check.student.label!r} has no tokenizer before it is built\n"
+            f"student {pairing.student.label!r} has no tokenizer before it is built\n"
             f"    hint: `distillbench run` builds it; then this command works"
         )
-    traces = [] if check.trainer is None else sample_evenly(preflight.traces(check, renderer, 8 * n_rows), n_rows)
+    traces = [] if pairing.trainer is None else sample_evenly(preflight.traces(pairing, renderer, 8 * n_rows), n_rows)
     for trace, row in zip(traces, renderer.render_all(traces), strict=True):
         title = f"row: {trace.source} ({len(row.input_ids)} tokens, {int(row.loss_mask.sum())} with loss)"
         yield _Shown(title, pieces(renderer.tokenizer, row.input_ids, row.loss_mask))
-    for evaluation in check.evaluations:
+    for evaluation in pairing.evaluations:
         problem = preflight.bench.tasks.problems(evaluation.ref, "test", 1)[0]
         prompt = renderer.prompt(problem.messages, evaluation.prefill)
         title = (

@@ -13,7 +13,7 @@ import click
 from distillbench.errors import DistillbenchError, Mistake, TaskError
 
 if TYPE_CHECKING:
-    from distillbench.plan.stages import Plan
+    from distillbench.plan.plan import Plan
     from distillbench.preflight.look import Preflight
     from distillbench.records import Evaluation
     from distillbench.tasks.identity import TaskIndex
@@ -70,7 +70,9 @@ def in_a_line(why: str) -> str:
 
 def without_data(look: Preflight, plan: Plan) -> Iterator[tuple[Evaluation, str]]:
     """The evaluations that still have to be sampled and whose documents cannot be had, each once, and why."""
-    pending = (stage.extras["evaluation"] for stage in plan.pending() if stage.kind == "sample")
+    from distillbench.stages.sample import Sample
+
+    pending = (stage.evaluation for stage in plan.pending() if isinstance(stage, Sample))
     for evaluation in {one.name: one for one in pending}.values():
         try:
             look.bench.tasks.evaluation_problems(replace(evaluation, limit=1, subset="first"))

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from distillbench.plan.stages import Finished, Plan, Stage, Status
+from distillbench.plan.plan import Finished, Plan, Status
+from distillbench.plan.stage import Stage
 
 #: What the store knows of a stage; None when it has no result.
 Lookup = Callable[[Stage], Finished | None]
-#: What is wrong with the result of a stage of this kind and key, in words; None where nothing is.
-Damage = Callable[[str, str], str | None]
+#: What is wrong with the result of a stage, in words; None where nothing is.
+Damage = Callable[[Stage], str | None]
 
 
-def with_statuses(plan: Plan, lookup: Lookup, damage: Damage = lambda kind, key: None) -> Plan:
+def with_statuses(plan: Plan, lookup: Lookup, damage: Damage = lambda stage: None) -> Plan:
     """The plan with a status for every stage.
 
     Args:
@@ -24,60 +25,54 @@ def with_statuses(plan: Plan, lookup: Lookup, damage: Damage = lambda kind, key:
     finished = {key: lookup(stage) for key, stage in plan.stages.items()}
     statuses: dict[str, Status] = {}
     for key, stage in plan.stages.items():
-        statuses[key] = _status(stage, finished, statuses, plan)
-        if finished[key] is None and (why := damage(stage.kind, key)) is not None:
+        statuses[key] = _status(stage, finished, statuses)
+        if finished[key] is None and (why := damage(stage)) is not None:
             statuses[key] = Status("todo", f"its result is damaged, and is made again: {why}")
     _wake_freed(plan, finished, statuses)
     return replace(plan, statuses=statuses)
 
 
-def _status(
-    stage: Stage, finished: Mapping[str, Finished | None], statuses: Mapping[str, Status], plan: Plan
-) -> Status:
+def _status(stage: Stage, finished: Mapping[str, Finished | None], statuses: Mapping[str, Status]) -> Status:
     own = finished[stage.key]
     if own is None:
         return Status("todo", "not run yet")
-    for need in stage.needs.values():
-        if statuses[need].state != "done":
-            return Status("waits", f"reused if {_name(plan.stages[need])} comes out as before")
-    known = {need: found for need in stage.needs.values() if (found := finished[need]) is not None}
-    changed = _changed_input(stage, own, known)
+    for need in stage.needs:
+        if statuses[need.key].state != "done":
+            return Status("waits", f"reused if {need.name} comes out as before")
+    changed = _changed_input(stage, own, finished)
     if changed is not None:
-        return Status("stale", f"{_name(plan.stages[changed])} changed since")
+        return Status("stale", f"{changed.name} changed since")
     if own.holes:
         return Status("holes", f"{own.holes} samples failed and will be tried again")
     return Status("done")
 
 
-def _changed_input(stage: Stage, own: Finished, needs: Mapping[str, Finished]) -> str | None:
-    """The key of the first input whose digest is not the recorded one."""
-    for key in stage.needs.values():
-        if own.inputs.get(key) != needs[key].digest:
-            return key
+def _changed_input(stage: Stage, own: Finished, finished: Mapping[str, Finished | None]) -> Stage | None:
+    """The first input whose digest is not the recorded one."""
+    for need in stage.needs:
+        found = finished[need.key]
+        if found is None or own.inputs.get(need.key) != found.digest:
+            return need
     return None
 
 
 def _wake_freed(plan: Plan, finished: Mapping[str, Finished | None], statuses: dict[str, Status]) -> None:
-    """Trainings whose checkpoints were deleted run again when a stage that has to run needs them.
+    """Stages whose large files were deleted run again when a stage that has to run reads them.
 
-    Training again need not give the same weights, so that everything made from the old ones is compared again.
+    Running again need not give the same weights, so that everything made from the old ones is compared again.
     """
-    again: set[str] = set()
+    again: set[Stage] = set()
     for stage in plan.stages.values():
-        if stage.kind != "sample" or statuses[stage.key].state == "done" or "train" not in stage.needs:
+        if statuses[stage.key].state == "done":
             continue
-        train = stage.needs["train"]
-        own = finished[train]
-        if own is not None and own.freed:
-            why = f"its checkpoints were deleted after evaluation, and {stage.label} needs them"
-            statuses[train] = Status("todo", why)
-            again.add(train)
+        for need in stage.needs:
+            own = finished[need.key]
+            if own is not None and own.freed:
+                why = f"its checkpoints were deleted after evaluation, and {stage.label} needs them"
+                statuses[need.key] = Status("todo", why)
+                again.add(need)
     for key, stage in plan.stages.items():
-        made_again = next((need for need in stage.needs.values() if need in again), None)
+        made_again = next((need for need in stage.needs if need in again), None)
         if made_again is not None and statuses[key].state == "done":
-            statuses[key] = Status("waits", f"reused if {_name(plan.stages[made_again])} comes out as before")
-            again.add(key)
-
-
-def _name(stage: Stage) -> str:
-    return f"{stage.kind} {stage.label}"
+            statuses[key] = Status("waits", f"reused if {made_again.name} comes out as before")
+            again.add(stage)

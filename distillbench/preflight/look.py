@@ -7,7 +7,7 @@ that need no verdict. Findings are remembered in `<store>/preflight/`, so that a
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ from distillbench.errors import DamagedError, DistillbenchError, StageError
 from distillbench.findings import Finding
 from distillbench.fingerprint import key_of
 from distillbench.matrix.choices import package_version
-from distillbench.plan.stages import Check, Stage, sampling_params
+from distillbench.plan.plan import Pairing
+from distillbench.plan.sampling import sampling_params
+from distillbench.plan.stage import Stage
 from distillbench.protocols import Context, Filter, FilterContext, Grader, Renderer, Student, Teacher, Trainer
 from distillbench.records import Choice, Evaluation, PreflightRules, Trace
 from distillbench.sealed import read_sealed, write_sealed
@@ -72,7 +74,7 @@ class Looked:
 
 
 class Preflight:
-    """Looks at checks.
+    """Looks at pairings of rows and prompts.
 
     Args:
         bench: The store, the components and the tasks.
@@ -81,96 +83,97 @@ class Preflight:
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
 
-    def known(self, check: Check) -> Looked | None:
-        """What is remembered of a check; None when it has not been looked at since something changed."""
-        key = self.key(check)
+    def known(self, pairing: Pairing) -> Looked | None:
+        """What is remembered of a pairing; None when it has not been looked at since something changed."""
+        key = self.key(pairing)
         try:
             found = read_sealed(self._path(key), key)
         except (FileNotFoundError, DamagedError):
             return None
         return Looked(tuple(Finding(**one) for one in found.pop("findings")), **found)
 
-    def look(self, check: Check) -> Looked:
-        """Looks at a check, unless it is remembered.
+    def look(self, pairing: Pairing) -> Looked:
+        """Looks at a pairing, unless it is remembered.
 
         Raises:
             StageError: The student's tokenizer cannot be loaded.
             TaskError: A benchmark cannot be loaded.
         """
-        if (known := self.known(check)) is not None:
+        if (known := self.known(pairing)) is not None:
             return known
-        renderer = self.renderer(check)
+        renderer = self.renderer(pairing)
         if renderer is None:
-            asked = [self._asked(evaluation) for evaluation in check.evaluations]
+            asked = [self._asked(evaluation) for evaluation in pairing.evaluations]
             return Looked(tuple(preflight.check_unbuilt(asked)), 0, "unbuilt")
-        source, _ = self._source(check)
-        traces = [] if check.trainer is None else self.traces(check, renderer, _PREVIEW)
+        source, _ = self._source(pairing)
+        traces = [] if pairing.trainer is None else self.traces(pairing, renderer, _PREVIEW)
         some = preflight.sample_evenly(traces, _ROWS)
-        return self.look_at(check, renderer, some, source if traces else f"no {source}", len(traces))
+        return self.look_at(pairing, renderer, some, source if traces else f"no {source}", len(traces))
 
     def look_at(
-        self, check: Check, renderer: Renderer, traces: Sequence[Trace], source: str, n_all: int | None = None
+        self, pairing: Pairing, renderer: Renderer, traces: Sequence[Trace], source: str, n_all: int | None = None
     ) -> Looked:
         """Looks at given rows, and remembers what is found.
 
         Args:
-            check: What it is about.
+            pairing: What it is about.
             renderer: With the student's tokenizer.
             traces: The rows.
             source: Where they come from.
             n_all: How many rows lie there; None for these.
         """
         trained = None
-        if check.trainer is not None and traces:
-            trainer: Trainer = self.bench.catalog.build(check.trainer)
-            trained = preflight.Trained(traces, source == "kept", trainer, check.rules.max_cut)
-        asked = [self._asked(evaluation) for evaluation in check.evaluations]
+        if pairing.trainer is not None and traces:
+            trainer: Trainer = self.bench.catalog.build(pairing.trainer)
+            trained = preflight.Trained(traces, source == "kept", trainer, pairing.rules.max_cut)
+        asked = [self._asked(evaluation) for evaluation in pairing.evaluations]
         found = tuple(preflight.check(renderer, asked, trained))
         looked = Looked(found, len(traces), source, len(traces) if n_all is None else n_all, renderer.reasoning_told())
-        if traces or check.trainer is None:
-            self._remember(check, looked)
+        if traces or pairing.trainer is None:
+            self._remember(pairing, looked)
         return looked
 
-    def renderer(self, check: Check) -> Renderer | None:
+    def renderer(self, pairing: Pairing) -> Renderer | None:
         """The renderer with the student's tokenizer; None while that is to be had only from a built student."""
-        student: Student = self.bench.catalog.build(check.student)
-        component: Renderer = self.bench.catalog.build(check.renderer)
+        student: Student = self.bench.catalog.build(pairing.student)
+        component: Renderer = self.bench.catalog.build(pairing.renderer)
         if not component.needs_tokenizer:
             return component
-        built = self.bench.built(check.needs.get("student"))
+        built = self.bench.built(pairing.built)
         tokenizer = (
             student.preview_tokenizer() if built is None or not built.exists() else student.load_tokenizer(built)
         )
         return None if tokenizer is None else component.bind(tokenizer)
 
-    def traces(self, check: Check, renderer: Renderer, limit: int) -> list[Trace]:
+    def traces(self, pairing: Pairing, renderer: Renderer, limit: int) -> list[Trace]:
         """The best rows there are.
 
         Args:
-            check: Whose teacher and filters.
+            pairing: Whose teacher and filters.
             renderer: Bound; for filters that render.
             limit: How many to ask of a teacher that has not run.
         """
-        source, _ = self._source(check)
-        if source == "kept":
-            return self._read(check, "curate", KEPT)
-        found = self._read(check, "traces", TRACES) if source == "traces" else self._preview(check, limit)
-        return self._filtered(check, renderer, found)
+        source, _ = self._source(pairing)
+        if source == "kept" and pairing.kept is not None:
+            return self._read(pairing.kept, KEPT)
+        if source == "traces" and pairing.traces is not None:
+            return self._filtered(pairing, renderer, self._read(pairing.traces, TRACES))
+        return self._filtered(pairing, renderer, self._preview(pairing, limit))
 
-    def _read(self, check: Check, kind: str, file: str) -> list[Trace]:
-        return [trace_of(row) for row in read_rows(self.bench.store.file(kind, check.needs[kind], file))]
+    def _read(self, stage: Stage, file: str) -> list[Trace]:
+        return [trace_of(row) for row in read_rows(self.bench.store.file(stage, file))]
 
-    def _preview(self, check: Check, limit: int) -> Sequence[Trace]:
-        if check.teacher is None:
+    def _preview(self, pairing: Pairing, limit: int) -> Sequence[Trace]:
+        if pairing.teacher is None:
             raise ValueError("a training has a teacher")
-        teacher: Teacher = self.bench.catalog.build(check.teacher)
-        with tempfile.TemporaryDirectory() as folder, self.bench.catalog.blaming(check.teacher):
+        teacher: Teacher = self.bench.catalog.build(pairing.teacher)
+        with tempfile.TemporaryDirectory() as folder, self.bench.catalog.blaming(pairing.teacher):
             found = list(teacher.preview(Context(work=Path(folder), tasks=self.bench.tasks), limit))
         return [trace for trace in found if why_unusable(trace) is None]
 
-    def _filtered(self, check: Check, renderer: Renderer, traces: Sequence[Trace]) -> list[Trace]:
+    def _filtered(self, pairing: Pairing, renderer: Renderer, traces: Sequence[Trace]) -> list[Trace]:
         kept = list(traces)
-        for choice in check.filters:
+        for choice in pairing.filters:
             component: Filter = self.bench.catalog.build(choice)
             if "verdicts" not in component.needs:
                 decided = decide(choice, self.bench.catalog, kept, FilterContext(renderer.render_all))
@@ -186,7 +189,7 @@ class Preflight:
         return preflight.Asked(evaluation, benchmark, problems, self._of_problems(evaluation, benchmark))
 
     def _of_problems(self, evaluation: Evaluation, benchmark: Grader) -> list[tuple[str, str]]:
-        """What is wrong with the problems of an evaluation, whoever answers them; remembered for every check."""
+        """What is wrong with the problems of an evaluation, whoever answers them; remembered for every pairing."""
         facts = [sampling_params(evaluation), evaluation.grade_identity, evaluation.grader.identity]
         key = key_of({"version": VERSION, "problems": facts})
         try:
@@ -198,27 +201,27 @@ class Preflight:
         self._write(key, {"findings": found})
         return found
 
-    def _source(self, check: Check) -> tuple[str, str | None]:
+    def _source(self, pairing: Pairing) -> tuple[str, str | None]:
         """Where rows come from, and the digest of what lies there."""
-        for source, kind in (("kept", "curate"), ("traces", "traces")):
-            if kind in check.needs and (digest := self.bench.store.digest(kind, check.needs[kind])) is not None:
+        for source, stage in (("kept", pairing.kept), ("traces", pairing.traces)):
+            if stage is not None and (digest := self.bench.store.digest(stage)) is not None:
                 return source, digest
         return "preview", None
 
-    def key(self, check: Check) -> str:
-        """The name under which findings are remembered: two checks of one name are one and the same to a preflight."""
-        choices = (check.student, check.renderer, check.teacher, *check.filters)
+    def key(self, pairing: Pairing) -> str:
+        """The name under which findings are remembered: pairings of one name are one and the same to a preflight."""
+        choices = (pairing.student, pairing.renderer, pairing.teacher, *pairing.filters)
         return key_of(
             {
                 "version": VERSION,
-                "source": self._source(check),
-                "needs": check.needs,
+                "source": self._source(pairing),
+                "needs": [one and one.key for one in (pairing.built, pairing.traces, pairing.kept)],
                 "choices": [choice and choice.identity for choice in choices],
-                "trainer": self._trainer_facts(check),
-                "max_cut": check.rules.max_cut,
+                "trainer": self._trainer_facts(pairing),
+                "max_cut": pairing.rules.max_cut,
                 "evaluations": [
                     [one.name, sampling_params(one), one.grade_identity, one.grader.identity, one.findings]
-                    for one in check.evaluations
+                    for one in pairing.evaluations
                 ],
                 "packages": {name: package_version(name) for name in _PACKAGES},
             }
@@ -227,15 +230,15 @@ class Preflight:
     def _path(self, key: str) -> Path:
         return self.bench.store.root / "preflight" / f"{key}.json"
 
-    def _trainer_facts(self, check: Check) -> list[object] | None:
+    def _trainer_facts(self, pairing: Pairing) -> list[object] | None:
         """What of a trainer matters here, so that a sweep over learning rates is looked at once."""
-        if check.trainer is None:
+        if pairing.trainer is None:
             return None
-        trainer: Trainer = self.bench.catalog.build(check.trainer)
+        trainer: Trainer = self.bench.catalog.build(pairing.trainer)
         return [trainer.name, trainer.version, trainer.max_length(), trainer.masks_pad_token]
 
-    def _remember(self, check: Check, looked: Looked) -> None:
-        self._write(self.key(check), asdict(looked))
+    def _remember(self, pairing: Pairing, looked: Looked) -> None:
+        self._write(self.key(pairing), asdict(looked))
 
     def _write(self, key: str, found: Mapping[str, Any]) -> None:
         self.bench.store.preflight()
@@ -260,16 +263,16 @@ def decide(
     return list(zip(traces, reasons, strict=True))
 
 
-def refuse_mismatch(stage: Stage, bench: Bench, renderer: Renderer, traces: Sequence[Trace]) -> None:
+def refuse_mismatch(pairings: Iterable[Pairing], bench: Bench, renderer: Renderer, traces: Sequence[Trace]) -> None:
     """Looks at all rows of a training just before it begins.
 
     Raises:
         StageError: They do not fit what some evaluation will ask.
     """
     look = Preflight(bench)
-    for check in stage.extras["checks"]:
-        looked = look.look_at(check, renderer, traces, "kept")
-        if refused := looked.refused(check.rules):
+    for pairing in pairings:
+        looked = look.look_at(pairing, renderer, traces, "kept")
+        if refused := looked.refused(pairing.rules):
             raise StageError("the preflight refuses this training\n" + "\n".join(map(described, merged(refused))))
 
 

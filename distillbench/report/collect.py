@@ -12,17 +12,24 @@ from typing import Any, TypeVar
 
 from distillbench.errors import DamagedError
 from distillbench.outcomes import GRADER_ERROR
-from distillbench.plan.stages import Plan, Stage, effective_sampling
+from distillbench.plan.plan import Plan
+from distillbench.plan.sampling import effective_sampling
+from distillbench.plan.stage import Stage
 from distillbench.preflight.look import Looked, merged
 from distillbench.records import Cell, Evaluation
 from distillbench.report.results import CellResult, CheckpointResult, NllPoint, Results
 from distillbench.report.scores import Scores
 from distillbench.report.stored import StoredSamples
+from distillbench.stages.curate import Curate
+from distillbench.stages.grade import Grade
+from distillbench.stages.sample import Sample
+from distillbench.stages.train import Train
 from distillbench.store.environment import describe
 from distillbench.store.rows import METRICS, SAMPLES, VERDICTS, iterate
 from distillbench.store.store import Store
 
 _T = TypeVar("_T")
+_S = TypeVar("_S", bound=Stage)
 #: Characters of an error.
 _MOST_SHOWN = 160
 #: Places of problems.
@@ -73,20 +80,16 @@ class _Collector:
 
     def cell(self, cell: Cell) -> CellResult:
         """Everything about a cell but its samples."""
-        stages = [self.plan.stages[key] for key in self.plan.cell_stages[cell.name]]
+        stages = self.plan.of_cell(cell.name)
         return CellResult(
             name=cell.name,
             is_baseline=cell.is_baseline,
             axes=dict(cell.axes),
             nll=tuple(
-                point for stage in stages if stage.kind == "train" for point in self._read(self._nll, stage) or ()
+                point for stage in stages if isinstance(stage, Train) for point in self._read(self._nll, stage) or ()
             ),
-            traces=next((self._traces(stage) for stage in stages if stage.kind == "curate"), None),
-            problems=tuple(
-                f"{stage.kind} {stage.label}: {self.reasons[stage.key]}"
-                for stage in stages
-                if stage.key in self.reasons
-            ),
+            traces=next((self._traces(stage) for stage in stages if isinstance(stage, Curate)), None),
+            problems=tuple(f"{stage.name}: {self.reasons[stage.key]}" for stage in stages if stage.key in self.reasons),
             missing=tuple(self._missing(stages)),
             preflight=tuple(self._preflight(cell)),
         )
@@ -94,7 +97,7 @@ class _Collector:
     def checkpoints(self, cell: Cell) -> Iterator[CheckpointResult]:
         """One result for every graded (checkpoint, evaluation, budget) of a cell."""
         for graded in self.plan.graded[cell.name]:
-            grade, evaluation = self.plan.stages[graded.grade], graded.evaluation
+            grade, evaluation = graded.grade, graded.evaluation
             if self.store.lookup(grade) is None or not self._is_current(grade):
                 continue
             stored = self._read(self._stored, grade)
@@ -121,25 +124,25 @@ class _Collector:
                 samples_in=str(stored.samples.parent.relative_to(self.store.root)),
                 settings=_settings(evaluation),
                 grader=evaluation.grader.component,
-                grading=(self.store.facts("grade", grade.key) or {}).get("grading", {}),
+                grading=(self.store.facts(grade) or {}).get("grading", {}),
                 accepted=self._accepted(cell, evaluation),
                 budget=graded.budget,
-                device=self._device(grade.needs["sample"]),
+                device=self._device(graded.sample),
             )
 
-    def _device(self, sample: str) -> str | None:
-        device = (self.store.facts("sample", sample) or {}).get("engine", {}).get("device")
+    def _device(self, sample: Stage) -> str | None:
+        device = (self.store.facts(sample) or {}).get("engine", {}).get("device")
         return None if device is None else str(device)
 
     def devices(self) -> dict[str, str]:
         """What the finished stages of the plan trained and sampled on, in words."""
         trained: list[str | None] = []
         for stage in self.plan.stages.values():
-            if stage.kind == "train" and "curate" in stage.needs:
-                about = (self.store.usable("train", stage.key) or {}).get("about", {})
+            if isinstance(stage, Train) and stage.kept is not None:
+                about = (self.store.usable(stage) or {}).get("about", {})
                 gpus = about.get("granted", {}).get("gpus")
                 trained.append(None if gpus is None else f"{gpus} GPU" if gpus else "cpu")
-        sampled = [self._device(key) for key, stage in self.plan.stages.items() if stage.kind == "sample"]
+        sampled = [self._device(stage) for stage in self.plan.stages.values() if isinstance(stage, Sample)]
         found = {"training": trained, "sampling": sampled}
         return {what: ", ".join(sorted({*filter(None, names)})) for what, names in found.items() if any(names)}
 
@@ -147,10 +150,9 @@ class _Collector:
         """Whether a result was made from the results that its needs have now; what is not there says nothing."""
         if stage.key not in self._current:
             own = self.store.lookup(stage)
-            needs = [self.plan.stages[key] for key in stage.needs.values()]
             self._current[stage.key] = own is None or all(
-                self._is_current(need) and self.store.digest(need.kind, need.key) in (None, own.inputs.get(need.key))
-                for need in needs
+                self._is_current(need) and self.store.digest(need) in (None, own.inputs.get(need.key))
+                for need in stage.needs
             )
         return self._current[stage.key]
 
@@ -174,7 +176,7 @@ class _Collector:
         found = looked.accepted(cell.rules) if looked else []
         return tuple(dict.fromkeys(one.name for one in found if one.evaluation in ("", evaluation.name)))
 
-    def _read(self, read: Callable[[Stage], _T], stage: Stage) -> _T | None:
+    def _read(self, read: Callable[[_S], _T], stage: _S) -> _T | None:
         """What a stage has left; None where that is damaged, which the cells that need it are told."""
         try:
             return read(stage)
@@ -183,21 +185,20 @@ class _Collector:
 
     def _file(self, stage: Stage, name: str) -> Path:
         try:
-            return self.store.file(stage.kind, stage.key, name)
+            return self.store.file(stage, name)
         except DamagedError as error:
             self.damaged[stage.key] = f"{error.path} {error.why}"
             raise
 
     def _damage(self, stage: Stage) -> str | None:
         """What is wrong with a stage's result, in words; None where nothing is."""
-        return self.damaged.get(stage.key) or self.store.damage(stage.kind, stage.key)
+        return self.damaged.get(stage.key) or self.store.damage(stage)
 
-    def _stored(self, grade: Stage) -> StoredSamples:
-        samples = self.plan.stages[grade.needs["sample"]]
+    def _stored(self, grade: Grade) -> StoredSamples:
         return StoredSamples(
             verdicts=self._file(grade, VERDICTS),
-            samples=self._file(samples, SAMPLES),
-            is_cut=grade.params.get("budget") is not None,
+            samples=self._file(grade.sample, SAMPLES),
+            is_cut=grade.budget is not None,
         )
 
     def _scored(self, grade: Stage, stored: StoredSamples) -> Scores:
@@ -206,7 +207,7 @@ class _Collector:
         return self._scores[grade.key]
 
     def _nll(self, stage: Stage) -> tuple[NllPoint, ...]:
-        if stage.kind != "train" or not self.store.has("train", stage.key, METRICS):
+        if not self.store.has(stage, METRICS):
             return ()
         lines = self._file(stage, METRICS).read_text(encoding="utf-8").splitlines()
         rows: Iterator[dict[str, Any]] = map(json.loads, lines)
@@ -215,29 +216,24 @@ class _Collector:
             for row in rows
         )
 
-    def _traces(self, curate: Stage) -> Mapping[str, int] | None:
-        facts = self.store.facts("curate", curate.key)
+    def _traces(self, curate: Curate) -> Mapping[str, int] | None:
+        facts = self.store.facts(curate)
         if facts is None:
             return None
-        collected = self.store.facts("traces", self._traces_key(curate)) or {}
+        collected = self.store.facts(curate.traces) or {}
         return {"kept": facts["kept"], **collected.get("rejected", {}), **facts["rejected"]}
-
-    def _traces_key(self, curate: Stage) -> str:
-        """The key of the traces that a curate stage reads, verified or not."""
-        verify = curate.needs.get("verify")
-        return self.plan.stages[verify].needs["traces"] if verify else curate.needs["traces"]
 
     def _missing(self, stages: list[Stage]) -> Iterator[str]:
         damaged = {stage.key: why for stage in stages if (why := self._damage(stage)) is not None}
         for stage in stages:
             if stage.key in damaged:
-                what = f"{stage.kind} {stage.label} is damaged, and what is made of it is left out"
+                what = f"{stage.name} is damaged, and what is made of it is left out"
                 yield f"{what}: {damaged[stage.key]}; the next run makes it again"
         told = self.reasons.keys() | damaged.keys()
         absent = [stage for stage in stages if self.store.lookup(stage) is None and stage.key not in told]
         if absent:
             yield f"{len(absent)} of {len(stages)} stages have not run"
-        old = [stage for stage in stages if stage.kind == "grade" and not self._is_current(stage)]
+        old = [stage for stage in stages if isinstance(stage, Grade) and not self._is_current(stage)]
         if old:
             yield f"{len(old)} results are of inputs that changed since, and are left out; the next run renews them"
         for stage in stages:
@@ -249,13 +245,13 @@ class _Collector:
 
     def _why_holes(self, stage: Stage) -> tuple[str, str]:
         """What could not be done with the samples of a stage, and the commonest reason, on one line."""
-        if stage.kind == "grade":
+        if isinstance(stage, Grade):
             rows = iterate(self._file(stage, VERDICTS), ("outcome", "detail"))
             failed = (row["detail"] for row in rows if row["outcome"] == GRADER_ERROR)
         else:
             failed = (row["error"] for row in iterate(self._file(stage, SAMPLES), ("error",)) if row["error"])
         words = Counter(" ".join(why.split())[:_MOST_SHOWN] for why in failed).most_common(1)
-        return "graded" if stage.kind == "grade" else "generated", words[0][0] if words else ""
+        return "graded" if isinstance(stage, Grade) else "generated", words[0][0] if words else ""
 
 
 def _settings(evaluation: Evaluation) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from distillbench.errors import DistillbenchError, PluginError
-from distillbench.plan.stages import Finished, Stage
+from distillbench.plan.plan import Finished
+from distillbench.plan.stage import Stage
 from distillbench.protocols import Progress
 from distillbench.store.store import Made, Store
 from distillbench.writing import refused_by_disk
@@ -53,7 +54,7 @@ class Attempts:
         Returns:
             False when there is nothing to do: its result is there, another process is at it, or what it needs is not.
         """
-        if any(not self.store.folder_of(kind, key).exists() for kind, key in stage.needs.items()):
+        if any(not self.store.folder(need).exists() for need in stage.needs):
             return False  # a stage of this session that it needs has failed; the runner knows
         lock = self.store.lock(stage.key)
         try:
@@ -81,11 +82,11 @@ class Attempts:
         self.tell("started", stage)
         return True
 
-    def succeed(self, stage: Stage, outcome: Made) -> None:
+    def succeed(self, stage: Stage, made: Made) -> None:
         """Makes what a stage left its result."""
         _, begin = self._held[stage.key]
         try:
-            found = self.store.finish(stage, outcome, time.monotonic() - begin, self.about)
+            found = self.store.finish(stage, made, time.monotonic() - begin, self.about)
         except (DistillbenchError, OSError) as error:
             self.fail(stage, error)
             return
@@ -110,11 +111,11 @@ class Attempts:
         if not self.start(stage):
             return
         try:
-            outcome = step(self.progress(stage))
+            made = step(self.progress(stage))
         except Exception as error:  # a plugin may raise anything: the stage fails, its dependants are blocked
             self.fail(stage, error)
         else:
-            self.succeed(stage, outcome)
+            self.succeed(stage, made)
 
     def progress(self, stage: Stage) -> Progress:
         """What a step calls as it gets on."""
@@ -144,5 +145,5 @@ class Attempts:
         own = self.store.lookup(stage)
         if own is None or own.freed or own.holes:
             return None
-        digests = {key: self.store.digest(kind, key) for kind, key in stage.needs.items()}
+        digests = {need.key: self.store.digest(need) for need in stage.needs}
         return own if own.inputs == digests else None

@@ -17,13 +17,12 @@ from typing import Any
 
 from distillbench.bench import Bench
 from distillbench.errors import StageError
-from distillbench.plan.stages import Stage
 from distillbench.protocols import Engine, EngineSession, Progress, Student
 from distillbench.records import Batch, Checkpoint, Generation, Prompt
 from distillbench.run.attempts import Attempts
 from distillbench.run.proof import N_PROMPTS, Proof, name_of
-from distillbench.stages.grade import grade_ahead, grade_samples
-from distillbench.stages.sample import Requests, SampleRun, checkpoint_of
+from distillbench.stages.grade import Grade, grade_ahead
+from distillbench.stages.sample import Requests, Sample, SampleRun, checkpoint_of
 from distillbench.store.rows import Row
 from distillbench.store.store import Made
 
@@ -45,19 +44,18 @@ class Grid:
         self.requests = Requests(bench)
         # Entered before any grading is, so that it ends after them: what a thread has started may end with the thread.
         self.grader = bench.stack.enter_context(ThreadPoolExecutor(1, "grading"))
-        self._samples: dict[str, Stage] = {}
-        self._grades: dict[str, list[Stage]] = {}
+        self._samples: dict[str, Sample] = {}
+        self._grades: dict[str, list[Grade]] = {}
         self._runs: dict[str, SampleRun] = {}
         self._handed: dict[str, float] = {}
         self._last = 0.0  # when the latest sample came
         self._outcomes: dict[str, Counter[str]] = {}
 
-    def run(self, stages: Sequence[Stage]) -> None:
+    def run(self, samples: Sequence[Sample], grades: Sequence[Grade]) -> None:
         """Runs the sample and grade stages of a session; a stage that fails leaves the others alone."""
-        for stage in stages:
-            if stage.kind == "grade":
-                self._grades.setdefault(stage.needs["sample"], []).append(stage)
-        self._samples = {stage.key: stage for stage in stages if stage.kind == "sample"}
+        for grade in grades:
+            self._grades.setdefault(grade.sample.key, []).append(grade)
+        self._samples = {stage.key: stage for stage in samples}
         claimed = [stage for stage in self._samples.values() if self.attempts.start(stage)]
         not_there = {stage.key for stage in claimed} | self.attempts.failed | self.attempts.busy
         for key in [key for key in self._grades if key not in not_there]:
@@ -67,7 +65,7 @@ class Grid:
             self._sample(runs)
         self.grader.shutdown(wait=True)
 
-    def _begun(self, stage: Stage) -> SampleRun | None:
+    def _begun(self, stage: Sample) -> SampleRun | None:
         try:
             return SampleRun(stage, checkpoint_of(stage, self.bench), self.requests)
         except StageError as error:
@@ -80,7 +78,7 @@ class Grid:
         self._last = time.monotonic()
         try:
             with ExitStack() as stack:
-                engine: Engine = self.bench.catalog.build(runs[0].stage.roles["engine"])
+                engine: Engine = self.bench.catalog.build(runs[0].stage.engine)
                 with self.bench.loading:
                     session = stack.enter_context(self._opened(engine, runs))
                 self._prove(session, engine.is_remote)
@@ -111,10 +109,10 @@ class Grid:
 
     def _opened(self, engine: Engine, runs: Sequence[SampleRun]) -> AbstractContextManager[EngineSession]:
         stage = runs[0].stage
-        student: Student = self.bench.catalog.build(stage.roles["student"])
+        student: Student = self.bench.catalog.build(stage.student)
         distinct = {run.checkpoint.path: run.checkpoint for run in runs if run.checkpoint is not None}
         context = self.bench.session_context(stage, self.attempts.progress(stage))
-        return engine.open(student, self.bench.built(stage.needs.get("student")), list(distinct.values()), context)
+        return engine.open(student, self.bench.built(stage.built), list(distinct.values()), context)
 
     def _prove(self, session: EngineSession, is_remote: bool) -> None:
         """Makes every checkpoint ready and proves it, the untouched student too; the stages of one that fails, fail."""
@@ -172,7 +170,7 @@ class Grid:
         for number, grade in enumerate(self._grades.get(run.stage.key, [])):
             self.grader.submit(self._grade_ahead, grade, rows, run.stage if number == 0 else None)
 
-    def _grade_ahead(self, grade: Stage, rows: Sequence[Row], sample: Stage | None) -> None:
+    def _grade_ahead(self, grade: Grade, rows: Sequence[Row], sample: Sample | None) -> None:
         """Grades samples of a stage that is not finished; the grade stage finds the verdicts in its journal."""
         try:
             verdicts = grade_ahead(grade, self.bench, rows)
@@ -187,12 +185,12 @@ class Grid:
     def _finish(self, run: SampleRun) -> None:
         """Makes a run's samples its stage's result, and has them graded."""
         try:
-            outcome = run.finish()
+            made = run.finish()
         except Exception as error:  # samples are missing, or the disk is full
             self._drop(run, error)
             return
         del self._runs[run.stage.key]
-        self.attempts.succeed(run.stage, outcome)
+        self.attempts.succeed(run.stage, made)
         self._grade(run.stage.key)
 
     def _drop(self, run: SampleRun, error: Exception) -> None:
@@ -208,11 +206,11 @@ class Grid:
             sample = self._samples.get(key) if number == 0 else None
             self.grader.submit(self.attempts.run, grade, partial(self._grade_all, grade, sample))
 
-    def _grade_all(self, grade: Stage, sample: Stage | None, progress: Progress) -> Made:
-        outcome = grade_samples(grade, self.bench, progress)
+    def _grade_all(self, grade: Grade, sample: Sample | None, progress: Progress) -> Made:
+        made = grade.run(self.bench, progress)
         if sample is not None:
-            self.attempts.tell("graded", sample, outcomes=outcome.facts["outcomes"])
-        return outcome
+            self.attempts.tell("graded", sample, outcomes=made.facts["outcomes"])
+        return made
 
     def _tell(self, run: SampleRun) -> None:
         self.attempts.tell_now_and_then(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from distillbench.errors import DistillbenchError, Mistake
-from distillbench.plan.stages import Plan
+from distillbench.plan.plan import Plan
 from distillbench.protocols import Launcher
 
 
@@ -18,7 +18,7 @@ def refuse_missing_gpus(plan: Plan, launcher: Launcher) -> None:
     if not asking:
         return
     wanted = max(stage.resources.gpus for stage in asking)
-    names = ", ".join(f"{stage.kind} {stage.label}" for stage in asking[:3]) + (", ..." if len(asking) > 3 else "")
+    names = ", ".join(stage.name for stage in asking[:3]) + (", ..." if len(asking) > 3 else "")
     mistake = Mistake(
         f"{len(asking)} stages ask for a GPU that is not there; nothing has run",
         f"{wanted} GPU{'s' if wanted > 1 else ''}, for {names}",

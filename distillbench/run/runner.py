@@ -13,11 +13,14 @@ import pluggy
 
 from distillbench.errors import StoreError
 from distillbench.manager import ask_each
-from distillbench.plan.stages import Plan, Stage
+from distillbench.plan.plan import Plan
+from distillbench.plan.stage import Stage
 from distillbench.protocols import Handle, Launcher
 from distillbench.records import Resources
 from distillbench.run.placement import refuse_missing_gpus
 from distillbench.run.worker import Job
+from distillbench.stages.sample import Sample
+from distillbench.stages.train import Train
 from distillbench.store.garbage import kept_for_reports
 from distillbench.store.mend import mended
 from distillbench.store.store import Store
@@ -34,7 +37,7 @@ class Listener(Protocol):
     """Whoever shows a person what goes on."""
 
     def planned(self, plan: Plan) -> None:
-        """A plan is about to run (again, once curated traces have told how many checkpoints there are)."""
+        """A plan is about to run (again, once a stage has told what else there is to do)."""
 
     def started(self, stage: Stage) -> None:
         """A stage runs."""
@@ -92,7 +95,7 @@ class Runner:
     """Runs plans.
 
     Args:
-        make_plan: Makes the plan anew, without statuses; called again when curated traces have made it larger.
+        make_plan: Makes the plan anew, without statuses; called again when a stage has ended on which it hangs.
         store: Where results are.
         launcher: Where stages run.
         listener: Who is told.
@@ -143,21 +146,12 @@ class Runner:
         refuse_missing_gpus(plan, self.launcher)
         self.store.prepare()
         summary = Summary(plan)
-        while True:
-            plan = summary.plan
-            self.listener.planned(plan)
-            self._call("distillbench_plan_ready", plan=plan)
-            try:
-                self._run_plan(plan, summary)
-            finally:
-                self._end_units()
-            self._free_checkpoints(plan, summary)
-            if not plan.open_cells:
-                return summary
-            larger = mended(self.make_plan, self.store, self._tell_damage, trusted=summary.endings)
-            if larger.open_cells == plan.open_cells:
-                return summary
-            summary.plan = larger
+        try:
+            self._run_plan(summary)
+        finally:
+            self._end_units()
+        self._free_checkpoints(summary)
+        return summary
 
     def _tell_damage(self, why: str) -> None:
         self.listener.told(f"damaged: {why}")
@@ -169,42 +163,58 @@ class Runner:
                 self._failed_hooks.add((answer.plugin, hook))
                 self.listener.told(f"{answer.error}\n    the run goes on without what it does")
 
-    def _run_plan(self, plan: Plan, summary: Summary) -> None:
-        endings = summary.endings
-        for key in plan.stages:
-            if plan.statuses[key].state == "done":
-                endings.setdefault(key, REUSED)
-        pending = {key: stage for key, stage in plan.stages.items() if endings.get(key) is None}
+    def _run_plan(self, summary: Summary) -> None:
+        pending = self._taken_in(summary)
         busy: set[str] = set()
+        grown: set[str] = set()
         while pending or self._units:
             if self._stopped is not None:
                 raise self._stopped
             self._block(pending, summary)
-            self._start_ready(pending, endings, busy)
+            self._start_ready(pending, summary.endings, busy)
             if not self._units and not busy:
                 break
             self._wait(busy)
             for unit in list(self._units):
                 self._read(unit, pending, summary, busy)
+            if told := self._told(summary) - grown:
+                grown |= told
+                summary.plan = mended(self.make_plan, self.store, self._tell_damage, trusted=summary.endings)
+                pending = self._taken_in(summary)
+
+    def _taken_in(self, summary: Summary) -> dict[str, Stage]:
+        """The stages of a plan that have not ended; whoever looks is told of it."""
+        plan, endings = summary.plan, summary.endings
+        self.listener.planned(plan)
+        self._call("distillbench_plan_ready", plan=plan)
+        for key in plan.stages:
+            if plan.statuses[key].state == "done":
+                endings.setdefault(key, REUSED)
+        return {key: stage for key, stage in plan.stages.items() if endings.get(key) is None}
+
+    @staticmethod
+    def _told(summary: Summary) -> set[str]:
+        """The keys of stages that have ended and on whose facts a plan hangs."""
+        hanging_on = frozenset().union(*summary.plan.growing.values())
+        return {key for key in hanging_on if summary.endings.get(key) in _GOOD}
 
     def _block(self, pending: dict[str, Stage], summary: Summary) -> None:
         """Ends the stages that need a failed one; `pending` holds needs first, so one pass reaches them all."""
         for key, stage in list(pending.items()):
-            for need in stage.needs.values():
-                if summary.endings.get(need, DONE) not in _GOOD:
+            for need in stage.needs:
+                if summary.endings.get(need.key, DONE) not in _GOOD:
                     del pending[key]
-                    needed = summary.plan.stages[need]
-                    self._end(stage, BLOCKED, f"needs {needed.kind} {needed.label}, which did not succeed", summary)
+                    self._end(stage, BLOCKED, f"needs {need.name}, which did not succeed", summary)
                     break
 
     def _start_ready(self, pending: Mapping[str, Stage], endings: Mapping[str, str], busy: set[str]) -> None:
         running = {key for unit in self._units for key in unit.stages}
         for key in [key for key in sorted(busy) if not self.store.is_locked(key)]:
             busy.discard(key)
-        for stages in _sessions(pending).values():
+        for stages in _processes(pending).values():
             if any(key in running or key in busy for key in stages):
                 continue
-            outside = {need for stage in stages.values() for need in stage.needs.values() if need not in stages}
+            outside = {need.key for stage in stages.values() for need in stage.needs if need.key not in stages}
             if all(endings.get(need) in _GOOD for need in outside):
                 self._start(stages)
 
@@ -244,7 +254,7 @@ class Runner:
     @staticmethod
     def _is_left_out(stage: Stage, unit: _Unit, summary: Summary) -> bool:
         """Whether a worker rightly left a stage out: it, or one it needs, runs elsewhere or did not succeed."""
-        needs = [need for need in stage.needs.values() if need in unit.stages]
+        needs = [need.key for need in stage.needs if need.key in unit.stages]
         return stage.key in unit.busy or any(
             need in unit.busy or summary.endings.get(need) in (FAILED, BLOCKED) for need in needs
         )
@@ -298,38 +308,40 @@ class Runner:
             unit.handle.terminate()
         self._units.clear()
 
-    def _free_checkpoints(self, plan: Plan, summary: Summary) -> None:
+    def _free_checkpoints(self, summary: Summary) -> None:
         """Deletes full checkpoints whose every evaluation is done, unless `keep` of any matrix says otherwise."""
-        if "full" in self.keep or any(_is_partial(stage) for stage in plan.stages.values()):
+        samples = [stage for stage in summary.plan.stages.values() if isinstance(stage, Sample)]
+        if "full" in self.keep or any(stage.evaluation.is_partial for stage in samples):  # a later run needs them
             return
-        readers: dict[str, list[str]] = {}
-        asked: set[tuple[str, int]] = set()
-        for stage in plan.stages.values():
-            if stage.kind == "sample" and "train" in stage.needs:
-                readers.setdefault(stage.needs["train"], []).append(summary.endings.get(stage.key, ""))
-                asked.add((stage.needs["train"], stage.params["step"]))
+        readers: dict[Train, list[str]] = {}
+        asked: set[tuple[Train, int]] = set()
+        for stage in samples:
+            if stage.train is not None:
+                readers.setdefault(stage.train, []).append(summary.endings.get(stage.key, ""))
+                asked.add((stage.train, stage.step))
         try:
             kept = kept_for_reports(self.store, "full")
         except StoreError:  # what is kept cannot be known; `gc` says why
             return
-        for key, endings in readers.items():
-            found = self.store.lookup(plan.stages[key])
-            if found is None or key in kept or not set(endings) <= {DONE, REUSED}:
+        for train, endings in readers.items():
+            found = self.store.lookup(train)
+            if found is None or train.key in kept or not set(endings) <= {DONE, REUSED}:
                 continue
             full = [
                 entry["path"]
                 for entry in found.facts["checkpoints"]
-                if entry["kind"] == "full" and (key, entry["step"]) in asked  # the others were never looked at
+                if entry["kind"] == "full" and (train, entry["step"]) in asked  # the others were never looked at
             ]
             if full:
-                summary.freed_bytes += self.store.free(plan.stages[key], full)
+                summary.freed_bytes += self.store.free(train, full)
 
 
-def _sessions(pending: Mapping[str, Stage]) -> dict[str, dict[str, Stage]]:
-    sessions: dict[str, dict[str, Stage]] = {}
+def _processes(pending: Mapping[str, Stage]) -> dict[str, dict[str, Stage]]:
+    """Stages that are to run, by the process that they run in."""
+    found: dict[str, dict[str, Stage]] = {}
     for key, stage in pending.items():
-        sessions.setdefault(stage.session, {})[key] = stage
-    return sessions
+        found.setdefault(stage.process, {})[key] = stage
+    return found
 
 
 def _most(wanted: Any) -> Resources:
@@ -345,9 +357,3 @@ def _fits(granted: Resources, used: list[Resources], capacity: Resources) -> boo
         and granted.gpus + sum(one.gpus for one in used) <= capacity.gpus
         and granted.memory_gb + sum(one.memory_gb for one in used) <= capacity.memory_gb
     )
-
-
-def _is_partial(stage: Stage) -> bool:
-    """Whether a stage samples only some problems, so that a later run will need its checkpoint again."""
-    evaluation = stage.extras.get("evaluation")
-    return evaluation is not None and evaluation.is_partial

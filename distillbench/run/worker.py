@@ -17,11 +17,12 @@ from pathlib import Path
 from distillbench.bench import Bench
 from distillbench.catalog import Catalog
 from distillbench.manager import make_manager
-from distillbench.plan.stages import Stage
+from distillbench.plan.stage import Stage
 from distillbench.records import Resources
 from distillbench.run.attempts import Attempts
 from distillbench.run.grid import Grid
-from distillbench.stages import steps
+from distillbench.stages.grade import Grade
+from distillbench.stages.sample import Sample
 from distillbench.store.environment import describe
 from distillbench.store.store import Store
 from distillbench.tasks.identity import TaskIndex
@@ -62,12 +63,13 @@ def main(job: Job, connection: Connection) -> None:
         bench = Bench(Store(job.store), catalog, LmEvalTasks(job.tasks), job.granted, stack)
         about = describe() | {"granted": asdict(job.granted)}
         attempts = Attempts(bench.store, connection.send, about)
-        is_grid = any(stage.kind == "sample" for stage in job.stages)
+        samples = [stage for stage in job.stages if isinstance(stage, Sample)]
+        grades = [stage for stage in job.stages if isinstance(stage, Grade)]
         for stage in job.stages:
-            if not is_grid or stage.kind not in ("sample", "grade"):
-                attempts.run(stage, partial(steps.STEPS[stage.kind], stage, bench))
-        if is_grid:
-            Grid(bench, attempts).run(job.stages)
+            if not samples or not isinstance(stage, Sample | Grade):
+                attempts.run(stage, partial(stage.run, bench))
+        if samples:
+            Grid(bench, attempts).run(samples, grades)
 
 
 def _end_with_parent() -> None:

@@ -1,1 +1,14 @@
-"""What runs: the kinds of stages."""
+"""What runs: one module for each kind of stage, in the order in which data flows."""
+
+from __future__ import annotations
+
+from distillbench.plan.stage import Stage
+from distillbench.stages.build import Build
+from distillbench.stages.curate import Curate
+from distillbench.stages.grade import Grade
+from distillbench.stages.sample import Sample
+from distillbench.stages.traces import Traces
+from distillbench.stages.train import Train
+from distillbench.stages.verify import Verify
+
+KINDS: tuple[type[Stage], ...] = (Build, Traces, Verify, Curate, Train, Sample, Grade)

@@ -1,52 +1,117 @@
-"""How `verify` and `grade` stages make their results: one outcome for each trace or sample."""
+"""grade: one outcome for each sample."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from filelock import Timeout
 
 from distillbench.bench import Bench
 from distillbench.errors import DamagedError
 from distillbench.fingerprint import key_of
-from distillbench.outcomes import COMPLETED, CORRECT, GENERATION_ERROR, GRADER_ERROR, decide_all
-from distillbench.plan.stages import Stage
+from distillbench.outcomes import COMPLETED, GENERATION_ERROR, GRADER_ERROR, decide_all
+from distillbench.plan.stage import UNKEYED, Pace, Stage, alike, unkeyed
 from distillbench.protocols import Progress
-from distillbench.records import Completion, Evaluation, Problem, Trace, Verdict
+from distillbench.records import Choice, Completion, Evaluation, Verdict
 from distillbench.stages.budgets import cut, is_cut
+from distillbench.stages.sample import Sample
 from distillbench.store.journal import Journal
-from distillbench.store.rows import SAMPLES, TRACES, VERDICTS, Row, problem_of, read_rows, trace_of, write_rows
+from distillbench.store.rows import SAMPLES, VERDICTS, Row, problem_of, read_rows, write_rows
 from distillbench.store.store import Made
 
 #: In a grade stage's scratch folder: verdicts on samples that came while others were still being made.
 _AHEAD = "verdicts.jsonl"
 
 
-def verify_traces(stage: Stage, bench: Bench, progress: Progress) -> Made:
-    """verify: the task's grader says which traces are right; without a complete answer none is."""
-    benchmark, grading = bench.grading(stage.roles["grader"], stage.params["task"])
-    rows = read_rows(bench.store.file("traces", stage.needs["traces"], TRACES))
-    verdicts = decide_all((_as_sample(trace_of(row)) for row in rows), benchmark, grading)
-    for number, (row, verdict) in enumerate(zip(rows, verdicts, strict=True)):
-        row["correct"] = None if verdict.outcome == GRADER_ERROR else verdict.outcome == CORRECT
-        progress(number + 1, len(rows), "verified")
-    write_rows(bench.store.work(stage) / TRACES, rows)
-    n_correct = sum(row["correct"] is True for row in rows)
-    return Made((TRACES,), {"correct": n_correct, "traces": len(rows), "grading": dict(grading.facts)})
+class Grade(Stage):
+    """Grades the samples of a stage, whole or cut at a budget.
+
+    Attributes:
+        grader: Says which answers are right.
+        asked: What was asked, and how it is graded.
+        parser: Splits completions, in words with its version.
+        sample: Has the samples.
+        budget: Where they are cut; None where they are graded whole.
+        renderer: Whose parser it is.
+        whole: Grades them whole: its verdicts hold where a budget cuts nothing.
+    """
+
+    kind = "grade"
+
+    grader: Choice
+    asked: Evaluation = field(metadata=UNKEYED)
+    parser: str
+    sample: Sample
+    budget: int | None = None
+    renderer: Choice = field(metadata=UNKEYED)
+    whole: Grade | None = unkeyed(default=None)
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """What was asked."""
+        return self.asked
+
+    @property
+    def until(self) -> tuple[str, ...]:
+        """What ends an answer; a stop string is the completion's last text."""
+        return (*self.asked.until, *self.asked.sampling.stop)
+
+    def inputs(self) -> dict[str, tuple[Stage, ...]]:
+        """The samples; a verdict on whole ones is the same verdict, found sooner."""
+        return {"sample": (self.sample,)}
+
+    def key_parts(self) -> dict[str, Any]:
+        """Of an evaluation, what decides a verdict."""
+        parts = {name: value for name, value in super().key_parts().items() if name != "whole"}
+        return parts | {"task": self.asked.grade_identity, "until": list(self.until)}
+
+    def pace(self) -> Pace:
+        """Samples."""
+        n_samples = self.asked.n_samples
+        return Pace(n_samples, f"{alike(self.kind, self.grader)} {self.asked.is_partial}")
+
+    def did(self, facts: Mapping[str, Any], seconds: float) -> tuple[float, float]:
+        """Samples."""
+        return sum(facts["outcomes"].values()), seconds
+
+    def run(self, bench: Bench, progress: Progress) -> Made:
+        """Grades what is not graded yet."""
+        return grade_samples(self, bench, progress)
 
 
-def grade_samples(stage: Stage, bench: Bench, progress: Progress) -> Made:
+@dataclass(frozen=True, slots=True)
+class Graded:
+    """One checkpoint of a cell on one evaluation, and the stages that sample and grade it.
+
+    Attributes:
+        evaluation: The evaluation.
+        step: The checkpoint's.
+        sample: Samples it.
+        grade: Grades it.
+        budget: Tokens at which the completions are cut before they are graded; None where they are graded as they are.
+    """
+
+    evaluation: Evaluation
+    step: int
+    sample: Sample
+    grade: Grade
+    budget: int | None = None
+
+
+def grade_samples(stage: Grade, bench: Bench, progress: Progress) -> Made:
     """grade: one outcome for each sample; what is known already of the same samples is kept.
 
     Where the grader failed nothing is known: these samples are holes, which the next run grades again.
     """
-    samples = read_rows(bench.store.file("sample", stage.needs["sample"], SAMPLES))
+    samples = read_rows(bench.store.file(stage.sample, SAMPLES))
     digests = [_digest(sample) for sample in samples]
     grader = _Grader(stage, bench)
     with Journal(bench.store.scratch(stage) / _AHEAD, stage.key) as journal:
-        earlier = [row for row in (*_earlier_verdicts(stage.key, bench), *journal) if row["outcome"] != GRADER_ERROR]
+        earlier = [row for row in (*_earlier_verdicts(stage, bench), *journal) if row["outcome"] != GRADER_ERROR]
         known = {row["sample_digest"]: row for row in earlier if row["sample_digest"] in {*digests}}
         known |= _verdicts_at_any_budget(stage, bench, samples, digests)
         new = [(sample, digest) for sample, digest in zip(samples, digests, strict=True) if digest not in known]
@@ -61,7 +126,7 @@ def grade_samples(stage: Stage, bench: Bench, progress: Progress) -> Made:
     return Made((VERDICTS,), facts, holes=counts[GRADER_ERROR])
 
 
-def grade_ahead(stage: Stage, bench: Bench, samples: Sequence[Row]) -> list[Row]:
+def grade_ahead(stage: Grade, bench: Bench, samples: Sequence[Row]) -> list[Row]:
     """Verdicts on some samples of a stage that is still being sampled, left where `grade_samples` finds them.
 
     Nothing is graded, and nothing returned, while another process runs the grade stage.
@@ -88,12 +153,10 @@ def grade_ahead(stage: Stage, bench: Bench, samples: Sequence[Row]) -> list[Row]
 class _Grader:
     """What a grade stage grades with."""
 
-    def __init__(self, stage: Stage, bench: Bench) -> None:
-        self.evaluation: Evaluation = stage.extras["evaluation"]
-        self.until: tuple[str, ...] = tuple(stage.params["until"])
-        self.budget: int | None = stage.params.get("budget")
-        self.benchmark, self.grading = bench.grading(stage.roles["grader"], self.evaluation.ref)
-        self.renderer = bench.renderer(stage.extras["student"], stage.extras["renderer"], stage.extras["built"])
+    def __init__(self, stage: Grade, bench: Bench) -> None:
+        self.evaluation, self.until, self.budget = stage.asked, stage.until, stage.budget
+        self.benchmark, self.grading = bench.grading(stage.grader, self.evaluation.ref)
+        self.renderer = bench.renderer(stage.sample.student, stage.renderer, stage.sample.built)
 
     def verdicts(self, samples: Sequence[tuple[Row, str]]) -> Iterator[Row]:
         """The verdicts of samples that come with their digests, in order."""
@@ -128,45 +191,32 @@ class _Grader:
         )
 
 
-def _as_sample(trace: Trace) -> tuple[Completion, Problem]:
-    """A trace as a completion that was parsed."""
-    completion = Completion(
-        text=trace.answer,
-        token_ids=(),
-        finish_reason=trace.finish_reason,
-        prefill="",
-        reasoning=trace.reasoning,
-        answer=trace.answer,
-        reasoning_state="absent" if trace.reasoning is None else "closed",
-    )
-    return completion, trace.problem
-
-
-def _earlier_verdicts(key: str, bench: Bench) -> list[Row]:
+def _earlier_verdicts(stage: Grade | None, bench: Bench) -> list[Row]:
     """The verdicts of an earlier result of a grade stage; none where there is none, or it is damaged."""
+    if stage is None:
+        return []
     try:
-        return read_rows(bench.store.file("grade", key, VERDICTS))
+        return read_rows(bench.store.file(stage, VERDICTS))
     except DamagedError:
         return []
 
 
-def _needs_verdict(sample: Row, stage: Stage) -> bool:
+def _needs_verdict(sample: Row, stage: Grade) -> bool:
     """False where the verdict of the whole sample is the budget's too, because the budget cuts nothing."""
-    budget = stage.params.get("budget")
-    return budget is None or is_cut(sample, budget)
+    return stage.budget is None or is_cut(sample, stage.budget)
 
 
 def _verdicts_at_any_budget(
-    stage: Stage, bench: Bench, samples: Sequence[Row], digests: Sequence[str]
+    stage: Grade, bench: Bench, samples: Sequence[Row], digests: Sequence[str]
 ) -> dict[str, Row]:
     """The verdicts on samples that a budget does not cut, from the stage that grades them whole, where it has run.
 
     A judge is not paid twice for the same answer, and cannot say two things of it.
     """
-    if stage.params.get("budget") is None:
+    if stage.budget is None:
         return {}
     uncut = {digest for sample, digest in zip(samples, digests, strict=True) if not _needs_verdict(sample, stage)}
-    rows = _earlier_verdicts(stage.extras["whole"], bench)
+    rows = _earlier_verdicts(stage.whole, bench)
     return {row["sample_digest"]: row for row in rows if row["sample_digest"] in uncut}
 
 

@@ -1,17 +1,22 @@
-"""A `sample` stage under way: what is asked, what has come, and what is left when it is whole."""
+"""sample: what is asked of a checkpoint, what has come, and what is left when it is whole."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from dataclasses import field
 from typing import Any
 
 from distillbench.bench import Bench
 from distillbench.errors import DamagedError, StageError
-from distillbench.plan.stages import Stage, sampling_params
-from distillbench.protocols import Renderer
-from distillbench.records import Batch, Checkpoint, Evaluation, Generation, Problem, Prompt, Request
+from distillbench.plan.sampling import sampling_params
+from distillbench.plan.stage import UNKEYED, Pace, Stage, alike
+from distillbench.protocols import Progress, Renderer
+from distillbench.records import Batch, Checkpoint, Choice, Evaluation, Generation, Problem, Prompt, Request
+from distillbench.stages.build import Build
 from distillbench.stages.continuations import scoring_request
+from distillbench.stages.train import Train
 from distillbench.store.journal import Journal
 from distillbench.store.rows import SAMPLES, Row, problem_row, read_rows, why_unwritable, write_rows
 from distillbench.store.store import Made
@@ -23,6 +28,60 @@ _GIVEN = ("sample_id", "token_ids", "text", "finish_reason", "error", "n_tokens"
 Asked = list[tuple[Request, Row]]
 
 
+class Sample(Stage):
+    """Samples a checkpoint, or the untouched student, on an evaluation.
+
+    It runs with all others of its student in one engine session (see `run.grid`).
+
+    Attributes:
+        student: Who is asked.
+        renderer: Makes the prompts.
+        engine: Generates.
+        step: The checkpoint's; 0 for the untouched student.
+        asked: What is asked, with nothing in its sampling that changes nothing.
+        built: Makes the student.
+        train: Leaves the checkpoint; None for the untouched student.
+    """
+
+    kind = "sample"
+    is_long = True
+
+    student: Choice
+    renderer: Choice
+    engine: Choice
+    step: int
+    asked: Evaluation = field(metadata=UNKEYED)
+    built: Build | None = None
+    train: Train | None = None
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """What is asked."""
+        return self.asked
+
+    def key_parts(self) -> dict[str, Any]:
+        """Of an evaluation, what decides what is sampled."""
+        return super().key_parts() | {"evaluation": sampling_params(self.asked)}
+
+    def completions(self) -> tuple[int | None, int]:
+        """As many as the evaluation asks for."""
+        return self.asked.n_samples, self.asked.sampling.max_tokens
+
+    def pace(self) -> Pace:
+        """Samples, times the tokens that one may have."""
+        n_samples, most = self.completions()
+        who = alike(self.kind, self.student, self.engine)
+        return Pace(None if n_samples is None else n_samples * most, f"{who} {self.asked.is_partial}")
+
+    def did(self, facts: Mapping[str, Any], seconds: float) -> tuple[float, float]:
+        """What was generated; a session's other samples took the rest of the time."""
+        return facts["generated"] * self.asked.sampling.max_tokens, facts["seconds"]
+
+    def run(self, bench: Bench, progress: Progress) -> Made:
+        """Never called: the grid runs all samples of a student together."""
+        raise NotImplementedError("samples are made in an engine session")
+
+
 class Requests:
     """The requests of evaluations, made once for all checkpoints that are asked the same."""
 
@@ -30,14 +89,14 @@ class Requests:
         self.bench = bench
         self._asked: dict[tuple[str, ...], Asked] = {}
 
-    def of(self, stage: Stage) -> Asked:
+    def of(self, stage: Sample) -> Asked:
         """What a sample stage asks.
 
         Raises:
             TaskError: The task's documents cannot be had.
         """
-        evaluation: Evaluation = stage.extras["evaluation"]
-        who = (stage.roles["student"].identity, stage.roles["renderer"].identity)
+        evaluation = stage.asked
+        who = (stage.student.identity, stage.renderer.identity)
         key = (*who, sampling_params(evaluation), evaluation.task, evaluation.metadata)
         if key not in self._asked:
             with self.bench.loading:
@@ -51,9 +110,9 @@ class Requests:
             ]
         return self._asked[key]
 
-    def renderer(self, stage: Stage) -> Renderer:
+    def renderer(self, stage: Sample) -> Renderer:
         """The renderer of a sample stage, with its student's tokenizer."""
-        return self.bench.renderer(stage.roles["student"], stage.roles["renderer"], stage.needs.get("student"))
+        return self.bench.renderer(stage.student, stage.renderer, stage.built)
 
 
 def _with_rows(problem: Problem, requests: list[Request], renderer: Renderer) -> Asked:
@@ -93,21 +152,21 @@ def _seed(evaluation: Evaluation, problem: Problem, repeat: int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
 
 
-def checkpoint_of(stage: Stage, bench: Bench) -> Checkpoint | None:
+def checkpoint_of(stage: Sample, bench: Bench) -> Checkpoint | None:
     """The checkpoint that a sample stage samples; None for the untouched student.
 
     Raises:
         StageError: It is not there.
     """
-    if "train" not in stage.needs:
+    if stage.train is None:
         return None
-    folder = bench.store.folder_of("train", stage.needs["train"])
-    facts = bench.store.facts("train", stage.needs["train"]) or {"checkpoints": []}
+    folder = bench.store.folder(stage.train)
+    facts = bench.store.facts(stage.train) or {"checkpoints": []}
     for found in facts["checkpoints"]:
-        if found["step"] == stage.params["step"]:
+        if found["step"] == stage.step:
             return Checkpoint(folder / found["path"], found["kind"], found["step"], found["samples_seen"])
     steps = [found["step"] for found in facts["checkpoints"]]
-    raise StageError(f"the trainer promised a checkpoint at step {stage.params['step']} and left {steps}")
+    raise StageError(f"the trainer promised a checkpoint at step {stage.step} and left {steps}")
 
 
 class SampleRun:
@@ -122,7 +181,7 @@ class SampleRun:
         fresh: The ids of samples that have come and that `hand_over` has not given.
     """
 
-    def __init__(self, stage: Stage, checkpoint: Checkpoint | None, requests: Requests) -> None:
+    def __init__(self, stage: Sample, checkpoint: Checkpoint | None, requests: Requests) -> None:
         self.stage = stage
         self.checkpoint = checkpoint
         self.facts: dict[str, Any] = {}
@@ -138,8 +197,7 @@ class SampleRun:
     @property
     def scores_continuations(self) -> bool:
         """Whether it asks for log-likelihoods of given continuations, and not for completions."""
-        evaluation: Evaluation = self.stage.extras["evaluation"]
-        return evaluation.output_type != "generate_until"
+        return self.stage.asked.output_type != "generate_until"
 
     @property
     def is_open(self) -> bool:
@@ -234,14 +292,12 @@ def _given(generation: Generation) -> Row:
     }
 
 
-def _earlier_samples(stage: Stage, bench: Bench) -> list[Row]:
+def _earlier_samples(stage: Sample, bench: Bench) -> list[Row]:
     """The samples of an earlier result with holes; none when its inputs have changed since, or it is damaged."""
     earlier = bench.store.lookup(stage)
-    if earlier is None or any(
-        earlier.inputs[key] != bench.store.digest(kind, key) for kind, key in stage.needs.items()
-    ):
+    if earlier is None or any(earlier.inputs[need.key] != bench.store.digest(need) for need in stage.needs):
         return []
     try:
-        return read_rows(bench.store.file(stage.kind, stage.key, SAMPLES), _GIVEN)
+        return read_rows(bench.store.file(stage, SAMPLES), _GIVEN)
     except DamagedError:
         return []

@@ -9,7 +9,7 @@ from distillbench.errors import StoreError
 
 FORMAT_FILE = "store.json"
 #: 2: manifests are sealed, and hold the digest of every file beside them.
-STORE_FORMAT = 2
+STORE_FORMAT = 3
 _WANTED = json.dumps({"format": STORE_FORMAT})
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from filelock import Timeout
 
 from distillbench.errors import DamagedError, StoreError
-from distillbench.plan.stages import KINDS
 from distillbench.sealed import read_sealed
 from distillbench.store.disk import tree_bytes
 from distillbench.store.store import Store
@@ -172,10 +171,9 @@ def _last_touched(folder: Path) -> float:
 
 
 def _unnamed(store: Store, needed: frozenset[str]) -> Iterator[Needless]:
-    for kind in KINDS:
-        for path in sorted((store.root / "stages" / kind).glob("*")):
-            if path.name not in needed:
-                yield Needless(f"{kind} stage", path, tree_bytes(path), "in no report's plan", path.name)
+    for kind, path in store.results():
+        if path.name not in needed:
+            yield Needless(f"{kind} stage", path, tree_bytes(path), "in no report's plan", path.name)
 
 
 def _caches(store: Store) -> Iterator[Needless]:

@@ -6,12 +6,10 @@ from collections.abc import Callable, Collection, Iterator
 
 from distillbench.errors import DamagedError
 from distillbench.plan.inspect import with_statuses
-from distillbench.plan.stages import Plan, Stage
+from distillbench.plan.plan import Plan
+from distillbench.plan.stage import Stage
 from distillbench.store.rows import METRICS
 from distillbench.store.store import Store
-
-#: Their results hold weights, which are compared only when a stage is going to read them.
-_HEAVY = ("student", "train")
 
 
 def mended(
@@ -33,22 +31,22 @@ def mended(
 
 
 def _moved(stage: Stage, why: str, store: Store, tell: Callable[[str], None]) -> bool:
-    aside = store.set_aside(stage.kind, stage.key)
+    aside = store.set_aside(stage)
     if aside is not None:
-        tell(f"{stage.kind} {stage.label}: {why}\n    moved to {aside}; it is made again")
+        tell(f"{stage.name}: {why}\n    moved to {aside}; it is made again")
     return aside is not None
 
 
 def _damaged(plan: Plan, store: Store, trusted: Collection[str]) -> Iterator[tuple[Stage, str]]:
     """The stages whose result is damaged, and what is wrong with it."""
-    read = {need for stage in plan.pending() for need in stage.needs.values()}
+    read = {need for stage in plan.pending() for need in stage.needs}
     for stage in (stage for key, stage in plan.stages.items() if key not in trusted):
         try:
-            if store.manifest(stage.kind, stage.key) is None:
+            if store.manifest(stage) is None:
                 continue
-            if stage.kind not in _HEAVY or stage.key in read:
-                store.whole(stage.kind, stage.key)
-            elif store.has(stage.kind, stage.key, METRICS):
-                store.file(stage.kind, stage.key, METRICS)
+            if not stage.is_heavy or stage in read:
+                store.whole(stage)
+            elif store.has(stage, METRICS):
+                store.file(stage, METRICS)
         except DamagedError as error:
             yield stage, f"{error.path} {error.why}"

@@ -13,11 +13,10 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,8 @@ from filelock import FileLock, Timeout
 
 from distillbench.errors import DamagedError, StoreError, WriteError
 from distillbench.fingerprint import digest_named, digest_path
-from distillbench.plan.stages import KINDS, Finished, Stage
+from distillbench.plan.plan import Finished
+from distillbench.plan.stage import Stage
 from distillbench.sealed import read_sealed, write_json, write_sealed
 from distillbench.store.disk import digests, has_links, sync, sync_tree, tree_bytes, why_damaged
 from distillbench.store.format import FORMAT_FILE, STORE_FORMAT, refuse_other_folder
@@ -82,10 +82,6 @@ class Store:
         """Where a stage's finished result lies."""
         return self.root / "stages" / stage.kind / stage.key
 
-    def folder_of(self, kind: str, key: str) -> Path:
-        """Where the finished result of a stage of this kind and key lies."""
-        return self.root / "stages" / kind / key
-
     def work(self, stage: Stage) -> Path:
         """Where a stage writes until it is finished."""
         return self._made("work", stage.key)
@@ -118,7 +114,7 @@ class Store:
 
     def lookup(self, stage: Stage) -> Finished | None:
         """What is known of a finished stage; None when there is no result, or one whose manifest is damaged."""
-        manifest = self.usable(stage.kind, stage.key)
+        manifest = self.usable(stage)
         if manifest is None:
             return None
         return Finished(
@@ -130,14 +126,17 @@ class Store:
             facts=manifest["facts"],
         )
 
-    def manifest(self, kind: str, key: str) -> dict[str, Any] | None:
-        """The manifest of the finished stage of this kind and key; None when there is no result.
+    def manifest(self, stage: Stage) -> dict[str, Any] | None:
+        """The manifest of a finished stage; None when there is no result.
 
         Raises:
             DamagedError: It is not what was written, or is that of another stage.
             StoreError: It may not be read.
         """
-        path = self.folder_of(kind, key) / MANIFEST
+        return self._manifest(stage.kind, stage.key)
+
+    def _manifest(self, kind: str, key: str) -> dict[str, Any] | None:
+        path = self.root / "stages" / kind / key / MANIFEST
         try:
             found = read_sealed(path, MANIFEST)
         except FileNotFoundError:
@@ -148,54 +147,64 @@ class Store:
             raise DamagedError(path, f"is the manifest of another stage, {found['kind']} {found['label']}")
         return found
 
-    def usable(self, kind: str, key: str) -> dict[str, Any] | None:
-        """The manifest of the finished stage of this kind and key; None as for `lookup`."""
+    def usable(self, stage: Stage) -> dict[str, Any] | None:
+        """The manifest of a finished stage; None as for `lookup`."""
         try:
-            return self.manifest(kind, key)
+            return self.manifest(stage)
         except DamagedError:
             return None
 
-    def damage(self, kind: str, key: str) -> str | None:
+    def damage(self, stage: Stage) -> str | None:
         """What is wrong with the manifest of a finished stage, in words; None where nothing is."""
+        return self._damage(stage.kind, stage.key)
+
+    def _damage(self, kind: str, key: str) -> str | None:
         try:
-            self.manifest(kind, key)
+            self._manifest(kind, key)
         except DamagedError as error:
             return str(error)
         return None
 
-    def digest(self, kind: str, key: str) -> str | None:
-        """The digest of the finished stage of this kind and key; None as for `lookup`."""
-        manifest = self.usable(kind, key)
+    def digest(self, stage: Stage) -> str | None:
+        """The digest of a finished stage; None as for `lookup`."""
+        manifest = self.usable(stage)
         return None if manifest is None else str(manifest["digest"])
 
-    def facts(self, kind: str, key: str) -> Mapping[str, Any] | None:
-        """The facts of the finished stage of this kind and key; None as for `lookup`."""
-        manifest = self.usable(kind, key)
+    def facts(self, stage: Stage) -> Mapping[str, Any] | None:
+        """The facts of a finished stage; None as for `lookup`."""
+        manifest = self.usable(stage)
         return None if manifest is None else dict(manifest["facts"])
 
-    def file(self, kind: str, key: str, name: str) -> Path:
+    def file(self, stage: Stage, name: str) -> Path:
         """A file of a finished result, compared with its digest when this process first asks for it.
 
         Raises:
             DamagedError: It is not there, or not what was written.
             StoreError: It may not be read.
         """
-        return self._compared(kind, key, [name]) / name
+        return self._compared(stage, [name]) / name
 
-    def whole(self, kind: str, key: str) -> Path:
+    def whole(self, stage: Stage) -> Path:
         """The folder of a finished result; as for `file`, every file in it."""
-        return self._compared(kind, key, None)
+        return self._compared(stage, None)
 
-    def has(self, kind: str, key: str, name: str) -> bool:
+    def has(self, stage: Stage, name: str) -> bool:
         """Whether a finished result was written with a file of this name."""
-        manifest = self.usable(kind, key)
+        manifest = self.usable(stage)
         return manifest is not None and name in manifest["files"]
 
     def latest(self, kind: str, most: int) -> list[dict[str, Any]]:
         """The manifests of the stages of a kind that finished last, as far as they can be used."""
         manifests = sorted((self.root / "stages" / kind).glob(f"*/{MANIFEST}"), key=lambda path: path.stat().st_mtime)
-        found = [self.usable(kind, path.parent.name) for path in manifests[-most:]]
+        keys = [path.parent.name for path in manifests[-most:]]
+        found = [self._manifest(kind, key) for key in keys if self._damage(kind, key) is None]
         return [manifest for manifest in found if manifest is not None]
+
+    def results(self) -> Iterator[tuple[str, Path]]:
+        """The kind and the folder of every finished result."""
+        for path in sorted((self.root / "stages").glob("*/*")):
+            if path.is_dir():
+                yield path.parent.name, path
 
     def is_locked(self, key: str) -> bool:
         """Whether a process is running the stage of this key right now."""
@@ -220,15 +229,15 @@ class Store:
         except FileNotFoundError:
             pass
         except DamagedError:  # what its rows were made from is not known
-            self._move_aside(self.work(stage), stage.kind, stage.key)
+            self._move_aside(self.work(stage), stage)
         write_sealed(self.scratch(stage) / INPUTS, inputs, stage.key)
 
-    def finish(self, stage: Stage, outcome: Made, seconds: float, about: Mapping[str, Any]) -> Finished:
+    def finish(self, stage: Stage, made: Made, seconds: float, about: Mapping[str, Any]) -> Finished:
         """Makes a work folder the stage's result, replacing an older one (which is kept under `superseded`).
 
         Args:
             stage: The stage.
-            outcome: What its step gave back.
+            made: What its step gave back.
             seconds: How long it ran.
             about: Versions, host and the like; for people, not for keys.
         """
@@ -241,15 +250,16 @@ class Store:
             "key": stage.key,
             "kind": stage.kind,
             "label": stage.label,
-            "params": stage.params,
-            "roles": {role: _role_text(value) for role, value in stage.roles.items()},
-            "needs": stage.needs,
+            "parts": stage.described(),
+            "roles": {role: [one.key for one in stages] for role, stages in stage.inputs().items()},
+            "pace": stage.pace().alike,
+            "did": stage.did(made.facts, seconds),
             "inputs": inputs,
-            "outputs": list(outcome.outputs),
+            "outputs": list(made.outputs),
             "files": files,
-            "digest": digest_named((name, files.get(name) or digest_path(work / name)) for name in outcome.outputs),
-            "facts": outcome.facts,
-            "holes": outcome.holes,
+            "digest": digest_named((name, files.get(name) or digest_path(work / name)) for name in made.outputs),
+            "facts": made.facts,
+            "holes": made.holes,
             "freed": False,
             "seconds": round(seconds, 3),
             "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -270,28 +280,28 @@ class Store:
         except FileNotFoundError:
             return
         except DamagedError:
-            self._move_aside(work, stage.kind, stage.key)
+            self._move_aside(work, stage)
             return
         if (found["kind"], found["key"]) == (stage.kind, stage.key):
             self._install(stage, work)
         else:
-            self._move_aside(work, stage.kind, stage.key)
+            self._move_aside(work, stage)
 
-    def set_aside(self, kind: str, key: str) -> Path | None:
+    def set_aside(self, stage: Stage) -> Path | None:
         """Moves a damaged result out of the way, so that the stage runs again; None while a process is at the stage."""
         try:
-            with self.lock(key).acquire(timeout=0):
-                return self._move_aside(self.folder_of(kind, key), kind, key)
+            with self.lock(stage.key).acquire(timeout=0):
+                return self._move_aside(self.folder(stage), stage)
         except Timeout:
             return None
 
     def overview(self) -> dict[str, Any]:
         """What the store holds: finished stages by kind, unfinished ones, reports and sizes in bytes."""
-        finished = {}
-        for kind in KINDS:
-            folders = [path for path in (self.root / "stages" / kind).glob("*") if path.is_dir()]
-            if folders:
-                finished[kind] = {"stages": len(folders), "bytes": sum(tree_bytes(path) for path in folders)}
+        finished: dict[str, dict[str, int]] = {}
+        for kind, path in self.results():
+            found = finished.setdefault(kind, {"stages": 0, "bytes": 0})
+            found["stages"] += 1
+            found["bytes"] += tree_bytes(path)
         unfinished = [
             {
                 "key": path.name,
@@ -304,19 +314,14 @@ class Store:
             "root": str(self.root),
             "finished": finished,
             "unfinished": unfinished,
-            "damaged": [
-                why
-                for kind in KINDS
-                for path in sorted((self.root / "stages" / kind).glob("*"))
-                if (why := self.damage(kind, path.name)) is not None
-            ],
+            "damaged": [why for kind, path in self.results() if (why := self._damage(kind, path.name)) is not None],
             "superseded_bytes": tree_bytes(self.root / "superseded"),
             "reports": [str(path) for path in sorted((self.root / "reports").glob("*/report.md"))],
         }
 
     def free(self, stage: Stage, names: Iterable[str]) -> int:
         """Deletes large files of a finished stage and notes it in its manifest; returns the bytes freed."""
-        manifest, names = self.usable(stage.kind, stage.key), tuple(names)
+        manifest, names = self.usable(stage), tuple(names)
         found = [self.folder(stage) / name for name in names]
         present = [path for path in found if path.exists() and not has_links(path)]  # links lead to a user's files
         if manifest is None or not present:
@@ -343,32 +348,31 @@ class Store:
         work.rename(final)
         sync(final.parent)
 
-    def _compared(self, kind: str, key: str, names: Iterable[str] | None) -> Path:
+    def _compared(self, stage: Stage, names: Iterable[str] | None) -> Path:
         """The folder of a result, after some of its files (or all) have been compared with their digests."""
-        folder = self.folder_of(kind, key)
-        manifest = self.manifest(kind, key)
+        folder, manifest = self.folder(stage), self.manifest(stage)
         if manifest is None:
-            raise DamagedError(folder, "is not there", f"{kind} {key}")
-        whose = f"{kind} {manifest['label']}"
+            raise DamagedError(folder, "is not there", f"{stage.kind} {stage.key}")
+        whose = f"{stage.kind} {manifest['label']}"
         for name in manifest["files"] if names is None else names:
-            seen = (kind, key, name, manifest["files"].get(name, ""))
+            seen = (stage.kind, stage.key, name, manifest["files"].get(name, ""))
             if seen in self._seen:
                 continue
             if (why := why_damaged(folder / name, seen[3])) is not None:
-                if self.manifest(kind, key) != manifest:  # another process has just replaced the result
-                    return self._compared(kind, key, names)
+                if self.manifest(stage) != manifest:  # another process has just replaced the result
+                    return self._compared(stage, names)
                 raise DamagedError(folder / name, why, whose)
             self._seen.add(seen)
         return folder
 
-    def _move_aside(self, folder: Path, kind: str, key: str) -> Path:
-        aside = self.root / "damaged" / kind / f"{key}-{time.time_ns()}"
+    def _move_aside(self, folder: Path, stage: Stage) -> Path:
+        aside = self.root / "damaged" / stage.kind / f"{stage.key}-{time.time_ns()}"
         aside.parent.mkdir(parents=True, exist_ok=True)
         folder.rename(aside)
         return aside
 
     def _inputs(self, stage: Stage) -> dict[str, str | None]:
-        return {key: self.digest(kind, key) for kind, key in stage.needs.items()}
+        return {need.key: self.digest(need) for need in stage.needs}
 
     def _made(self, *parts: str) -> Path:
         """A folder of the store, made when it is not there, with the store's format beside it."""
@@ -380,9 +384,3 @@ class Store:
         except OSError as error:
             raise WriteError(f"the store {self.root} cannot be written: {error}") from error
         return folder
-
-
-def _role_text(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_role_text(entry) for entry in value]
-    return json.loads(value.identity)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from distillbench.cli.session import Loaded, Session
-from distillbench.plan.stages import Plan
+from distillbench.plan.plan import Plan
 from distillbench.run.runner import Runner, Summary
 
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from distillbench.plan.stages import Plan, Stage
-from distillbench.records import Completion, Message, Problem, Resources, Trace
+from distillbench.bench import Bench
+from distillbench.plan.plan import Plan
+from distillbench.plan.stage import Stage
+from distillbench.protocols import Progress
+from distillbench.records import Completion, Message, Problem, Trace
+from distillbench.store.store import Made
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -38,8 +43,26 @@ def completion(
     return Completion("text", token_ids, finish_reason, "", reasoning, answer, state)  # type: ignore[arg-type]
 
 
-def stage(key: str = "k" * 32, kind: str = "traces", needs: Mapping[str, str] | None = None) -> Stage:
-    return Stage(key, kind, f"{kind} of a test", {}, {}, needs or {}, {}, key, Resources())
+class Numbered(Stage):
+    """A stage that is told from others by a number."""
+
+    kind = "numbered"
+
+    number: int = 0
+    after: tuple[Stage, ...] = ()
+
+    def run(self, bench: Bench, progress: Progress) -> Made:
+        raise NotImplementedError
+
+
+@lru_cache
+def _kind(kind: str) -> type[Numbered]:
+    return type(kind, (Numbered,), {"kind": kind})
+
+
+def stage(number: int = 0, kind: str = "traces", *after: Stage) -> Numbered:
+    """A stage of any kind, after others."""
+    return _kind(kind)(number=number, label=f"{kind} of a test", after=after)
 
 
 def keys(plan: Plan, kind: str, cell: str | None = None) -> list[str]:

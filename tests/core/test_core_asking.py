@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 from distillbench.errors import MatrixError, TaskError
 from distillbench.matrix.problems import places_of
-from distillbench.plan.stages import Plan, sampling_params
-from distillbench.plan.steps import chosen_steps
+from distillbench.plan.plan import Plan
+from distillbench.plan.sampling import sampling_params
 from distillbench.records import Every, Sampling
 from distillbench.report.collect import collect
 from distillbench.report.evaluated import build_rows
 from distillbench.report.statements import notes
+from distillbench.stages.steps import chosen_steps
 from distillbench.store.rows import SAMPLES, read_rows
 
 TRAINED, BASE = "wise", "base-small"
@@ -197,7 +198,7 @@ def test_what_asks_for_nothing_keeps_the_keys_that_were_stored(bench: Toys, neut
 
 
 def test_penalties_count_in_greedy_decoding() -> None:
-    from distillbench.plan.stages import effective_sampling
+    from distillbench.plan.sampling import effective_sampling
 
     cold = Sampling(top_k=7, seed=3, repetition_penalty=1.2, presence_penalty=0.5)
     assert effective_sampling(cold) == Sampling(repetition_penalty=1.2, presence_penalty=0.5)
@@ -205,8 +206,8 @@ def test_penalties_count_in_greedy_decoding() -> None:
 
 def test_a_preflight_looks_at_nothing_that_checkpoints_are_not_asked(bench: Toys) -> None:
     plan = bench.plan(asked(steps="none"))
-    assert plan.checks[TRAINED].evaluations == ()
-    assert [one.name for one in plan.checks[BASE].evaluations] == ["toy"]
+    assert plan.pairings[TRAINED].evaluations == ()
+    assert [one.name for one in plan.pairings[BASE].evaluations] == ["toy"]
 
 
 def test_a_run_asks_what_was_chosen_and_pairs_it(bench: Toys) -> None:
@@ -216,7 +217,7 @@ def test_a_run_asks_what_was_chosen_and_pairs_it(bench: Toys) -> None:
     assert not summary.reasons
     store, plan = bench.session.store, bench.plan(changes)
     for key in keys(plan, "sample"):
-        rows = read_rows(store.folder_of("sample", key) / SAMPLES)
+        rows = read_rows(store.folder(plan.stages[key]) / SAMPLES)
         assert [row["problem_id"] for row in rows] == ["toy/1", "toy/4"]
         for row in rows:
             messages = json.loads(row["messages"])

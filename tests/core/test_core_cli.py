@@ -156,7 +156,7 @@ def test_a_store_that_is_damaged_is_said(cli: Cli, matrix: Matrix, tmp_path: Pat
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "store.json").write_text('{"format": 77}')
     done = cli("plan", matrix())
-    assert done.code == 2 and "wanted store format 2, got 77" in done.err
+    assert done.code == 2 and "wanted store format 3, got 77" in done.err
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.ENOSPC, errno.EROFS])

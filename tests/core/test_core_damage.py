@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from distillbench.errors import DamagedError, StoreError
 from distillbench.fingerprint import _large_digests, digest_path
-from distillbench.plan.stages import Stage
+from distillbench.plan.stage import Stage
 from distillbench.sealed import sealed, unsealed, write_sealed
 from distillbench.store.journal import Journal
 from distillbench.store.store import Made, Store
@@ -197,7 +197,7 @@ def test_a_damaged_result_that_another_process_makes_again_stays_where_it_is(ben
     bench.run()
     one, folder = result(bench, "grade", BASE)
     with bench.session.store.lock(one.key).acquire():
-        assert bench.session.store.set_aside(one.kind, one.key) is None
+        assert bench.session.store.set_aside(one) is None
     assert folder.exists()
 
 
@@ -300,7 +300,7 @@ def test_rows_of_another_stage_do_not_count(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b'{"seal": 1}', b"[" * 100_000])
 def test_an_interrupted_stage_whose_inputs_are_not_known_is_moved_aside(tmp_path: Path, content: bytes) -> None:
-    store, one = Store(tmp_path / "store"), stage("2" * 32, "curate", {"traces": "1" * 32})
+    store, one = Store(tmp_path / "store"), stage(2, "curate", stage(1))
     store.begin(one)
     (store.scratch(one) / "rows").write_text("of unknown inputs")
     (store.scratch(one) / ".inputs.json").write_bytes(content)
@@ -324,14 +324,14 @@ def test_a_file_is_compared_once_and_again_when_its_result_is_another(tmp_path: 
     store, one = Store(tmp_path / "store"), stage()
     (store.work(one) / "out").write_text("good")
     store.finish(one, Made(("out",), {}), 1.0, {})
-    assert store.file(one.kind, one.key, "out").read_text() == "good"
+    assert store.file(one, "out").read_text() == "good"
     with pytest.raises(DamagedError, match="is no file that the result was written with"):
-        store.file(one.kind, one.key, "other")
+        store.file(one, "other")
     with pytest.raises(DamagedError, match="is not there"):
-        store.file(one.kind, "0" * 32, "out")
+        store.file(stage(9), "out")
     (store.folder(one) / "out").write_text("bad!")
     with pytest.raises(DamagedError, match=r"traces of a test: .*out is not what was written"):
-        Store(store.root).whole(one.kind, one.key)
+        Store(store.root).whole(one)
 
 
 def test_a_result_that_may_not_be_read_is_not_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -347,7 +347,7 @@ def test_a_run_deletes_no_full_checkpoint_that_was_there(bench: Toys, control: C
     summary = bench.run({"trainers": {"fit": {"use": "existing", "path": str(mine.parent)}}})
     assert set(summary.endings.values()) == {"done"} and summary.freed_bytes == 0
     train = next(stage for stage in summary.plan.stages.values() if stage.kind == "train")
-    assert bench.session.store.facts("train", train.key)["checkpoints"][0]["kind"] == "full"  # type: ignore[index]
+    assert bench.session.store.facts(train)["checkpoints"][0]["kind"] == "full"  # type: ignore[index]
     assert (bench.session.store.folder(train) / "step-3" / "model.safetensors").read_text() == "mine"
     assert (mine / "model.safetensors").read_text() == "mine"
     assert len(control.log("sessions")) == 1, "what costs nothing runs in the process that samples"

@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 from core_bench import Control, Listener, Toys
+from core_factories import Numbered
 from rich.console import Console
 
 from distillbench.cli.progress import ProgressListener
 from distillbench.errors import StageError
-from distillbench.plan.stages import Plan, Stage, Status
-from distillbench.records import Checkpoint, Prompt, Resources
+from distillbench.plan.plan import Plan, Status
+from distillbench.plan.stage import Stage
+from distillbench.records import Checkpoint, Prompt
 from distillbench.run.proof import Proof, largest_change
 from distillbench.store.rows import SAMPLES, VERDICTS, read_rows
 
@@ -124,9 +126,9 @@ def test_what_is_known_of_a_sample_stage_is_kept(bench: Toys) -> None:
     summary = bench.run(GRID)
     for stage in summary.plan.stages.values():
         if stage.kind == "sample":
-            facts = bench.session.store.facts("sample", stage.key) or {}
+            facts = bench.session.store.facts(stage) or {}
             assert facts["engine"] == {"engine": "toy"}
-            assert ("checkpoint" in facts) == ("train" in stage.needs)
+            assert ("checkpoint" in facts) == ("train" in stage.inputs())
             assert facts["tokens"] > 0
 
 
@@ -231,12 +233,24 @@ def test_the_listener_hears_of_samples_and_outcomes(bench: Toys) -> None:
     assert ("sampled", "sample") in listener.said
 
 
+class Asking(Numbered):
+    """A stage that asks an evaluation."""
+
+    kind = "sample"
+
+    @property
+    def evaluation(self) -> Any:
+        return SimpleNamespace(name="math")
+
+    def completions(self) -> tuple[int | None, int]:
+        return None, 1
+
+
 def shown(evaluations: int, *events: Any) -> str:
     """What the progress says of events, to a file."""
     out = io.StringIO()
-    extras = {"evaluation": SimpleNamespace(name="math")}
-    stages = [Stage(str(n), "sample", "", {}, {}, {}, extras, "", Resources()) for n in range(evaluations)]
-    plan = Plan("m", (), {stage.key: stage for stage in stages}, {}, {}, frozenset())
+    stages: list[Stage] = [Asking(number=number) for number in range(evaluations)]
+    plan = Plan("m", (), {stage.key: stage for stage in stages}, {}, {})
     plan = replace(plan, statuses={stage.key: Status("todo") for stage in stages})
     with ProgressListener(Console(file=out, width=200), 0) as listener:
         listener.planned(plan)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,21 +10,25 @@ from typing import Any
 
 import pytest
 from core_bench import Toys
-from core_factories import keys, kinds, stage, states
+from core_factories import Numbered, keys, kinds, stage, states
 
 from distillbench.errors import DistillbenchError, PluginError
-from distillbench.plan.build import build_plan
-from distillbench.plan.estimate import Past, estimate, whose
+from distillbench.plan.estimate import Past, estimate
 from distillbench.plan.inspect import with_statuses
-from distillbench.plan.stages import KINDS, Finished, Plan, Stage, Status, sampling_params, stage_key
-from distillbench.records import Choice
+from distillbench.plan.plan import Finished, Plan, Status
+from distillbench.plan.sampling import sampling_params
+from distillbench.plan.stage import Stage, identity
+from distillbench.records import Resources
+from distillbench.stages.planner import build_plan
+from distillbench.stages.sample import Sample
 
 TRAINED, BASE = "wise", "base-small"
 
 
 def changed_kinds(one: Plan, other: Plan, cell: str = TRAINED) -> set[str]:
     """The kinds of the stages of a cell whose keys are not the same in two plans."""
-    return {kind for kind in KINDS if keys(one, kind, cell) != keys(other, kind, cell)}
+    kinds_there_are = {stage.kind for plan in (one, other) for stage in plan.stages.values()}
+    return {kind for kind in kinds_there_are if keys(one, kind, cell) != keys(other, kind, cell)}
 
 
 def test_the_stages_of_a_cell_and_of_its_baseline(bench: Toys) -> None:
@@ -41,8 +45,8 @@ def test_every_stage_comes_after_those_it_needs(bench: Toys) -> None:
     )
     seen: set[str] = set()
     for key, one in plan.stages.items():
-        assert set(one.needs.values()) <= seen
-        assert all(plan.stages[need].kind == kind for kind, need in one.needs.items())
+        assert {need.key for need in one.needs} <= seen
+        assert all(plan.stages[need.key] == need for need in one.needs)
         seen.add(key)
     assert set().union(*plan.cell_stages.values()) == seen
 
@@ -50,10 +54,9 @@ def test_every_stage_comes_after_those_it_needs(bench: Toys) -> None:
 def test_two_cells_that_need_the_same_get_the_same_stage(bench: Toys) -> None:
     plan = bench.plan({"matrix": {"seed": [0, 1], "trainer.rate": [0.1, 0.2]}})
     assert len([name for name in plan.cell_stages if name != BASE]) == 4
-    assert {kind: len(keys(plan, kind)) for kind in KINDS} == {
+    assert Counter(stage.kind for stage in plan.stages.values()) == {
         "student": 1,
         "traces": 1,
-        "verify": 0,
         "curate": 1,
         "train": 4,
         "sample": 9,
@@ -238,8 +241,8 @@ def test_verdicts_are_made_only_where_a_filter_reads_them(bench: Toys) -> None:
     verified = {name: keys(plan, "verify", name) for name in plan.cell_stages}
     assert [bool(found) for found in verified.values()] == [True, False, False]
     (with_verdicts, without) = (keys(plan, "curate", name)[0] for name in list(verified)[:2])
-    assert set(plan.stages[with_verdicts].needs) == {"verify"}
-    assert set(plan.stages[without].needs) == {"traces"}
+    assert [need.kind for need in plan.stages[with_verdicts].needs] == ["verify"]
+    assert [need.kind for need in plan.stages[without].needs] == ["traces"]
 
 
 def test_verdicts_of_a_teacher_without_a_task_cannot_be_made(bench: Toys) -> None:
@@ -261,18 +264,18 @@ def test_a_teacher_whose_task_does_not_exist(bench: Toys) -> None:
 def test_a_student_that_is_there_already_is_not_built(bench: Toys) -> None:
     plan = bench.plan({"students": {"small": {"use": "toy-hub-student"}}})
     assert keys(plan, "student") == []
-    assert all("student" not in one.needs for one in plan.stages.values())
+    assert all("built" not in one.inputs() for one in plan.stages.values())
     hub, built = (bench.plan({"students": {"small": {"use": f"toy-{name}student"}}}) for name in ("hub-", ""))
     assert not set(keys(hub, "sample")) & set(keys(built, "sample"))
 
 
-def test_all_samples_of_a_base_model_are_one_session(bench: Toys) -> None:
+def test_all_samples_of_a_base_model_are_one_process(bench: Toys) -> None:
     plan = bench.plan({"matrix": {"seed": [0, 1]}, "evaluations": {"long": {"benchmark": "toy", "max_tokens": 99}}})
     assert len(keys(plan, "sample")) == 10
-    assert len({plan.stages[key].session for key in keys(plan, "sample")}) == 1
+    assert len({plan.stages[key].process for key in keys(plan, "sample")}) == 1
     two = bench.plan({"students": {"large": {"use": "toy-student", "seed": 5}}})
-    assert len({two.stages[key].session for key in keys(two, "sample")}) == 2
-    assert len({two.stages[key].session for key in keys(two, "train")}) == 2
+    assert len({two.stages[key].process for key in keys(two, "sample")}) == 2
+    assert len({two.stages[key].process for key in keys(two, "train")}) == 2
 
 
 COUNTED = {"trainers": {"fit": {"steps": []}}}
@@ -284,8 +287,8 @@ def test_a_cell_whose_checkpoints_depend_on_its_traces_stays_open(bench: Toys) -
     assert plan.open_cells == {TRAINED}
     assert kinds(plan, TRAINED) == ["student", "traces", "curate", "train"]
     (curate,) = keys(plan, "curate")
-    kept: Callable[[str], int | None] = {curate: 6}.get
-    closed = build_plan("toys", loaded.cells, bench.session.catalog, loaded.tasks, kept)
+    told = {curate: {"kept": 6}}
+    closed = build_plan("toys", loaded.cells, bench.session.catalog, loaded.tasks, lambda one: told.get(one.key))
     assert not closed.open_cells
     assert kinds(closed, TRAINED) == ["student", "traces", "curate", "train", *("sample", "grade") * 3]
     assert keys(plan, "train") == keys(closed, "train")
@@ -297,22 +300,26 @@ def test_a_plan_does_not_depend_on_the_order_of_the_file(bench: Toys) -> None:
     assert set(plan.stages) == set(other.stages)
 
 
-def test_a_role_must_be_a_choice() -> None:
-    choice = Choice("trainer", "one", "one", None, "{}")
-    assert stage_key("train", {"trainer": choice}, {}, {}) != stage_key("train", {"trainer": (choice,)}, {}, {})
-    with pytest.raises(TypeError, match="holds str"):
-        stage_key("train", {"trainer": "sft"}, {}, {})
+def test_a_field_of_which_nothing_says_what_decides_a_result_is_refused() -> None:
+    with pytest.raises(TypeError, match="holds object"):
+        identity(object())
 
 
-def test_the_key_holds_the_kind_the_parameters_and_the_needs() -> None:
-    base = ("sample", {}, {"step": 1}, {"train": "a"})
-    changes = [
-        ("grade", *base[1:]),
-        (*base[:2], {"step": 2}, base[3]),
-        (*base[:3], {"train": "b"}),
-        (*base[:3], {"traces": "a"}),
-    ]
-    assert len({stage_key(*one) for one in [base, *changes]}) == 5  # type: ignore[arg-type]
+def test_the_key_holds_the_kind_every_field_and_the_inputs_by_role() -> None:
+    class Two(Numbered):
+        kind = "numbered"
+        other: Stage | None = None
+
+    one = stage(1, "train")
+    found = [stage(1), stage(2), one, stage(1, "traces", one), stage(1, "traces", stage(2, "train")), Two(number=1)]
+    found += [Two(number=1, other=one), Two(number=1, after=(one,)), Two(number=1, other=one, after=(one,))]
+    assert len({each.key for each in found}) == len(found)
+    assert replace(one, label="told otherwise", group="g", resources=Resources(9)).key == one.key
+    one.__class__.version += 1
+    try:
+        assert replace(one).key != one.key
+    finally:
+        one.__class__.version -= 1
 
 
 def test_sampling_params_leave_out_names_graders_and_stop_strings(bench: Toys) -> None:
@@ -328,7 +335,7 @@ class Known:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.finished = {
-            key: Finished(f"digest of {key}", {need: f"digest of {need}" for need in one.needs.values()})
+            key: Finished(f"digest of {key}", {need.key: f"digest of {need.key}" for need in one.needs})
             for key, one in plan.stages.items()
         }
 
@@ -411,7 +418,7 @@ def test_what_was_sampled_before_a_training_that_runs_again_is_compared_with_it(
     plan = known.look()
     assert plan.statuses[second].state == "waits"
     assert plan.statuses[second].reason == "reused if train wise comes out as before"
-    grade = next(key for key in keys(plan, "grade") if plan.stages[key].needs["sample"] == second)
+    grade = next(key for key in keys(plan, "grade") if plan.stages[key].needs[0].key == second)
     assert plan.statuses[grade].state == "waits"
     assert all(plan.statuses[key].state == "done" for key in plan.cell_stages[BASE])
 
@@ -424,22 +431,17 @@ def test_the_estimate_counts_what_is_left(bench: Toys, known: Known) -> None:
     assert set(left.unknown_kinds) == set(left.stages)
     key = keys(known.plan, "sample", BASE)[0]
     del known.finished[key]
-    own = speed_class(known.plan.stages[key])
-    past = {"sample": [Past(seconds, 9600, own) for seconds in (100.0, 5000.0, 300.0)], "grade": []}
+    own = known.plan.stages[key].pace().alike
+    past = {"sample": [Past(9600, seconds, own) for seconds in (100.0, 5000.0, 300.0)], "grade": []}
     left = estimate(known.look(), past.__getitem__)
     assert (left.stages, left.samples, left.most_tokens) == ({"sample": 1, "grade": 1}, 6, 96)
     assert left.seconds == pytest.approx(3.0), "a hundredth of the median's work"
     assert left.unknown_kinds == ("grade",)
 
 
-def speed_class(one: Stage) -> str:
-    roles = {role: json.loads(choice.identity) for role, choice in one.roles.items() if isinstance(choice, Choice)}
-    return whose(one.kind, roles)
-
-
-def alike(plan: Plan, work: float = 1.0, is_cut: bool = False) -> Callable[[str], list[Past]]:
+def alike(plan: Plan, work: float = 1.0) -> Callable[[str], list[Past]]:
     """A history in which every stage of a plan ran once, for ten seconds."""
-    return lambda kind: [Past(10.0, work, speed_class(one), is_cut) for one in plan.stages.values() if one.kind == kind]
+    return lambda kind: [Past(work, 10.0, one.pace().alike) for one in plan.stages.values() if one.kind == kind]
 
 
 def test_without_training_or_sampling_alike_no_time_is_told(bench: Toys) -> None:
@@ -456,8 +458,8 @@ def test_times_are_of_the_same_student_and_of_whole_benchmarks(bench: Toys) -> N
     plan, other = bench.plan(), bench.plan({"students": {"small": {"seed": 1}}})
     assert estimate(other, alike(plan)).seconds is None
     assert set(estimate(other, alike(plan)).unknown_kinds) == {"student", "train", "sample"}
-    assert set(estimate(plan, alike(plan, is_cut=True)).unknown_kinds) > {"sample"}, "a run under --limit tells nothing"
     cut = bench.plan(limit=2)
+    assert set(estimate(plan, alike(cut)).unknown_kinds) == {"sample", "grade"}, "a run under --limit tells nothing"
     assert "sample" in estimate(cut, alike(plan)).unknown_kinds
 
 
@@ -465,7 +467,7 @@ def test_times_are_of_the_same_student_and_of_whole_benchmarks(bench: Toys) -> N
 def test_times_grow_with_steps_and_with_tokens(bench: Toys, factor: int) -> None:
     def seconds(kind: str, changes: dict[str, Any]) -> float:
         plan = bench.plan(changes)
-        past = {one.kind: [Past(10.0, 20.0, speed_class(one))] for one in plan.stages.values()}
+        past = {one.kind: [Past(20.0, 10.0, one.pace().alike)] for one in plan.stages.values()}
         only = [key for key, one in plan.stages.items() if one.kind == kind]
         statuses = {key: Status("todo" if key in only else "done") for key in plan.stages}
         found = estimate(replace(plan, statuses=statuses), past.__getitem__).seconds
@@ -495,8 +497,9 @@ def test_the_estimate_counts_the_problems_that_are_named(bench: Toys, asked: dic
 
 def test_the_estimate_says_when_a_task_does_not_tell_its_size(bench: Toys, known: Known) -> None:
     key = keys(known.plan, "sample", BASE)[0]
-    evaluation = replace(known.plan.stages[key].extras["evaluation"], n_docs=None)
-    stages = {**known.plan.stages, key: replace(known.plan.stages[key], extras={"evaluation": evaluation})}
+    sample = known.plan.stages[key]
+    assert isinstance(sample, Sample)
+    stages = {**known.plan.stages, key: replace(sample, asked=replace(sample.asked, n_docs=None))}
     known.plan = replace(known.plan, stages=stages)
     del known.finished[key]
     left = estimate(known.look(), alike(known.plan))
@@ -505,6 +508,6 @@ def test_the_estimate_says_when_a_task_does_not_tell_its_size(bench: Toys, known
 
 
 def test_a_plan_of_nothing_has_no_estimate() -> None:
-    plan = with_statuses(Plan("m", (), {"k": stage("k")}, {}, {}, frozenset()), lambda one: Finished("d", {}))
+    plan = with_statuses(Plan("m", (), {stage().key: stage()}, {}, {}), lambda one: Finished("d", {}))
     left = estimate(plan, lambda kind: [])
     assert (left.stages, left.samples, left.seconds) == ({}, 0, None)

@@ -10,7 +10,8 @@ from core_factories import keys
 
 from distillbench.catalog import Catalog
 from distillbench.errors import StageError
-from distillbench.plan.stages import Plan, effective_sampling
+from distillbench.plan.plan import Plan
+from distillbench.plan.sampling import effective_sampling
 from distillbench.records import Sampling
 from distillbench_plugins.students.hf import HfOptions
 
@@ -45,7 +46,7 @@ def test_whatever_decides_a_sampled_completion_is_in_the_key(bench: Toys, option
 def test_what_decides_nothing_at_temperature_0_is_not(bench: Toys, option: dict[str, Any]) -> None:
     one, other = plan_with(bench, {"temperature": 0}), plan_with(bench, {"temperature": 0} | option)
     assert {*one.stages} == {*other.stages}
-    drawn = [stage.extras["evaluation"].sampling for stage in other.stages.values() if stage.kind == "sample"]
+    drawn = [stage.asked.sampling for stage in other.stages.values() if stage.kind == "sample"]
     assert {*drawn} == {effective_sampling(Sampling(max_tokens=drawn[0].max_tokens))}  # so that results are the same
 
 
@@ -92,10 +93,10 @@ def test_a_budget_is_graded_by_itself_from_the_same_samples(bench: Toys) -> None
     found = [graded for graded in other.graded["wise"] if graded.step == 1]
     assert [graded.budget for graded in found] == [None, 2, 5]
     assert len({graded.sample for graded in found}) == 1
-    grades = [other.stages[graded.grade] for graded in found]
+    grades = [graded.grade for graded in found]
     assert len({stage.key for stage in grades}) == 3
-    assert [stage.params.get("budget") for stage in grades] == [None, 2, 5]
-    assert {stage.session for stage in grades} == {other.stages[found[0].sample].session}
+    assert [stage.budget for stage in grades] == [None, 2, 5]
+    assert {stage.process for stage in grades} == {found[0].sample.process}
     assert grades[1].label == "wise@1 on toy, cut at 2 tokens"
 
 
@@ -111,7 +112,7 @@ def test_budgets_where_no_token_ids_come_are_refused_before_anything_runs(bench:
 def test_a_stop_string_ends_the_answer_that_is_graded(bench: Toys) -> None:
     plan = plan_with(bench, {"stop": ["END"], "until": ["\n\n"]})
     grades = [stage for stage in plan.stages.values() if stage.kind == "grade"]
-    assert {stage.params["until"] for stage in grades} == {("\n\n", "END")}
+    assert {stage.until for stage in grades} == {("\n\n", "END")}
 
 
 def test_a_server_that_has_the_model_needs_no_gpu_here(catalog: Catalog) -> None:

@@ -14,7 +14,8 @@ from distillbench.cli.session import Session
 from distillbench.errors import PluginError
 from distillbench.hookspecs import hookimpl
 from distillbench.manager import make_manager
-from distillbench.plan.stages import Plan, Stage
+from distillbench.plan.plan import Plan
+from distillbench.plan.stage import Stage
 from distillbench.report.results import Results, Section
 from distillbench.report.sections import with_sections
 

@@ -14,7 +14,8 @@ from distillbench.cli.report import note_stages
 from distillbench.cli.session import Session
 from distillbench.hookspecs import hookimpl
 from distillbench.manager import make_manager
-from distillbench.plan.stages import Plan, Stage
+from distillbench.plan.plan import Plan
+from distillbench.plan.stage import Stage
 from distillbench.run.runner import Summary
 from distillbench.sealed import read_sealed, write_sealed
 from distillbench.store.rows import SAMPLES, TRACES, VERDICTS, read_rows
@@ -94,7 +95,7 @@ def test_what_the_stages_leave(bench: Toys) -> None:
         ("toy 3", "short", "long: 9"),
         ("toy 4", "short", "long: 12"),
     ]
-    facts = bench.session.store.facts("curate", keys(plan, "curate")[0])
+    facts = bench.session.store.facts(plan.stages[keys(plan, "curate")[0]])
     assert facts == {"kept": 2, "rejected": {"sure: not right": 1, "short: long": 2}}
     samples = read_rows(folder(bench, plan, "sample", BASE) / SAMPLES)
     assert [(row["sample_id"], row["repeat"]) for row in samples[:3]] == [

@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 
 from distillbench.errors import DamagedError, StoreError
 from distillbench.fingerprint import key_of
-from distillbench.plan.stages import Stage
+from distillbench.plan.stage import Stage
+from distillbench.store.format import STORE_FORMAT
 from distillbench.store.journal import Journal
 from distillbench.store.places import Places
 from distillbench.store.store import Made, Store, tree_bytes, write_json
 
-ONE = stage("1" * 32, "traces")
-TWO = stage("2" * 32, "curate", {"traces": ONE.key})
+ONE = stage(1, "traces")
+TWO = stage(2, "curate", ONE)
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def make(store: Store, one: Stage, content: str = "content", holes: int = 0, **f
 
 def test_looking_at_a_store_makes_nothing(tmp_path: Path) -> None:
     store = Store(tmp_path / "deep" / "store")
-    assert store.lookup(ONE) is None and store.digest("traces", ONE.key) is None and store.facts("traces", "x") is None
+    assert store.lookup(ONE) is None and store.digest(ONE) is None and store.facts(TWO) is None
     assert store.latest("train", 9) == []
     assert store.overview()["finished"] == {}
     assert not (tmp_path / "deep").exists()
@@ -60,7 +61,6 @@ def test_a_finished_stage(store: Store) -> None:
     manifest = json.loads((store.folder(ONE) / "manifest.json").read_text())
     assert (manifest["key"], manifest["kind"], manifest["label"]) == (ONE.key, "traces", ONE.label)
     assert manifest["about"] == {"host": "here"} and manifest["outputs"] == ["out.txt"]
-    assert store.folder(ONE) == store.folder_of("traces", ONE.key)
 
 
 def test_a_digest_is_of_the_outputs_and_nothing_else(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_a_digest_is_of_the_outputs_and_nothing_else(tmp_path: Path) -> None:
         store = Store(tmp_path / name)
         (store.work(ONE) / "unlisted.log").write_text(more)
         make(store, ONE, content)
-        digests.append(store.digest("traces", ONE.key))
+        digests.append(store.digest(ONE))
     assert digests[0] == digests[1] != digests[2]
 
 
@@ -77,10 +77,10 @@ def test_the_inputs_a_stage_read_are_recorded(store: Store) -> None:
     make(store, ONE)
     make(store, TWO)
     first = store.lookup(TWO)
-    assert first is not None and first.inputs == {ONE.key: store.digest("traces", ONE.key)}
+    assert first is not None and first.inputs == {ONE.key: store.digest(ONE)}
     make(store, ONE, "changed")
     assert store.lookup(TWO) == first
-    assert first.inputs != {ONE.key: store.digest("traces", ONE.key)}
+    assert first.inputs != {ONE.key: store.digest(ONE)}
 
 
 def test_a_result_that_is_replaced_is_kept(store: Store) -> None:
@@ -181,7 +181,7 @@ def test_large_files_are_freed_and_the_rest_stays(store: Store) -> None:
         (work / f"step-{step}").mkdir()
         (work / f"step-{step}" / "model.safetensors").write_bytes(b"x" * 1000)
     make(store, ONE, kept=1)
-    digest = store.digest("traces", ONE.key)
+    digest = store.digest(ONE)
     assert store.free(ONE, ["step-1"]) == 1000
     found = store.lookup(ONE)
     assert found is not None and found.freed and found.digest == digest and found.facts == {"kept": 1}
@@ -200,11 +200,11 @@ def test_freeing_can_be_interrupted_and_done_again(store: Store) -> None:
 def test_a_manifest_that_is_damaged_is_no_result_and_says_why(store: Store, text: str) -> None:
     make(store, ONE)
     (store.folder(ONE) / "manifest.json").write_bytes(text.encode("utf-8", "surrogatepass"))
-    assert store.lookup(ONE) is None and store.facts("traces", ONE.key) is None and store.latest("traces", 9) == []
-    assert "manifest.json is damaged" in (store.damage("traces", ONE.key) or "")
-    assert store.overview()["damaged"] == [store.damage("traces", ONE.key)]
+    assert store.lookup(ONE) is None and store.facts(ONE) is None and store.latest("traces", 9) == []
+    assert "manifest.json is damaged" in (store.damage(ONE) or "")
+    assert store.overview()["damaged"] == [store.damage(ONE)]
     with pytest.raises(StoreError, match=r"manifest\.json is damaged"):
-        store.manifest("traces", ONE.key)
+        store.manifest(ONE)
 
 
 @pytest.mark.parametrize("text", ['{"format": 999}', "", "{", "[]", '"x"'])
@@ -231,7 +231,7 @@ def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
 
 def test_the_format_is_written_once_something_is(store: Store) -> None:
     store.work(ONE)
-    assert json.loads((store.root / "store.json").read_text()) == {"format": 2}
+    assert json.loads((store.root / "store.json").read_text()) == {"format": STORE_FORMAT}
     assert Store(store.root).lookup(ONE) is None
 
 
@@ -246,7 +246,7 @@ def test_locks(store: Store) -> None:
 
 def test_the_latest_stages_of_a_kind(store: Store) -> None:
     for number in range(5):
-        one = stage(str(number) * 32, "train")
+        one = stage(number, "train")
         (store.work(one) / "o").write_text("x")
         store.finish(one, Made(("o",), {}), float(number), {})
         manifest = store.folder(one) / "manifest.json"

@@ -20,8 +20,9 @@ from distillbench.matrix.evaluation_options import EvaluationOptions
 from distillbench.matrix.sections import SECTIONS
 from distillbench.options import fields_of
 from distillbench.outcomes import OUTCOMES
-from distillbench.plan.stages import KINDS, State
+from distillbench.plan.plan import State
 from distillbench.protocols import COMPONENT_KINDS
+from distillbench.stages import KINDS
 
 
 def printed_json(arguments: list[str], capsys: pytest.CaptureFixture[str]):
@@ -82,7 +83,7 @@ def test_every_outcome_is_defined_once_and_in_the_order_of_reports():
 
 
 def test_the_stages_are_those_that_run():
-    assert table_keys(rendered("concepts.md"), "## Cells, evaluations, stages") == list(KINDS)
+    assert table_keys(rendered("concepts.md"), "## Cells, evaluations, stages") == [one.kind for one in KINDS]
 
 
 def test_the_axes_and_sections_are_those_of_the_code():

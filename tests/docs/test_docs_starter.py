@@ -11,7 +11,7 @@ from distillbench.catalog import Catalog
 from distillbench.cli.main import invoke
 from distillbench.manager import make_manager
 from distillbench.matrix.resolve import load_matrix
-from distillbench.plan.build import build_plan
+from distillbench.stages.planner import build_plan
 
 STARTER = (files("distillbench.cli") / "starter.yaml").read_text(encoding="utf-8")
 #: Lines that are commented out and meant to be used.

@@ -10,7 +10,7 @@ from docs_blocks import MATRIX, PART, ROOT, Block, all_blocks, module_from, writ
 from distillbench.catalog import Catalog
 from distillbench.manager import make_manager, register
 from distillbench.matrix.resolve import load_matrix
-from distillbench.plan.build import build_plan
+from distillbench.stages.planner import build_plan
 from distillbench.tasks.data import DATA_ROOT
 from distillbench.tasks.identity import GRADING_KEYS, SAMPLING_KEYS, TaskIndex
 from distillbench.tasks.loader import LmEvalTasks

@@ -16,10 +16,10 @@ from distillbench.catalog import Catalog
 from distillbench.errors import MatrixError, StageError
 from distillbench.manager import make_manager
 from distillbench.matrix.resolve import Matrix, load_matrix
-from distillbench.plan.build import build_plan
-from distillbench.plan.stages import Plan
+from distillbench.plan.plan import Plan
 from distillbench.protocols import Context, TrainingJob
 from distillbench.records import Checkpoint
+from distillbench.stages.planner import build_plan
 from distillbench_plugins.renderers.plain import PlainOptions, PlainRenderer
 from distillbench_plugins.students.hf import HfOptions, HfStudent
 from distillbench_plugins.trainers.existing import ExistingOptions, ExistingTrainer
@@ -327,8 +327,8 @@ def test_a_cell_has_no_teacher_and_its_baseline_is_added(load: Callable[..., Mat
     assert kinds == ["student", "train", "sample", "grade", "sample", "grade"] and not plan.open_cells
     assert [one.step for one in plan.graded["mine"]] == [20, 100]
     train, *samples = (one for one in plan.stages.values() if one.kind in ("train", "sample"))
-    assert {one.session for one in samples} == {train.session}  # one process, one loaded student
-    assert plan.checks["mine"] == plan.checks[base.name]
+    assert {one.process for one in samples} == {train.process}  # one process, one loaded student
+    assert plan.pairings["mine"] == plan.pairings[base.name]
 
 
 def test_beside_cells_that_are_trained(load: Callable[..., Matrix], catalog: Catalog) -> None:
@@ -382,7 +382,7 @@ def test_the_store_never_frees_what_is_linked(tmp_path: Path, load: Callable[...
     store = Store(tmp_path / "store")
     job = TrainingJob(HfStudent(HfOptions("m")), None, PlainRenderer(PlainOptions()), [], store.work(stage))
     trainer(tmp_path / "run").train(job, Context(work=store.scratch(stage)))
-    store.finish(stage, Made(("step-20/adapter_model.safetensors",), {}), 1.0, {})
+    store.finish(stage, Made(("step-20/adapter_model.safetensors",), {"checkpoints": []}), 1.0, {})
     linked = store.folder(stage) / "step-20" / "adapter_model.safetensors"
     assert linked.readlink() == tmp_path / "run" / "checkpoint-20" / "adapter_model.safetensors"
     assert store.free(stage, ["step-20"]) == 0 and linked.read_text() == "twenty"

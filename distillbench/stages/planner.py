@@ -1,0 +1,359 @@
+"""Cells to stages. Two cells that need the same thing get the same stage, because it has the same key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from distillbench.catalog import Catalog
+from distillbench.errors import MatrixError, Mistake, PluginError, StageError, TaskError, nearest
+from distillbench.fingerprint import key_of
+from distillbench.matrix.choices import identity_of
+from distillbench.options import Given, resolve_options
+from distillbench.plan.plan import Pairing, Plan
+from distillbench.plan.sampling import effective_sampling
+from distillbench.plan.stage import Stage
+from distillbench.protocols import Engine, Filter, Grader, Renderer, Student, Teacher, Trainer
+from distillbench.records import Cell, Choice, Evaluation
+from distillbench.stages.build import Build
+from distillbench.stages.curate import Curate
+from distillbench.stages.grade import Grade, Graded
+from distillbench.stages.sample import Sample
+from distillbench.stages.steps import chosen_steps, steps_mistake
+from distillbench.stages.traces import Traces
+from distillbench.stages.train import Train
+from distillbench.stages.verify import Verify
+from distillbench.tasks.identity import TaskIndex, TaskSpec
+
+#: The facts of a finished stage; None while it has not run, or is to run again.
+Facts = Callable[[Stage], Mapping[str, Any] | None]
+_S = TypeVar("_S", bound=Stage)
+
+
+def build_plan(matrix: str, cells: Iterable[Cell], catalog: Catalog, tasks: TaskIndex, facts: Facts) -> Plan:
+    """Makes the stages of all cells, without statuses.
+
+    Raises:
+        PluginError: A filter needs verdicts, and the teacher names no task to verify with.
+        TaskError: A teacher's task does not exist.
+        MatrixError: Cells name each other in a circle; an evaluation names steps at which a cell has no checkpoint.
+    """
+    cells = tuple(cells)
+    planner = Planner(cells, catalog, tasks, facts)
+    planned = {cell.name: planner.cell(cell.name) for cell in cells}
+    if planner.mistakes:
+        raise MatrixError(list(dict.fromkeys(planner.mistakes)))
+    return Plan(
+        matrix=matrix,
+        cells=cells,
+        stages=planner.stages_with_pairings(),
+        cell_stages={name: tuple(one.stages) for name, one in planned.items()},
+        graded={name: tuple(one.graded) for name, one in planned.items()},
+        growing={name: frozenset(one.hangs_on) for name, one in planned.items() if one.hangs_on},
+        pairings={name: one.pairing for name, one in planned.items()},
+    )
+
+
+@dataclass(slots=True)
+class PlannedCell:
+    """The stages of a cell.
+
+    Attributes:
+        cell: The cell.
+        pairing: What its preflight looks at.
+        stages: By key, needs first.
+        graded: Its checkpoints on its evaluations.
+        train: Leaves its checkpoints; None for the untouched student.
+        steps: At which there are checkpoints; None while that is not known.
+        hangs_on: The keys of stages on whose facts its further stages depend.
+    """
+
+    cell: Cell
+    pairing: Pairing
+    stages: dict[str, Stage] = field(default_factory=dict)
+    graded: list[Graded] = field(default_factory=list)
+    train: Train | None = None
+    steps: tuple[int, ...] | None = None
+    hangs_on: set[str] = field(default_factory=set)
+
+    def add(self, *stages: Stage | None) -> None:
+        """Adds stages that it needs, after those that they need."""
+        self.stages.update((stage.key, stage) for stage in stages if stage is not None)
+
+
+class Planner:
+    """Plans cells when they are asked for, so that a cell may name another.
+
+    Args:
+        cells: All there are.
+        catalog: The components.
+        tasks: The tasks by name.
+        facts: What finished stages have told.
+
+    Attributes:
+        stages: By key, needs first.
+        mistakes: What is wrong with what the matrix asks for.
+    """
+
+    def __init__(self, cells: Iterable[Cell], catalog: Catalog, tasks: TaskIndex, facts: Facts) -> None:
+        self.cells = {cell.name: cell for cell in cells}
+        self.catalog = catalog
+        self.tasks = tasks
+        self.facts = facts
+        self.stages: dict[str, Stage] = {}
+        self.mistakes: list[Mistake] = []
+        self._planned: dict[str, PlannedCell] = {}
+        self._under_way: list[str] = []
+        self._pairings_of: dict[str, dict[Pairing, None]] = {}
+        self._components: dict[tuple[str, str], Any] = {}
+
+    def cell(self, name: str) -> PlannedCell:
+        """The stages of a cell.
+
+        Raises:
+            MatrixError: It is needed for itself.
+        """
+        if name in self._under_way:
+            circle = " -> ".join([*self._under_way[self._under_way.index(name) :], name])
+            raise MatrixError([Mistake(f"cell {name!r}", "cells that do not need themselves", circle)])
+        if name not in self._planned:
+            self._under_way.append(name)
+            self._planned[name] = self._plan(self.cells[name])
+            self._under_way.pop()
+        return self._planned[name]
+
+    def stages_with_pairings(self) -> dict[str, Stage]:
+        """The stages; each training knows what its rows are to be checked against, which is no part of its key."""
+        for key, pairings in self._pairings_of.items():
+            self.stages[key] = replace(self.stages[key], pairings=tuple(pairings))  # type: ignore[call-arg]
+        return self.stages
+
+    def _plan(self, cell: Cell) -> PlannedCell:
+        built = self._built(cell)
+        planned = PlannedCell(cell, _pairing(cell, built))
+        planned.add(built)
+        if cell.trainer is None:
+            self._evaluate(planned, cell.evaluations, built, 0)
+        elif self._component(cell.trainer, Trainer).needs_traces:
+            self._train(planned, cell.trainer, built)
+        else:
+            self._take_checkpoints(planned, cell.trainer, built)
+        return planned
+
+    def _train(self, planned: PlannedCell, trainer: Choice, built: Build | None) -> None:
+        """Stages from the teacher to the checkpoints, and what asks these."""
+        cell = planned.cell
+        kept = self._curate(cell, built)
+        planned.pairing = replace(planned.pairing, traces=kept.traces, kept=kept)
+        told = self.facts(kept)
+        steps = self._component(trainer, Trainer).checkpoint_steps(None if told is None else int(told["kept"]))
+        if steps is None:
+            planned.hangs_on.add(kept.key)
+        planned.steps = steps
+        planned.train = self._one(
+            Train(
+                label=cell.name,
+                student=cell.student,
+                renderer=cell.renderer,
+                trainer=trainer,
+                seed=cell.seed,
+                built=built,
+                kept=kept,
+                steps=steps,
+                resources=self._component(cell.student, Student).resources(),
+            )
+        )
+        self._pairings_of.setdefault(planned.train.key, {})[planned.pairing] = None
+        planned.add(kept.traces, kept.source, kept, planned.train)
+        self._evaluate_steps(planned, built, steps or ())
+
+    def _take_checkpoints(self, planned: PlannedCell, trainer: Choice, built: Build | None) -> None:
+        """Checkpoints that need no traces: nothing is rendered, so that prompts are all there is to check.
+
+        Their stage costs nothing, and runs in the process that samples from them.
+        """
+        cell = planned.cell
+        planned.pairing = replace(planned.pairing, trainer=None)
+        planned.steps = self._component(trainer, Trainer).checkpoint_steps(None) or ()
+        planned.train = self._one(
+            Train(
+                label=cell.name,
+                student=cell.student,
+                renderer=cell.renderer,
+                trainer=trainer,
+                built=built,
+                steps=planned.steps,
+                group=_group(cell, built),
+                resources=self._component(cell.engine, Engine).resources(self._component(cell.student, Student)),
+            )
+        )
+        planned.add(planned.train)
+        self._evaluate_steps(planned, built, planned.steps)
+
+    def _evaluate_steps(self, planned: PlannedCell, built: Build | None, steps: Sequence[int]) -> None:
+        """The stages that ask each checkpoint what it is to be asked, checkpoint by checkpoint."""
+        cell = planned.cell
+        if steps:
+            found = (steps_mistake(cell, evaluation, steps) for evaluation in cell.evaluations)
+            self.mistakes.extend(mistake for mistake in found if mistake)
+        at = {evaluation: chosen_steps(evaluation, steps) for evaluation in cell.evaluations}
+        for step in steps:
+            asked = [evaluation for evaluation, chosen in at.items() if step in chosen]
+            self._evaluate(planned, asked, built, step)
+
+    def _built(self, cell: Cell) -> Build | None:
+        if not self._component(cell.student, Student).builds:
+            return None
+        return self._one(Build(label=cell.student.label, student=cell.student))
+
+    def _curate(self, cell: Cell, built: Build | None) -> Curate:
+        """The stage that keeps a cell's traces."""
+        teacher = self._required(cell.teacher)
+        wanted = {need for choice in cell.filters for need in self._component(choice, Filter).needs}
+        task = self._component(teacher, Teacher).task()
+        identity = self.tasks.find(task).sample_identity if task else None
+        traces = self._one(Traces(label=teacher.label, teacher=teacher, task=identity))
+        is_rendered = "render" in wanted
+        return self._one(
+            Curate(
+                label=f"{teacher.label} by {'+'.join(choice.label for choice in cell.filters) or 'no filter'}",
+                source=self._verify(cell, teacher, task, traces) if "verdicts" in wanted else traces,
+                filters=cell.filters,
+                student=cell.student if is_rendered else None,
+                renderer=cell.renderer if is_rendered else None,
+                built=built if is_rendered else None,
+            )
+        )
+
+    def _verify(self, cell: Cell, teacher: Choice, task: str | None, traces: Traces) -> Verify:
+        if task is None:
+            names = ", ".join(choice.label for choice in cell.filters)
+            raise PluginError(
+                str(
+                    Mistake(
+                        f"cell {cell.name!r}",
+                        f"a teacher whose traces can be verified, because a filter ({names}) reads verdicts",
+                        f"teacher {teacher.label!r}, which names no task",
+                        "give the teacher a task, or leave the filter out",
+                    )
+                )
+            )
+        spec = self.tasks.find(task)
+        grader = self._grader(str(spec.settings.get("grader", "lm_eval")), spec)
+        return self._one(
+            Verify(
+                label=teacher.label,
+                grader=grader,
+                task=task,
+                task_identity=spec.grade_identity,
+                traces=traces,
+                resources=self._component(grader, Grader).resources(),
+            )
+        )
+
+    def _grader(self, name: str, spec: TaskSpec) -> Choice:
+        """The grader that a task names, with the options it gives."""
+        where = f"{spec.path}: metadata.distillbench"
+        known = self.catalog.kind("benchmark")
+        if name not in known:
+            raise TaskError(f"{where}.grader names {name!r}, which no plugin declares; {nearest(name, known)}")
+        given = spec.settings.get("grader_options", {})
+        layer = {option: Given(value, f"{where}.grader_options.{option}") for option, value in given.items()}
+        resolved = resolve_options(known[name].Options, [layer], where, f"grader {name!r}")
+        if resolved.mistakes:
+            raise TaskError("\n".join(str(mistake) for mistake in resolved.mistakes))
+        identity = identity_of(known[name](resolved.options), [])
+        return Choice("benchmark", name, name, resolved.options, identity, resolved.origins)
+
+    def _evaluate(
+        self, planned: PlannedCell, evaluations: Iterable[Evaluation], built: Build | None, step: int
+    ) -> None:
+        cell = planned.cell
+        for evaluation in evaluations:
+            sample = self._sample(planned, evaluation, built, step)
+            if evaluation.budgets:
+                self._refuse_budgets_without_tokens(cell, evaluation)
+            whole = self._grade(cell, evaluation, sample)
+            grades = [whole, *(self._grade(cell, evaluation, sample, at, whole) for at in evaluation.budgets)]
+            planned.add(sample, *grades)
+            planned.graded += [Graded(evaluation, step, sample, grade, grade.budget) for grade in grades]
+
+    def _refuse_budgets_without_tokens(self, cell: Cell, evaluation: Evaluation) -> None:
+        if self._component(cell.renderer, Renderer).needs_tokenizer:
+            return
+        raise StageError(
+            str(
+                Mistake(
+                    f"evaluation {evaluation.name!r} of cell {cell.name!r}",
+                    "`budgets` only where completions come with their token ids",
+                    f"renderer {cell.renderer.label!r}, which has no tokenizer",
+                    "leave `budgets` out, or write one evaluation for each `max_tokens`",
+                )
+            )
+        )
+
+    def _sample(self, planned: PlannedCell, evaluation: Evaluation, built: Build | None, step: int) -> Sample:
+        cell = planned.cell
+        return self._one(
+            Sample(
+                label=f"{cell.name}@{step} on {evaluation.name}",
+                student=cell.student,
+                renderer=cell.renderer,
+                engine=cell.engine,
+                step=step,
+                asked=replace(evaluation, sampling=effective_sampling(evaluation.sampling)),
+                built=built,
+                train=planned.train,
+                group=_group(cell, built),
+                resources=self._component(cell.engine, Engine).resources(self._component(cell.student, Student)),
+            )
+        )
+
+    def _grade(
+        self, cell: Cell, evaluation: Evaluation, sample: Sample, budget: int | None = None, whole: Grade | None = None
+    ) -> Grade:
+        renderer = self._component(cell.renderer, Renderer)
+        return self._one(
+            Grade(
+                label=sample.label if budget is None else f"{sample.label}, cut at {budget} tokens",
+                grader=evaluation.grader,
+                asked=evaluation,
+                parser=f"{renderer.name} {renderer.parser_version}",
+                sample=sample,
+                budget=budget,
+                renderer=cell.renderer,
+                whole=whole,
+                group=sample.group,
+                resources=self._component(evaluation.grader, Grader).resources(),
+            )
+        )
+
+    def _one(self, stage: _S) -> _S:
+        """One stage, the first that was made for its key."""
+        found = self.stages.setdefault(stage.key, stage)
+        assert isinstance(found, type(stage))  # noqa: S101 - the kind is in the key
+        return found
+
+    def _component(self, choice: Choice, kind: type[Any]) -> Any:
+        place = (choice.kind, choice.identity)
+        if place not in self._components:
+            self._components[place] = self.catalog.build(choice)
+        return self._components[place]
+
+    @staticmethod
+    def _required(choice: Choice | None) -> Choice:
+        if choice is None:
+            raise ValueError("a trained cell has a teacher and a trainer")
+        return choice
+
+
+def _pairing(cell: Cell, built: Build | None) -> Pairing:
+    """What a preflight looks at: nothing that checkpoints of the cell are never asked."""
+    asked = tuple(one for one in cell.evaluations if cell.trainer is None or one.steps != "none")
+    return Pairing(cell.student, cell.renderer, asked, cell.rules, cell.teacher, cell.filters, cell.trainer, built)
+
+
+def _group(cell: Cell, built: Build | None) -> str:
+    """What runs in one process, on one loaded student."""
+    return f"sample {key_of([cell.student.identity, cell.engine.identity, built and built.key])}"

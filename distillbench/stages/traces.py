@@ -1,0 +1,77 @@
+"""traces: the teacher's responses, journaled as they come."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from reprlib import Repr
+from typing import Any
+
+from distillbench.bench import Bench
+from distillbench.errors import StageError
+from distillbench.plan.stage import Pace, Stage, alike
+from distillbench.protocols import Progress, Teacher
+from distillbench.records import Choice, Trace
+from distillbench.store.journal import Journal
+from distillbench.store.rows import TRACES, UNUSABLE, Row, trace_of, trace_row, write_rows
+from distillbench.store.store import Made
+from distillbench.traces import why_malformed, why_unusable
+
+_IN_FULL = Repr()
+_IN_FULL.maxother = 1_000_000
+
+
+class Traces(Stage):
+    """Asks a teacher for its traces.
+
+    Attributes:
+        teacher: Whose.
+        task: The identity of the task that it answers; None where it names none.
+    """
+
+    kind = "traces"
+
+    teacher: Choice
+    task: str | None = None
+
+    def pace(self) -> Pace:
+        """One teacher."""
+        return Pace(1.0, alike(self.kind, self.teacher))
+
+    def run(self, bench: Bench, progress: Progress) -> Made:
+        """Journals what the teacher gives, and writes what can be used of it."""
+        teacher: Teacher = bench.catalog.build(self.teacher)
+        context = bench.context(self, progress)
+        with Journal(context.work / "traces.jsonl", self.key, in_order=True) as journal:
+            given = teacher.traces(context, start=journal.n_rows)
+            for trace in bench.catalog.given_by(self.teacher, given):
+                journal.append(_row_of(trace, journal.n_rows, self.label))
+                progress(journal.n_rows, None, "traces")
+            if not journal.n_rows:
+                raise StageError(f"teacher {self.label!r} gave no traces")
+            return _write_usable(list(journal), bench.store.work(self), self.label)
+
+
+def _row_of(given: Any, number: int, teacher: str) -> Row:
+    """A trace as columns; of what is none, why it is none, and what was given."""
+    reason = why_malformed(given)
+    if reason is None:
+        return trace_row(given)
+    told = given.source if isinstance(given, Trace) and isinstance(given.source, str) else ""
+    return {"source": told or f"trace {number} of {teacher}", "given": _IN_FULL.repr(given), "reason": reason}
+
+
+def _write_usable(rows: Sequence[Row], work: Path, teacher: str) -> Made:
+    """Writes the usable traces, and apart from them the others: whole, with their reasons."""
+    reasons = [row["reason"] if "reason" in row else why_unusable(trace_of(row)) for row in rows]
+    usable = [row for row, reason in zip(rows, reasons, strict=True) if reason is None]
+    bad = [row | {"reason": reason} for row, reason in zip(rows, reasons, strict=True) if reason is not None]
+    if not usable:
+        first = f"{bad[0]['source']}: {reasons[0]}".encode(errors="replace").decode()  # a half of a character, say
+        raise StageError(f"teacher {teacher!r}: none of {len(rows)} traces is usable; {first}")
+    write_rows(work / TRACES, usable)
+    (work / UNUSABLE).write_text("".join(json.dumps(row) + "\n" for row in bad), encoding="utf-8")
+    counts = Counter(f"unusable: {row['reason'].split(':')[0]}" for row in bad)
+    return Made((TRACES, UNUSABLE), {"traces": len(usable), "rejected": dict(counts)})
