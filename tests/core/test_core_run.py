@@ -110,11 +110,11 @@ def test_what_the_stages_leave(bench: Toys) -> None:
     verdicts = read_rows(folder(bench, plan, "grade", BASE) / VERDICTS)
     assert [row["outcome"] for row in verdicts] == ["correct", "correct", "wrong", "wrong"] * 3
     assert verdicts[2]["detail"] == "wrong_answer" and verdicts[2]["extracted"] == "-1" and verdicts[0]["n_tokens"] == 4
-    manifest = bench.session.store.manifest("train", keys(plan, "train")[0])
+    manifest = bench.session.store.manifest(plan.stages[keys(plan, "train")[0]])
     assert manifest and manifest["outputs"] == ["step-1/model.safetensors", "step-2/model.safetensors"]
     one = {"path": "step-1", "kind": "adapter", "step": 1, "samples_seen": 1}
     assert manifest["facts"] == {"checkpoints": [one, one | {"path": "step-2", "step": 2, "samples_seen": 2}]}
-    assert manifest["roles"]["trainer"]["component"] == "toy-trainer"
+    assert manifest["parts"]["trainer"]["component"] == "toy-trainer"
     assert manifest["about"]["packages"]["distillbench"] and manifest["about"]["python"]
 
 

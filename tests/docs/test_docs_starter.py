@@ -23,7 +23,7 @@ def cells_of(text: str, folder):
     path.write_text(text)
     catalog = Catalog(make_manager())
     matrix = load_matrix(path, catalog)
-    plan = build_plan(matrix.name, matrix.cells, catalog, matrix.tasks, lambda key: 100)
+    plan = build_plan(matrix.name, matrix.cells, catalog, matrix.tasks, lambda one: {"kept": 100})
     return {cell.name: cell for cell in matrix.cells}, plan
 
 

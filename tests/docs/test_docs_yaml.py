@@ -39,7 +39,7 @@ def test_a_matrix_is_resolved_and_planned(block, tmp_path):
     write_page(block.page, tmp_path, until=block)
     catalog = catalog_for(block, tmp_path)
     matrix = load_matrix(tmp_path / MATRIX, catalog)
-    plan = build_plan(matrix.name, matrix.cells, catalog, matrix.tasks, lambda key: 100)
+    plan = build_plan(matrix.name, matrix.cells, catalog, matrix.tasks, lambda one: {"kept": 100})
     assert any(cell.is_baseline for cell in plan.cells)
     assert {"sample", "grade"} <= {stage.kind for stage in plan.stages.values()}
 
@@ -114,7 +114,7 @@ def test_an_axis_of_evaluations_trains_once(tmp_path):
     Block(ROOT, 0, "yaml", PART, text).write(tmp_path)
     catalog = Catalog(make_manager())
     matrix = load_matrix(tmp_path / MATRIX, catalog)
-    plan = build_plan(matrix.name, matrix.cells, catalog, matrix.tasks, lambda key: 100)
+    plan = build_plan(matrix.name, matrix.cells, catalog, matrix.tasks, lambda one: {"kept": 100})
     assert sum(not cell.is_baseline for cell in plan.cells) == 2
     assert sum(stage.kind == "train" for stage in plan.stages.values()) == 1
 
