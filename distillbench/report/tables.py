@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from distillbench.report.cell_tables import cell_tables
 from distillbench.report.curves import budget_rows
 from distillbench.report.evaluated import Evaluated, build_rows, group_by_evaluation
+from distillbench.report.evaluation_tables import curve_table, evaluation_tables
 from distillbench.report.groups import Group, group_notes, groups_of, headline_rows
 from distillbench.report.results import Results
 from distillbench.report.statements import conclusions, notes
+from distillbench.report.table import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,8 @@ class Tables:
         curves: For each evaluation with budgets, every checkpoint at every budget.
         conclusions: What the numbers say.
         notes: What a reader must know beside them.
+        of_evaluations: The tables of groups and evaluations, in the order of a report.
+        of_cells: The tables of trainings and traces.
     """
 
     results: Results
@@ -31,6 +36,8 @@ class Tables:
     curves: Mapping[str, list[Evaluated]]
     conclusions: tuple[str, ...]
     notes: tuple[str, ...]
+    of_evaluations: tuple[Table, ...]
+    of_cells: tuple[Table, ...]
 
     def by_evaluation(self) -> dict[str, list[Evaluated]]:
         """The rows of each evaluation."""
@@ -44,12 +51,27 @@ def tables_of(results: Results) -> Tables:
         ResultsError: Samples contradict one another.
     """
     rows = build_rows(results)
-    groups = groups_of(rows)
+    groups, curves = groups_of(rows), budget_rows(results, rows)
     return Tables(
         results=results,
         rows=tuple(rows),
         groups=groups,
-        curves=budget_rows(results, rows),
+        curves=curves,
         conclusions=tuple(conclusions(headline_rows(rows, groups))),
         notes=(*group_notes(rows), *notes(rows, results)),
+        of_evaluations=(*_group_tables(groups), *_evaluation_tables(rows, curves)),
+        of_cells=tuple(cell_tables(results.cells)),
     )
+
+
+def _group_tables(groups: Mapping[str, Group]) -> Iterator[Table]:
+    for name, group in groups.items():
+        if group.rows:
+            yield from evaluation_tables(f"Group: {name}", group.rows, group.about)
+
+
+def _evaluation_tables(rows: Sequence[Evaluated], curves: Mapping[str, Sequence[Evaluated]]) -> Iterator[Table]:
+    for name, mine in group_by_evaluation(rows).items():
+        yield from evaluation_tables(f"Evaluation: {name}", mine)
+        if name in curves:
+            yield curve_table(name, curves[name])
