@@ -10,7 +10,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,8 @@ from distillbench.protocols import Engine, EngineSession, Progress, Student
 from distillbench.records import Batch, Checkpoint, Generation, Prompt
 from distillbench.run.attempts import Attempts
 from distillbench.run.proof import N_PROMPTS, Proof, name_of
-from distillbench.stages.grade import Grade, grade_ahead
+from distillbench.stages.grade import Grade, GradeRun
 from distillbench.stages.sample import Requests, Sample, SampleRun, checkpoint_of
-from distillbench.store.rows import Row
 from distillbench.store.store import Made
 
 #: Samples are graded so many at a time, or as many as came in so many seconds.
@@ -50,6 +49,7 @@ class Grid:
         self._handed: dict[str, float] = {}
         self._last = 0.0  # when the latest sample came
         self._outcomes: dict[str, Counter[str]] = {}
+        self._gradings: dict[str, GradeRun] = {}  # of the grading thread
 
     def run(self, samples: Sequence[Sample], grades: Sequence[Grade]) -> None:
         """Runs the sample and grade stages of a session; a stage that fails leaves the others alone."""
@@ -64,6 +64,9 @@ class Grid:
         if runs:
             self._sample(runs)
         self.grader.shutdown(wait=True)
+        for grading in self._gradings.values():  # of samples that were not finished
+            with suppress(OSError):
+                grading.close()
 
     def _begun(self, stage: Sample) -> SampleRun | None:
         try:
@@ -166,21 +169,22 @@ class Grid:
     def _hand_over(self, run: SampleRun) -> None:
         """Has the samples that have come graded, by every grade stage that reads them."""
         self._handed[run.stage.key] = time.monotonic()
-        rows = run.hand_over()
+        numbers = run.hand_over()
         for number, grade in enumerate(self._grades.get(run.stage.key, [])):
-            self.grader.submit(self._grade_ahead, grade, rows, run.stage if number == 0 else None)
+            self.grader.submit(self._grade_ahead, grade, run, numbers, number == 0)
 
-    def _grade_ahead(self, grade: Grade, rows: Sequence[Row], sample: Sample | None) -> None:
+    def _grade_ahead(self, grade: Grade, run: SampleRun, numbers: Sequence[int], is_told: bool) -> None:
         """Grades samples of a stage that is not finished; the grade stage finds the verdicts in its journal."""
+        grading = self._gradings.setdefault(grade.key, GradeRun(grade, self.bench))
         try:
-            verdicts = grade_ahead(grade, self.bench, rows)
+            found = grading.ahead(run.samples(numbers))
         except Exception:  # the grade stage meets it again, and fails with it
             traceback.print_exc()
             return
-        if sample is not None:
-            counts = self._outcomes.setdefault(sample.key, Counter())
-            counts.update(verdict["outcome"] for verdict in verdicts)
-            self.attempts.tell("graded", sample, outcomes=dict(counts))
+        if is_told:
+            counts = self._outcomes.setdefault(run.stage.key, Counter())
+            counts.update(one.verdict.outcome for one in found)
+            self.attempts.tell("graded", run.stage, outcomes=dict(counts))
 
     def _finish(self, run: SampleRun) -> None:
         """Makes a run's samples its stage's result, and has them graded."""
@@ -207,7 +211,9 @@ class Grid:
             self.grader.submit(self.attempts.run, grade, partial(self._grade_all, grade, sample))
 
     def _grade_all(self, grade: Grade, sample: Sample | None, progress: Progress) -> Made:
-        made = grade.run(self.bench, progress)
+        run = self._gradings.pop(grade.key) if grade.key in self._gradings else GradeRun(grade, self.bench)
+        with closing(run):
+            made = run.finish(progress)
         if sample is not None:
             self.attempts.tell("graded", sample, outcomes=made.facts["outcomes"])
         return made

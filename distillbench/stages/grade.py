@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import chain, islice
+from pathlib import Path
 from typing import Any
 
 from filelock import Timeout
 
 from distillbench.bench import Bench
 from distillbench.errors import DamagedError
-from distillbench.fingerprint import key_of
 from distillbench.outcomes import COMPLETED, GENERATION_ERROR, GRADER_ERROR, decide_all
 from distillbench.plan.stage import UNKEYED, Pace, Stage, alike, unkeyed
 from distillbench.protocols import Progress
-from distillbench.records import Choice, Completion, Evaluation, Verdict
+from distillbench.records import Choice, Completion, Evaluation, Problem, Sample, SampleVerdict, Verdict
 from distillbench.stages.budgets import cut, is_cut
-from distillbench.stages.sample import Sample
+from distillbench.stages.sample import Sample as SampleStage
 from distillbench.store.journal import Journal
-from distillbench.store.rows import SAMPLES, VERDICTS, Row, problem_of, read_rows, write_rows
-from distillbench.store.store import Made
+from distillbench.store.mapped import StoredRows
+from distillbench.store.places import Places, Whereabouts
+from distillbench.store.rows import SAMPLES, VERDICTS, Row, RowWriter, count_rows, iterate
+from distillbench.store.samples import digest_of, sample_of, verdict_row
+from distillbench.store.store import Made, Store
 
-#: In a grade stage's scratch folder: verdicts on samples that came while others were still being made.
-_AHEAD = "verdicts.jsonl"
+#: In a grade stage's scratch folder: verdicts, those on samples that came while others were still being made too.
+_JOURNAL = "verdicts.jsonl"
+#: Where a verdict lies: in the journal, in an earlier result of the stage, or in that of the stage that grades whole.
+_JOURNALED, _EARLIER, _WHOLE = range(3)
+#: Samples of which something is held while they are graded.
+_TOGETHER = 1024
 
 
 class Grade(Stage):
@@ -45,7 +54,7 @@ class Grade(Stage):
     grader: Choice
     asked: Evaluation = field(metadata=UNKEYED)
     parser: str
-    sample: Sample
+    sample: SampleStage
     budget: int | None = None
     renderer: Choice = field(metadata=UNKEYED)
     whole: Grade | None = unkeyed(default=None)
@@ -80,7 +89,8 @@ class Grade(Stage):
 
     def run(self, bench: Bench, progress: Progress) -> Made:
         """Grades what is not graded yet."""
-        return grade_samples(self, bench, progress)
+        with closing(GradeRun(self, bench)) as run:
+            return run.finish(progress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,57 +107,146 @@ class Graded:
 
     evaluation: Evaluation
     step: int
-    sample: Sample
+    sample: SampleStage
     grade: Grade
     budget: int | None = None
 
 
-def grade_samples(stage: Grade, bench: Bench, progress: Progress) -> Made:
-    """grade: one outcome for each sample; what is known already of the same samples is kept.
+class GradeRun:
+    """A grade stage under way: what it has verdicts on is kept at hand while samples come. One thread uses it.
 
-    Where the grader failed nothing is known: these samples are holes, which the next run grades again.
+    Verdicts are journaled as they come. Where the grader failed nothing is known: these samples are graded again.
+
+    Args:
+        stage: The stage.
+        bench: What it works with.
     """
-    samples = read_rows(bench.store.file(stage.sample, SAMPLES))
-    digests = [_digest(sample) for sample in samples]
-    grader = _Grader(stage, bench)
-    with Journal(bench.store.scratch(stage) / _AHEAD, stage.key) as journal:
-        earlier = [row for row in (*_earlier_verdicts(stage, bench), *journal) if row["outcome"] != GRADER_ERROR]
-        known = {row["sample_digest"]: row for row in earlier if row["sample_digest"] in {*digests}}
-        known |= _verdicts_at_any_budget(stage, bench, samples, digests)
-        new = [(sample, digest) for sample, digest in zip(samples, digests, strict=True) if digest not in known]
-        for row in grader.verdicts(new):
-            journal.append(row)
-            known[row["sample_digest"]] = row
-            progress(len(known), len(samples), "graded")
-    found = [known[digest] for digest in digests]
-    write_rows(bench.store.work(stage) / VERDICTS, found)
-    counts = Counter(row["outcome"] for row in found)
-    facts = {"outcomes": dict(counts), "grading": dict(grader.grading.facts)}
-    return Made((VERDICTS,), facts, holes=counts[GRADER_ERROR])
+
+    def __init__(self, stage: Grade, bench: Bench) -> None:
+        self.stage = stage
+        self._bench = bench
+        self._journal: Journal | None = None
+        self._known = Places()
+
+    @cached_property
+    def _grader(self) -> _Grader:
+        return _Grader(self.stage, self._bench)
+
+    def ahead(self, samples: Iterable[Sample]) -> list[SampleVerdict]:
+        """Verdicts on some samples of a stage that is still being sampled, left where `finish` finds them.
+
+        Nothing is graded, and nothing returned, while another process runs the grade stage.
+        """
+        lock = self._bench.store.lock(self.stage.key)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return []
+        try:
+            journal = self._opened()
+            own = ((sample, digest_of(sample)) for sample in samples if self._needs_verdict(sample))
+            found = []
+            for verdict in self._grader.verdicts(one for one in own if self._known.get(one[1]) is None):
+                self._keep(journal, verdict)
+                found.append(verdict)
+            return found
+        finally:
+            lock.release()
+
+    def finish(self, progress: Progress) -> Made:
+        """One outcome for each sample; what is known already of the same samples is kept."""
+        store = self._bench.store
+        path = store.file(self.stage.sample, SAMPLES)
+        journal = self._opened()
+        stored = _Stored(self.stage, store), _Stored(self.stage.whole, store, failed_too=True)
+        where = Whereabouts(count_rows(path), [journal.rows_at, *(one.rows_at for one in stored)])
+        asked: deque[int] = deque()
+        for verdict in self._grader.verdicts(self._unknown(path, stored, where, asked)):
+            where.put(asked.popleft(), _JOURNALED, self._keep(journal, verdict))
+            progress(where.n_known, len(where), "graded")
+        counts: Counter[str] = Counter()
+        with RowWriter(store.work(self.stage) / VERDICTS) as writer:
+            for row in where.rows(range(len(where))):
+                writer.append(row)
+                counts[row["outcome"]] += 1
+        facts = {"outcomes": dict(counts), "grading": dict(self._grader.grading.facts)}
+        return Made((VERDICTS,), facts, holes=counts[GRADER_ERROR])
+
+    def close(self) -> None:
+        """Closes the journal; what is in it stays for the next run."""
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+
+    def _unknown(
+        self, path: Path, stored: tuple[_Stored, _Stored], where: Whereabouts, asked: deque[int]
+    ) -> Iterator[tuple[Sample, str]]:
+        """The samples that nothing has a verdict on, with their digests; of the others, where it lies.
+
+        Where a budget cuts nothing, the verdict on the whole sample is the budget's: a judge is not paid twice for the
+        same answer, and cannot say two things of it.
+        """
+        earlier, whole = stored
+        for number, sample in enumerate(map(sample_of, iterate(path))):
+            digest = digest_of(sample)
+            lies = (
+                (_WHOLE, None if self._needs_verdict(sample) else whole.places.get(digest)),
+                (_JOURNALED, self._known.get(digest)),
+                (_EARLIER, earlier.places.get(digest)),
+            )
+            known = next(((source, place) for source, place in lies if place is not None), None)
+            if known is None:
+                asked.append(number)
+                yield sample, digest
+            else:
+                where.put(number, *known)
+
+    def _needs_verdict(self, sample: Sample) -> bool:
+        """False where the verdict of the whole sample is the budget's too, because the budget cuts nothing."""
+        return self.stage.budget is None or is_cut(sample, self.stage.budget)
+
+    def _opened(self) -> Journal:
+        """The journal, read again where another process has written to it."""
+        if self._journal is None or not self._journal.is_current:
+            with suppress(OSError):  # a disk that refused a verdict refuses it again when the file is closed
+                self.close()
+            self._journal, self._known = None, Places()
+            path = self._bench.store.scratch(self.stage) / _JOURNAL
+            self._journal = Journal(path, self.stage.key, found=self._note).open()
+        return self._journal
+
+    def _note(self, place: int, row: Row) -> None:
+        if row["outcome"] != GRADER_ERROR:
+            self._known.add(row["sample_digest"], place)
+
+    def _keep(self, journal: Journal, verdict: SampleVerdict) -> int:
+        row = verdict_row(verdict)
+        place = journal.append(row)
+        self._note(place, row)
+        return place
 
 
-def grade_ahead(stage: Grade, bench: Bench, samples: Sequence[Row]) -> list[Row]:
-    """Verdicts on some samples of a stage that is still being sampled, left where `grade_samples` finds them.
+class _Stored:
+    """The verdicts of a finished result of a grade stage; none where there is none, or it is damaged."""
 
-    Nothing is graded, and nothing returned, while another process runs the grade stage.
-    """
-    lock = bench.store.lock(stage.key)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return []
-    try:
-        with Journal(bench.store.scratch(stage) / _AHEAD, stage.key) as journal:
-            known = {row["sample_digest"] for row in journal}
-            own = [sample for sample in samples if _needs_verdict(sample, stage)]
-            named = [(sample, digest) for sample in own if (digest := _digest(sample)) not in known]
-            verdicts = []
-            for row in _Grader(stage, bench).verdicts(named):
-                journal.append(row)
-                verdicts.append(row)
-            return verdicts
-    finally:
-        lock.release()
+    def __init__(self, stage: Grade | None, store: Store, failed_too: bool = False) -> None:
+        self.places = Places()
+        self._rows: StoredRows | None = None
+        if stage is None:
+            return
+        try:
+            path = store.file(stage, VERDICTS)
+        except DamagedError:
+            return
+        for number, row in enumerate(iterate(path, ("sample_digest", "outcome"))):
+            if failed_too or row["outcome"] != GRADER_ERROR:
+                self.places.add(row["sample_digest"], number)
+        self._rows = StoredRows(path)
+
+    def rows_at(self, numbers: Iterable[int]) -> Iterator[Row]:
+        """The verdicts of these numbers."""
+        assert self._rows is not None  # noqa: S101 - a number was found in it
+        return self._rows.rows_at(numbers)
 
 
 class _Grader:
@@ -158,83 +257,55 @@ class _Grader:
         self.benchmark, self.grading = bench.grading(stage.grader, self.evaluation.ref)
         self.renderer = bench.renderer(stage.sample.student, stage.renderer, stage.sample.built)
 
-    def verdicts(self, samples: Sequence[tuple[Row, str]]) -> Iterator[Row]:
-        """The verdicts of samples that come with their digests, in order."""
-        held = [(self._within_budget(sample), digest) for sample, digest in samples]
-        parsed = [(sample, digest, self._completion(sample)) for sample, digest in held]
-        asked = ((completion, problem_of(sample)) for sample, _, completion in parsed if completion is not None)
-        verdicts = decide_all(asked, self.benchmark, self.grading, self.until)
-        for sample, digest, completion in parsed:
-            failed = completion is None
-            verdict = Verdict(GENERATION_ERROR, detail=sample["error"]) if failed else next(verdicts)
-            row = _verdict_row(sample, digest, verdict, None if completion is None else completion.reasoning_state)
-            yield row | {"canonical": self._canonical(verdict, sample)}
+    def verdicts(self, samples: Iterable[tuple[Sample, str]]) -> Iterator[SampleVerdict]:
+        """The verdicts on samples that come with their digests, in order; of bounded many, something is held."""
+        given = iter(samples)
+        for first in given:
+            yield from self._verdicts(chain([first], islice(given, _TOGETHER - 1)))
 
-    def _canonical(self, verdict: Verdict, sample: Row) -> str | None:
+    def _verdicts(self, samples: Iterable[tuple[Sample, str]]) -> Iterator[SampleVerdict]:
+        waiting: deque[tuple[SampleVerdict, Problem | None]] = deque()
+        completions = self._completions(samples, waiting)
+        for verdict in decide_all(completions, self.benchmark, self.grading, self.until):
+            found, problem = waiting.popleft()
+            while problem is None:
+                yield found
+                found, problem = waiting.popleft()
+            yield replace(found, verdict=verdict, canonical=self._canonical(verdict, problem))
+        yield from (found for found, _ in waiting)
+
+    def _completions(
+        self, samples: Iterable[tuple[Sample, str]], waiting: deque[tuple[SampleVerdict, Problem | None]]
+    ) -> Iterator[tuple[Completion, Problem]]:
+        """What there is to grade. Every sample waits with the verdict of one whose generation failed."""
+        for whole, digest in samples:
+            sample = whole if self.budget is None else cut(whole, self.budget, self.renderer)
+            completion = self._completion(sample)
+            failed = SampleVerdict(
+                sample_id=sample.sample_id,
+                problem_id=sample.problem.problem_id,
+                repeat=sample.repeat,
+                verdict=Verdict(GENERATION_ERROR, detail=sample.error or ""),
+                canonical=None,
+                reasoning_state=None if completion is None else completion.reasoning_state,
+                n_tokens=sample.n_tokens,
+                sample_digest=digest,
+            )
+            waiting.append((failed, None if completion is None else sample.problem))
+            if completion is not None:
+                yield completion, sample.problem
+
+    def _canonical(self, verdict: Verdict, problem: Problem) -> str | None:
         """The complete answer in the form that answers are compared in."""
         if verdict.outcome not in COMPLETED or verdict.extracted is None:
             return None
-        return self.benchmark.canonical(verdict.extracted, problem_of(sample))
+        return self.benchmark.canonical(verdict.extracted, problem)
 
-    def _within_budget(self, sample: Row) -> Row:
-        return sample if self.budget is None else cut(sample, self.budget, self.renderer)
-
-    def _completion(self, sample: Row) -> Completion | None:
+    def _completion(self, sample: Sample) -> Completion | None:
         """A sample, parsed; None where its generation failed."""
-        if sample["error"] is not None:
+        if sample.error is not None:
             return None
         if self.evaluation.output_type != "generate_until":  # log-likelihoods, which hold no reasoning
-            text = sample["text"]
-            return Completion(text, (), "stop", sample["prefill"], None, text, "absent")
-        return self.renderer.parse(
-            tuple(map(int, sample["token_ids"])), sample["text"], sample["finish_reason"], sample["prefill"]
-        )
-
-
-def _earlier_verdicts(stage: Grade | None, bench: Bench) -> list[Row]:
-    """The verdicts of an earlier result of a grade stage; none where there is none, or it is damaged."""
-    if stage is None:
-        return []
-    try:
-        return read_rows(bench.store.file(stage, VERDICTS))
-    except DamagedError:
-        return []
-
-
-def _needs_verdict(sample: Row, stage: Grade) -> bool:
-    """False where the verdict of the whole sample is the budget's too, because the budget cuts nothing."""
-    return stage.budget is None or is_cut(sample, stage.budget)
-
-
-def _verdicts_at_any_budget(
-    stage: Grade, bench: Bench, samples: Sequence[Row], digests: Sequence[str]
-) -> dict[str, Row]:
-    """The verdicts on samples that a budget does not cut, from the stage that grades them whole, where it has run.
-
-    A judge is not paid twice for the same answer, and cannot say two things of it.
-    """
-    if stage.budget is None:
-        return {}
-    uncut = {digest for sample, digest in zip(samples, digests, strict=True) if not _needs_verdict(sample, stage)}
-    rows = _earlier_verdicts(stage.whole, bench)
-    return {row["sample_digest"]: row for row in rows if row["sample_digest"] in uncut}
-
-
-def _digest(sample: Row) -> str:
-    return key_of(sample | {"token_ids": [int(token) for token in sample["token_ids"]]})
-
-
-def _verdict_row(sample: Row, digest: str, verdict: Verdict, reasoning_state: str | None) -> Row:
-    return {
-        "sample_id": sample["sample_id"],
-        "problem_id": sample["problem_id"],
-        "repeat": sample["repeat"],
-        "outcome": verdict.outcome,
-        "detail": verdict.detail,
-        "extracted": verdict.extracted,
-        "scores": json.dumps(verdict.scores, sort_keys=True),
-        "reasoning_state": reasoning_state,
-        "ran_on": verdict.ran_on,
-        "n_tokens": sample["n_tokens"],
-        "sample_digest": digest,
-    }
+            return Completion(sample.text, (), "stop", sample.prefill, None, sample.text, "absent")
+        assert sample.finish_reason is not None  # noqa: S101 - else its generation has failed
+        return self.renderer.parse(tuple(sample.token_ids.tolist()), sample.text, sample.finish_reason, sample.prefill)

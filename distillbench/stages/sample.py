@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+from distillbench import records
 from distillbench.bench import Bench
 from distillbench.errors import DamagedError, StageError
 from distillbench.plan.sampling import sampling_params
@@ -18,14 +20,14 @@ from distillbench.stages.build import Build
 from distillbench.stages.continuations import scoring_request
 from distillbench.stages.train import Train
 from distillbench.store.journal import Journal
-from distillbench.store.rows import SAMPLES, Row, problem_row, read_rows, why_unwritable, write_rows
+from distillbench.store.mapped import StoredRows
+from distillbench.store.places import Whereabouts
+from distillbench.store.rows import SAMPLES, Row, RowWriter, iterate, problem_of, problem_row, why_unwritable
+from distillbench.store.samples import GIVEN, from_journal, given_row, journal_row, sample_of, sample_row
 from distillbench.store.store import Made
 
-#: What an engine gives of a sample; the rest of its row is what it was asked.
-_GIVEN = ("sample_id", "token_ids", "text", "finish_reason", "error", "n_tokens", "n_prompt_tokens", "effective")
-
-#: The requests of an evaluation, each with the part of its sample's row that is known before it is answered.
-Asked = list[tuple[Request, Row]]
+#: Where a sample lies: in the journal, or in an earlier result of the stage.
+_JOURNALED, _EARLIER = range(2)
 
 
 class Sample(Stage):
@@ -82,14 +84,31 @@ class Sample(Stage):
         raise NotImplementedError("samples are made in an engine session")
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request, with what its sample says beside what comes.
+
+    Attributes:
+        request: What the engine is asked.
+        problem: What it was made of, as a file holds it.
+        repeat: Which of the problem's completions it asks for.
+        shown: The prompt as text.
+    """
+
+    request: Request
+    problem: Problem
+    repeat: int
+    shown: str
+
+
 class Requests:
     """The requests of evaluations, made once for all checkpoints that are asked the same."""
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
-        self._asked: dict[tuple[str, ...], Asked] = {}
+        self._asked: dict[tuple[str, ...], list[Asked]] = {}
 
-    def of(self, stage: Sample) -> Asked:
+    def of(self, stage: Sample) -> list[Asked]:
         """What a sample stage asks.
 
         Raises:
@@ -104,9 +123,9 @@ class Requests:
                 as_text = evaluation.output_type != "generate_until" and renderer.is_plain
                 problems = self.bench.tasks.evaluation_problems(evaluation, as_text)
             self._asked[key] = [
-                (request, row)
+                one
                 for problem in problems
-                for request, row in _with_rows(problem, requests_of(problem, evaluation, renderer), renderer)
+                for one in _asked(problem, requests_of(problem, evaluation, renderer), renderer)
             ]
         return self._asked[key]
 
@@ -115,14 +134,11 @@ class Requests:
         return self.bench.renderer(stage.student, stage.renderer, stage.built)
 
 
-def _with_rows(problem: Problem, requests: list[Request], renderer: Renderer) -> Asked:
-    """The requests of one problem, whose rows share what is said of the problem and of its prompt."""
-    prompt = requests[0].prompt
-    shared = problem_row(problem) | {"prompt": renderer.show(prompt), "prefill": prompt.prefill}
-    return [
-        (request, shared | {"repeat": int(request.sample_id.rpartition("#")[2]), "seed": request.seed})
-        for request in requests
-    ]
+def _asked(problem: Problem, requests: list[Request], renderer: Renderer) -> Iterator[Asked]:
+    """The requests of one problem, which share what is said of the problem and of its prompt."""
+    stored, shown = problem_of(problem_row(problem)), renderer.show(requests[0].prompt)
+    for request in requests:
+        yield Asked(request, stored, int(request.sample_id.rpartition("#")[2]), shown)
 
 
 def requests_of(problem: Problem, evaluation: Evaluation, renderer: Renderer) -> list[Request]:
@@ -172,13 +188,15 @@ def checkpoint_of(stage: Sample, bench: Bench) -> Checkpoint | None:
 class SampleRun:
     """One sample stage under way. Every sample that comes is journaled before anything else is done with it.
 
+    Of samples that have come only the places are held: their texts lie in the journal.
+
     Attributes:
         stage: The stage.
         checkpoint: What it samples; None for the untouched student.
         facts: What is to be known of its result.
         n_tokens: New tokens so far, in this process.
         seconds: The session's time for its samples so far, in this process: each sample's from the one before it.
-        fresh: The ids of samples that have come and that `hand_over` has not given.
+        fresh: The numbers of samples that have come and that `hand_over` has not given.
     """
 
     def __init__(self, stage: Sample, checkpoint: Checkpoint | None, requests: Requests) -> None:
@@ -188,11 +206,12 @@ class SampleRun:
         self.n_tokens = 0
         self.seconds = 0.0
         self.n_taken = 0
-        self.fresh: list[str] = []
+        self.fresh: list[int] = []
         self._requests = requests
         self._journal: Journal | None = None
-        self._asked: dict[str, tuple[Request, Row]] = {}
-        self._rows: dict[str, Row] = {}
+        self._asked: Sequence[Asked] = ()
+        self._numbers: dict[str, int] = {}
+        self._where = Whereabouts(0, ())
 
     @property
     def scores_continuations(self) -> bool:
@@ -212,41 +231,60 @@ class SampleRun:
     @property
     def n_done(self) -> int:
         """The number of samples that have come, failed ones too."""
-        return len(self._rows)
+        return self._where.n_known
 
     def prompts(self, n: int) -> list[Prompt]:
         """The shortest prompts that it asks."""
-        asked = (request.prompt for request, _ in self._requests.of(self.stage))
+        asked = (one.request.prompt for one in self._requests.of(self.stage))
         distinct = {prompt.input_ids.tobytes(): prompt for prompt in asked}
         return sorted(distinct.values(), key=lambda prompt: len(prompt.input_ids))[:n]
 
     def open(self) -> Batch:
         """What is asked of the engine; samples of an earlier run are skipped, failed ones among them are not."""
         bench = self._requests.bench
-        self._asked = {request.sample_id: (request, row) for request, row in self._requests.of(self.stage)}
-        self._journal = Journal(bench.store.scratch(self.stage) / "samples.jsonl", self.stage.key).open()
-        found = {row["sample_id"]: row for row in (*_earlier_samples(self.stage, bench), *self._journal)}
-        self._rows = {sample_id: row for sample_id, row in found.items() if row["error"] is None}
-        requests = [request for request, _ in self._asked.values()]
-        return Batch(self.stage.key, self.checkpoint, requests, frozenset(self._rows))
+        self._asked = self._requests.of(self.stage)
+        self._numbers = {one.request.sample_id: number for number, one in enumerate(self._asked)}
+        earlier = _earlier_samples(self.stage, bench)
+        sources = [self._journaled] if earlier is None else [self._journaled, StoredRows(earlier, GIVEN).rows_at]
+        self._where = Whereabouts(len(self._asked), sources)
+        if earlier is not None:
+            for place, row in enumerate(iterate(earlier, ("sample_id", "error"))):
+                self._note(_EARLIER, place, row)
+        path = bench.store.scratch(self.stage) / "samples.jsonl"
+        self._journal = Journal(path, self.stage.key, found=partial(self._note, _JOURNALED)).open()
+        done = frozenset(one.request.sample_id for number, one in enumerate(self._asked) if number in self._where)
+        return Batch(self.stage.key, self.checkpoint, [one.request for one in self._asked], done)
 
     def take(self, generation: Generation, seconds: float = 0.0) -> None:
-        """Journals what came for one request, `seconds` after what came before it in the session."""
+        """Journals what came for one request, `seconds` after what came before it in the session.
+
+        Raises:
+            StageError: It was not asked for.
+        """
         assert self._journal is not None  # noqa: S101 - what comes was asked for by `open`
-        row = _given(generation)
-        if (why := why_unwritable(SAMPLES, row)) is not None:
-            row = _given(Generation(generation.sample_id, error=f"the engine gave what cannot be stored: {why}"))
-        self._journal.append(row)
-        self._rows[generation.sample_id] = row
+        number = self._numbers.get(generation.sample_id)
+        if number is None:
+            raise StageError(f"the engine gave sample {generation.sample_id!r}, which it was not asked for")
+        row = self._storable(generation)
+        self._where.put(number, _JOURNALED, self._journal.append(journal_row(row)))
         self.n_tokens += row["n_tokens"] or 0
         self.n_taken += 1
         self.seconds += seconds
-        self.fresh.append(generation.sample_id)
+        self.fresh.append(number)
 
-    def hand_over(self) -> list[Row]:
-        """The samples that have come since the last call."""
+    def hand_over(self) -> list[int]:
+        """The numbers of the samples that have come since the last call."""
         fresh, self.fresh = self.fresh, []
-        return [self._row(sample_id) for sample_id in fresh]
+        return fresh
+
+    def samples(self, numbers: Sequence[int]) -> list[records.Sample]:
+        """Samples that have come, from any thread; none once the stage has ended, and its journal is gone with it."""
+        asked, where = self._asked, self._where
+        try:
+            rows = list(where.rows(numbers)) if len(where) else []
+        except FileNotFoundError:
+            return []
+        return [_sample(asked[number], row) for number, row in zip(numbers, rows, strict=False)]
 
     def finish(self) -> Made:
         """Writes the samples, in the order of what was asked.
@@ -256,48 +294,61 @@ class SampleRun:
         """
         if not self.is_open:
             raise StageError("the engine ended without asking for its requests")
-        missing = [sample_id for sample_id in self._asked if sample_id not in self._rows]
+        missing = [one.request.sample_id for number, one in enumerate(self._asked) if number not in self._where]
         if missing:
             raise StageError(f"the engine gave nothing for {len(missing)} samples, {missing[0]!r} among them")
-        rows = [self._row(sample_id) for sample_id in self._asked]
-        write_rows(self._requests.bench.store.work(self.stage) / SAMPLES, rows)
+        holes = 0
+        with RowWriter(self._requests.bench.store.work(self.stage) / SAMPLES) as writer:
+            for one, row in zip(self._asked, self._where.rows(range(self.size)), strict=True):
+                writer.append(sample_row(_sample(one, row)))
+                holes += row["error"] is not None
         self.close()
-        holes = sum(row["error"] is not None for row in rows)
         took = {"tokens": self.n_tokens, "generated": self.n_taken, "seconds": round(self.seconds, 3)}
-        return Made((SAMPLES,), {"samples": len(rows), **took, **self.facts}, holes)
+        return Made((SAMPLES,), {"samples": writer.n_rows, **took, **self.facts}, holes)
 
     def close(self) -> None:
         """Closes the journal; what is in it stays for the next run."""
         if self._journal is not None:
             self._journal.close()
-        self._journal, self._asked, self._rows = None, {}, {}
+        self._journal, self._asked, self._numbers, self._where = None, (), {}, Whereabouts(0, ())
 
-    def _row(self, sample_id: str) -> Row:
-        _, row = self._asked[sample_id]
-        return row | self._rows[sample_id]
+    def _note(self, source: int, place: int, row: Row) -> None:
+        """Says where a sample of an earlier run lies, unless it failed."""
+        number = self._numbers.get(row["sample_id"])
+        if number is None:
+            return
+        if row["error"] is None:
+            self._where.put(number, source, place)
+        else:
+            self._where.forget(number)
+
+    def _journaled(self, places: Iterable[int]) -> Iterator[Row]:
+        journal = self._journal
+        return iter(()) if journal is None else map(from_journal, journal.rows_at(places))
+
+    def _storable(self, generation: Generation) -> Row:
+        """What came, as columns; of what cannot be stored, why."""
+        try:
+            row = given_row(generation)
+            why = why_unwritable(SAMPLES, row)
+        except (TypeError, ValueError, OverflowError) as error:
+            why = f"{type(error).__name__}: {error}"
+        if why is None:
+            return row
+        return given_row(Generation(generation.sample_id, error=f"the engine gave what cannot be stored: {why}"))
 
 
-def _given(generation: Generation) -> Row:
-    """What an engine gave, as columns; the number of tokens is null where neither it nor the tokens are known."""
-    known = generation.n_tokens if generation.n_tokens is not None else len(generation.token_ids) or None
-    return {
-        "sample_id": generation.sample_id,
-        "token_ids": list(generation.token_ids),
-        "text": generation.text,
-        "finish_reason": generation.finish_reason,
-        "error": generation.error,
-        "n_tokens": known,
-        "n_prompt_tokens": generation.n_prompt_tokens,
-        "effective": json.dumps(generation.effective, sort_keys=True),
-    }
+def _sample(asked: Asked, given: Row) -> records.Sample:
+    prompt = {"prompt": asked.shown, "prefill": asked.request.prompt.prefill}
+    return sample_of(given | prompt | {"repeat": asked.repeat, "seed": asked.request.seed}, asked.problem)
 
 
-def _earlier_samples(stage: Sample, bench: Bench) -> list[Row]:
-    """The samples of an earlier result with holes; none when its inputs have changed since, or it is damaged."""
+def _earlier_samples(stage: Sample, bench: Bench) -> Path | None:
+    """The samples of an earlier result with holes; None when its inputs have changed since, or it is damaged."""
     earlier = bench.store.lookup(stage)
     if earlier is None or any(earlier.inputs[need.key] != bench.store.digest(need) for need in stage.needs):
-        return []
+        return None
     try:
-        return read_rows(bench.store.file(stage, SAMPLES), _GIVEN)
+        return bench.store.file(stage, SAMPLES)
     except DamagedError:
-        return []
+        return None

@@ -113,7 +113,9 @@ class RowWriter:
             if is_mapped(self.path):
                 self._writer = pa.ipc.new_stream(self._file, self._schema)
             else:
-                self._writer = pq.ParquetWriter(self._file, self._schema, compression="zstd", write_statistics=False)
+                self._writer = pq.ParquetWriter(  # texts and ids that differ gain nothing from a dictionary
+                    self._file, self._schema, compression="zstd", use_dictionary=False, write_statistics=False
+                )
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

@@ -18,7 +18,19 @@ import pytest
 from filelock import FileLock
 
 from distillbench.protocols import Context, EngineSession, TrainingJob
-from distillbench.records import Batch, Checkpoint, Generation, Message, Problem, Prompt, Request, Sampling, Trace
+from distillbench.records import (
+    Batch,
+    Checkpoint,
+    FinishReason,
+    Generation,
+    Message,
+    Problem,
+    Prompt,
+    Request,
+    Sample,
+    Sampling,
+    Trace,
+)
 from distillbench.tasks.identity import TaskIndex
 from distillbench.tasks.loader import LmEvalTasks
 from distillbench_plugins.engines.transformers import TransformersEngine, TransformersOptions
@@ -84,6 +96,33 @@ def coins_traces(n: int, style: str = "concise") -> list[Trace]:
     """Traces of the synthetic teacher."""
     teacher = SyntheticTeacher(SyntheticOptions(style=style, n=n))  # type: ignore[arg-type]
     return list(teacher.traces(Context(work=Path(), tasks=tasks()), start=0))
+
+
+def sample_with(
+    ids: Sequence[int], text: str, finish_reason: FinishReason | None, asked: Problem, sample_id: str = "p#0"
+) -> Sample:
+    """The first completion of a problem."""
+    return Sample(
+        sample_id=sample_id,
+        problem=asked,
+        repeat=0,
+        prompt="",
+        prefill="",
+        seed=0,
+        token_ids=np.array(ids, np.int32),
+        text=text,
+        finish_reason=finish_reason,
+        error=None,
+        n_tokens=len(ids),
+        n_prompt_tokens=None,
+        effective={},
+    )
+
+
+def sample_from(given: Generation) -> Sample:
+    """A completion that an engine gave, as a cut looks at it."""
+    assert given.error is None
+    return sample_with(given.token_ids, given.text, given.finish_reason, problem(), given.sample_id)
 
 
 def problem(question: str = "How many?", gold: str = "5", problem_id: str = "made/0") -> Problem:
