@@ -20,196 +20,16 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from distillbench.report.results import CheckpointResult
+from memory_steps import grading, reports, tables
+from memory_steps.made import Size, Step
 
 ROWS, SHORT = (10_000, 100_000), (736_000,)
-#: Tokens of a row at the mean, the width of the logarithm, and characters of a token.
-MEAN_TOKENS, SIGMA, CHARACTERS = 3000, 0.6, 3.4
 MOST_GROWTH, MOST_MB = 1.1, 500
-WORDS = "so let us check the sum again wait we have to compute x squared plus three times y over two".split()  # noqa: SIM905
-
-
-@dataclass(frozen=True)
-class Size:
-    """How many rows, and how long."""
-
-    n: int
-    scale: float = 1.0
-
-
-@dataclass(frozen=True)
-class Step:
-    """Something that is done to rows.
-
-    Attributes:
-        run: Does it, in a folder; gives the number of rows.
-        imports: What it needs, whose memory is not its own.
-        after: The step whose result it reads.
-    """
-
-    run: Callable[[Path, Size], int]
-    imports: tuple[str, ...] = ()
-    after: str | None = None
-
-
-class Text:
-    """Texts and token ids of any length, cut from a block so that making them takes no time."""
-
-    def __init__(self, size: Size) -> None:
-        self.rng = np.random.default_rng(0)
-        self.block = " ".join(self.rng.choice(WORDS, 200_000))
-        self.ids: NDArray[np.int32] = self.rng.integers(0, 150_000, 200_000).astype(np.int32)
-        self.size = size
-
-    def lengths(self) -> Iterator[int]:
-        """The number of tokens of each row."""
-        middle = np.log(MEAN_TOKENS * self.size.scale) - SIGMA**2 / 2
-        for _ in range(self.size.n):
-            yield int(np.clip(self.rng.lognormal(middle, SIGMA), 8, 40_000))
-
-    def text(self, n_tokens: int) -> str:
-        """A text of so many tokens."""
-        n = int(n_tokens * CHARACTERS)
-        start = int(self.rng.integers(0, len(self.block) - n))
-        return self.block[start : start + n]
-
-    def token_ids(self, n_tokens: int) -> NDArray[np.int32]:
-        """So many token ids."""
-        start = int(self.rng.integers(0, len(self.ids) - n_tokens))
-        return self.ids[start : start + n_tokens]
-
-
-# ---------------------------------------------------------------- the steps
-
-
-def write_table(name: str) -> Callable[[Path, Size], int]:
-    """Rows of a text and of token ids, written as they are made."""
-
-    def run(folder: Path, size: Size) -> int:
-        from distillbench.store.rows import IDS, TEXT, write_rows
-
-        made = Text(size)
-        rows = (
-            {"id": f"p/{number}", "text": made.text(n), "ids": made.token_ids(n)}
-            for number, n in enumerate(made.lengths())
-        )
-        return write_rows(folder / name, rows, {"id": TEXT, "text": TEXT, "ids": IDS})
-
-    return run
-
-
-def read_table(name: str) -> Callable[[Path, Size], int]:
-    """Rows read one after the other."""
-
-    def run(folder: Path, size: Size) -> int:
-        from distillbench.store.rows import iterate
-
-        return sum(len(row["ids"]) > 0 for row in iterate(folder / name))
-
-    return run
-
-
-def read_at_random(folder: Path, size: Size) -> int:
-    """Every row of a mapped file once, in no order, as a trainer reads them."""
-    from distillbench.store.mapped import MappedRows
-
-    rows = MappedRows(folder / "rows.arrow", ("ids",))
-    for number in np.random.default_rng(1).permutation(len(rows)):
-        rows[int(number)]["ids"].sum()
-    return len(rows)
-
-
-REPORTED = [(cell, evaluation) for cell in ("base", "cell") for evaluation in ("math", "judged")]
-
-
-def make_graded(folder: Path, size: Size) -> int:
-    """Two checkpoints on two evaluations, one of verdicts and one of scores, as `sample` and `grade` leave them."""
-    return sum(
-        make_stage_files(folder / cell / evaluation, Size(size.n // len(REPORTED), size.scale), evaluation == "judged")
-        for cell, evaluation in REPORTED
-    )
-
-
-def make_stage_files(folder: Path, size: Size, judged: bool) -> int:
-    """The samples and the verdicts of one checkpoint on one evaluation."""
-    from distillbench.store.rows import SAMPLES, VERDICTS, RowWriter
-
-    folder.mkdir(parents=True)
-    made = Text(size)
-    with RowWriter(folder / SAMPLES) as samples, RowWriter(folder / VERDICTS) as graded:
-        for number, n in enumerate(made.lengths()):
-            same = {"sample_id": f"task/{number}#0", "problem_id": f"task/{number}", "repeat": 0, "n_tokens": n}
-            doc = json.dumps({"doc": {"question": made.text(100), "answer": "7"}})
-            asked = {"gold": "7", "metadata": doc, "prompt": made.text(120), "prefill": ""}
-            given = {"token_ids": made.token_ids(n), "text": made.text(n), "finish_reason": "stop"}
-            samples.append(same | asked | given)
-            graded.append(same | made_verdict(made.rng, judged))
-    return size.n
-
-
-def made_verdict(rng: np.random.Generator, judged: bool) -> dict[str, object]:
-    """What a grader may say of a sample."""
-    outcome = str(rng.choice(["graded", "truncated"] if judged else ["correct", "wrong", "truncated", "no_answer"]))
-    answer = str(rng.integers(0, 1000)) if outcome in ("correct", "wrong") else None
-    scores = json.dumps({"score": float(rng.random()), "style": 1.0} if outcome == "graded" else {})
-    said = {"outcome": outcome, "detail": "", "extracted": answer, "canonical": answer, "scores": scores}
-    return said | {"reasoning_state": "closed", "ran_on": False, "sample_digest": "0" * 32}
-
-
-def report(folder: Path, size: Size) -> int:
-    """A whole report of stored samples: every number, and every file with its texts."""
-    from distillbench.report.results import CellResult, Results
-    from distillbench.report.tables import tables_of
-    from distillbench.report.writers.folder import write
-
-    made = tuple(checkpoint_of(folder, cell, evaluation) for cell, evaluation in REPORTED)
-    write(tables_of(Results("memory", (CellResult("base"), CellResult("cell")), made)), folder / "report")
-    return sum(len(one.scores) for one in made)
-
-
-def checkpoint_of(folder: Path, cell: str, evaluation: str) -> CheckpointResult:
-    """A checkpoint on an evaluation, from the files that its stages left."""
-    from distillbench.report.results import CheckpointResult
-    from distillbench.report.stored import StoredSamples
-    from distillbench.store.rows import SAMPLES, VERDICTS
-
-    files = folder / cell / evaluation
-    stored = StoredSamples(files / VERDICTS, files / SAMPLES, is_cut=False)
-    is_baseline = cell == "base"
-    return CheckpointResult(
-        cell=cell,
-        step=0 if is_baseline else 100,
-        evaluation=evaluation,
-        task=evaluation,
-        scores=stored.scores(),
-        read=stored.read,
-        is_baseline=is_baseline,
-        baseline=None if is_baseline else "base",
-    )
-
-
-STORE = ("pyarrow.parquet", "distillbench.store.rows", "distillbench.store.mapped")
-REPORT = ("distillbench.report.writers.folder", "distillbench.report.stored", "scipy.stats")
 #: A stage is measured by a step of its name: its `run` makes a store in the folder, and runs the stage in it.
-STEPS = {
-    "write": Step(write_table("rows.parquet"), STORE),
-    "read": Step(read_table("rows.parquet"), STORE, after="write"),
-    "write-arrow": Step(write_table("rows.arrow"), STORE),
-    "read-arrow": Step(read_table("rows.arrow"), STORE, after="write-arrow"),
-    "read-random": Step(read_at_random, STORE, after="write-arrow"),
-    "graded": Step(make_graded, STORE),
-    "report": Step(report, (*STORE, *REPORT), after="graded"),
-}
+STEPS: dict[str, Step] = tables.STEPS | grading.STEPS | reports.STEPS
 
 
 # ---------------------------------------------------------------- measuring
@@ -247,6 +67,7 @@ def measure(name: str, folder: Path, size: Size) -> dict[str, float]:
     step = STEPS[name]
     for module in step.imports:
         importlib.import_module(module)
+    step.ready()
     before, begin = memory(), time.perf_counter()
     with Watch() as watch:
         n = step.run(folder, size)
