@@ -1,0 +1,50 @@
+"""What an evaluation asked, in words and plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from distillbench.plan.sampling import effective_sampling
+from distillbench.records import Evaluation
+
+#: Places of problems.
+_MOST_NAMED = 10
+
+
+def settings_of(evaluation: Evaluation) -> dict[str, Any]:
+    """How completions were drawn; what changed nothing is None or not there."""
+    drawn = effective_sampling(evaluation.sampling)
+    without = {"repetition_penalty", "presence_penalty"} - drawn.penalties.keys()
+    return {name: value for name, value in asdict(drawn).items() if name not in without} | {
+        "num_fewshot": evaluation.num_fewshot,
+        "system": evaluation.system or None,
+        "prefill": evaluation.prefill,
+        "repeats": evaluation.repeats,
+        "until": list(evaluation.until),
+        "n_docs": evaluation.n_docs,
+        "metadata": None if evaluation.metadata == "{}" else evaluation.metadata,
+    }
+
+
+def subset_of(evaluation: Evaluation, n_problems: int) -> str:
+    """Which problems were asked, in words; empty where all were.
+
+    Args:
+        evaluation: What was to be asked.
+        n_problems: How many were.
+    """
+    named = "" if evaluation.problems is None else _named(evaluation.problems)
+    if evaluation.limit is None or n_problems < evaluation.limit:
+        return named
+    cut = f"first {evaluation.limit} problems"
+    if evaluation.subset == "shuffled":
+        cut = f"{evaluation.limit} problems, fixed shuffle"
+    return f"{cut} of {named}" if named else cut
+
+
+def _named(places: Sequence[int]) -> str:
+    shown = ", ".join(map(str, places[:_MOST_NAMED]))
+    more = f" and {len(places) - _MOST_NAMED} more" if len(places) > _MOST_NAMED else ""
+    return f"{len(places)} named problem{'s' if len(places) > 1 else ''} ({shown}{more})"
