@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +13,8 @@ from core_factories import keys
 from distillbench.catalog import Catalog
 from distillbench.errors import StageError
 from distillbench.plan.plan import Plan
-from distillbench.plan.sampling import effective_sampling
-from distillbench.records import Sampling
+from distillbench.plan.sampling import effective_sampling, sampling_params
+from distillbench.records import Choice, Evaluation, Membership, Sampling
 from distillbench_plugins.students.hf import HfOptions
 
 WARM = {"temperature": 0.7}
@@ -120,3 +122,74 @@ def test_a_server_that_has_the_model_needs_no_gpu_here(catalog: Catalog) -> None
     for name, gpus in {"vllm": 4, "transformers": 4, "api": 0}.items():
         engine = catalog.kind("engine")[name]
         assert engine(engine.Options()).resources(student).gpus == gpus
+
+
+#: Another value for every field of an evaluation. What is in neither is a field that nobody has thought about.
+DECIDES: dict[str, Any] = {
+    "sampling": Sampling(max_tokens=9),
+    "prefill": "think",
+    "repeats": 2,
+    "limit": 3,
+    "subset": "shuffled",
+    "sample_identity": "another task, or its metadata",
+    "problems": (0, 1),
+    "num_fewshot": 0,
+    "system": "Be brief.",
+}
+DECIDES_NOTHING: dict[str, Any] = {
+    "name": "other",
+    "task": "other",  # these four are in the identity of what is sampled
+    "task_path": Path("other.yaml"),
+    "metadata": '{"a":1}',
+    "output_type": "multiple_choice",
+    "until": ("END",),
+    "grade_identity": "other",
+    "n_docs": 7,
+    "grader": Choice("benchmark", "g", "other", None, "{}"),
+    "origins": {"limit": "elsewhere"},
+    "findings": (("a", "b"),),
+    "budgets": (5,),
+    "steps": "last",
+    "groups": (Membership("g", True, 2),),
+}
+SAMPLING = {
+    "temperature": 0.9,
+    "top_p": 0.9,
+    "top_k": 20,
+    "min_p": 0.1,
+    "max_tokens": 9,
+    "stop": ("END",),
+    "seed": 1,
+    "repetition_penalty": 1.1,
+    "presence_penalty": 0.5,
+}
+ASKED = Evaluation(
+    name="e",
+    task="t",
+    task_path=Path("t.yaml"),
+    sampling=Sampling(temperature=0.7),
+    prefill="none",
+    repeats=1,
+    limit=2,
+    subset="first",
+    until=(),
+    sample_identity="s",
+    grade_identity="g",
+    n_docs=None,
+    grader=Choice("benchmark", "g", "g", None, "{}"),
+)
+
+
+@pytest.mark.parametrize("name", [one.name for one in fields(Evaluation)])
+def test_every_field_of_an_evaluation_is_in_the_key_of_samples_or_decides_none(name: str) -> None:
+    """The subset too: other problems' samples would be taken for these."""
+    decides = name in DECIDES
+    other = replace(ASKED, **{name: DECIDES[name] if decides else DECIDES_NOTHING[name]})
+    assert getattr(other, name) != getattr(ASKED, name)
+    assert (sampling_params(other) != sampling_params(ASKED)) == decides
+
+
+@pytest.mark.parametrize("name", [one.name for one in fields(Sampling)])
+def test_every_field_of_a_sampling_is_in_the_key_of_samples(name: str) -> None:
+    drawn = replace(ASKED.sampling, **{name: SAMPLING[name]})
+    assert sampling_params(replace(ASKED, sampling=drawn)) != sampling_params(ASKED)
