@@ -8,6 +8,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,20 @@ def test_other_content_leaves_the_earlier_lm_eval_files(tmp_path: Path) -> None:
     after = bytes_of(tmp_path)
     assert {name: after[name] for name in before} == before
     assert len([name for name in after if name.startswith("lm_eval")]) == 2 * len(before)
+
+
+def test_the_date_alone_makes_no_other_results_and_samples_are_never_there_twice(tmp_path: Path) -> None:
+    def reported(**provenance: object) -> dict[str, Path]:
+        write(replace(results(), provenance=provenance), tmp_path, now=datetime(2026, 3, 1 + provenance["date"]))  # type: ignore[operator]
+        return {path.name: path for path in (tmp_path / "lm_eval" / "concise@100").iterdir()}
+
+    first = reported(date=1, git_hash="a")
+    assert reported(date=2, git_hash="a") == first
+    second = reported(date=3, git_hash="b")
+    assert len(second) == 2 * len(first) == 6
+    for path in second.values():
+        assert path.stat().st_nlink == (1 if path.suffix == ".json" else 2)
+        assert path.read_bytes()
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

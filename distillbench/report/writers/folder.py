@@ -28,8 +28,8 @@ from distillbench.store.rows import Columns, write_rows
 def write(tables: Tables, folder: Path, sections: Iterable[Section] = (), now: datetime | None = None) -> list[Path]:
     """Writes every file of the report; each appears whole or not at all.
 
-    An lm-eval file whose content is already there under an earlier time is not written again; one with other content
-    is left where it is.
+    lm-eval's files are not written again where all that changed is the date. Other ones are left where they are, and
+    share the room of samples that did not change.
 
     Args:
         tables: What to write.

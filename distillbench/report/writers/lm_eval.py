@@ -11,7 +11,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import stdev
 from typing import Any
@@ -53,13 +53,13 @@ def put_lm_eval(folder: Path, rows: Sequence[Evaluated], results: Results, stamp
     earlier = [path.name.removeprefix("results_").removesuffix(".json") for path in folder.glob("results_*.json")]
     with _scratch(folder) as scratch:
         made = _write(scratch, rows, results)
-        if any(_same(folder, made, time) for time in earlier):
+        if any(all(_is_same(path, folder / _stamped(path, time)) for path in made) for time in earlier):
             return []
-        named = {path: folder / _stamped(path, stamp) for path in made}
-        for path, target in named.items():
-            with naming(target):
-                path.replace(target)
-    return list(named.values())
+        written = [folder / _stamped(path, stamp) for path in made]
+        for path, target in zip(made, written, strict=True):
+            there = (folder / _stamped(path, time) for time in earlier)
+            _put(path, target, next((one for one in there if _is_same(path, one)), None))
+    return written
 
 
 @contextmanager
@@ -79,9 +79,28 @@ def _stamped(path: Path, stamp: str) -> str:
     return f"{path.name.removesuffix(path.suffix)}_{stamp}{path.suffix}"
 
 
-def _same(folder: Path, made: Sequence[Path], stamp: str) -> bool:
-    pairs = [(path, folder / _stamped(path, stamp)) for path in made]
-    return all(there.is_file() and filecmp.cmp(path, there, shallow=False) for path, there in pairs)
+def _is_same(path: Path, there: Path) -> bool:
+    """Whether a file lies there already; results that differ in their date alone are the same."""
+    if not there.is_file():
+        return False
+    if path.suffix == ".json":
+        return _undated(path) == _undated(there)
+    return filecmp.cmp(path, there, shallow=False)
+
+
+def _undated(path: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(path.read_bytes())
+    return {key: value for key, value in document.items() if key != "date"}
+
+
+def _put(path: Path, target: Path, earlier: Path | None) -> None:
+    """Gives a file its place; one that is there under an earlier time gets another name and takes no more room."""
+    with naming(target):
+        if earlier is not None and path.suffix != ".json":
+            with suppress(OSError):  # a file system without hard links holds it twice
+                os.link(earlier, target)
+                return
+        path.replace(target)
 
 
 def _write(scratch: Path, rows: Sequence[Evaluated], results: Results) -> list[Path]:
