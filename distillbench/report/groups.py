@@ -126,6 +126,7 @@ def _together(name: str, members: Sequence[Evaluated]) -> CheckpointResult:
         task=name,
         scores=Scores.joined([result.scores for result in results]),
         read=partial(_each, results),
+        samples_in="",
         subset=of_each if len(subsets) == 1 else "; ".join(filter(None, subsets)),
         settings=_common([result.settings for result in results]),
         grading=_common([result.grading for result in results]),

@@ -97,8 +97,8 @@ class CheckpointResult:
     step: int
     evaluation: str
     task: str
-    scores: Scores
-    read: Callable[[], Iterable[GradedSample]]
+    scores: Scores = field(kw_only=True)
+    read: Callable[[], Iterable[GradedSample]] = field(kw_only=True)
     samples_in: str = ""
     is_baseline: bool = False
     baseline: str | None = None
