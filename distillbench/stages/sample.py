@@ -90,7 +90,7 @@ class Asked:
 
     Attributes:
         request: What the engine is asked.
-        problem: What it was made of, as a file holds it.
+        problem: What it was made of.
         repeat: Which of the problem's completions it asks for.
         shown: The prompt as text.
     """
@@ -124,7 +124,7 @@ class Requests:
                 problems = self.bench.tasks.evaluation_problems(evaluation, as_text)
             self._asked[key] = [
                 one
-                for problem in problems
+                for problem in map(_as_stored, problems)
                 for one in _asked(problem, requests_of(problem, evaluation, renderer), renderer)
             ]
         return self._asked[key]
@@ -134,11 +134,16 @@ class Requests:
         return self.bench.renderer(stage.student, stage.renderer, stage.built)
 
 
+def _as_stored(problem: Problem) -> Problem:
+    """A problem as it is read again from a file, so that its samples are the same there."""
+    return problem_of(problem_row(problem))
+
+
 def _asked(problem: Problem, requests: list[Request], renderer: Renderer) -> Iterator[Asked]:
     """The requests of one problem, which share what is said of the problem and of its prompt."""
-    stored, shown = problem_of(problem_row(problem)), renderer.show(requests[0].prompt)
+    shown = renderer.show(requests[0].prompt)
     for request in requests:
-        yield Asked(request, stored, int(request.sample_id.rpartition("#")[2]), shown)
+        yield Asked(request, problem, int(request.sample_id.rpartition("#")[2]), shown)
 
 
 def requests_of(problem: Problem, evaluation: Evaluation, renderer: Renderer) -> list[Request]:

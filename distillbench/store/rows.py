@@ -147,6 +147,7 @@ class RowWriter:
         if not self._batch:
             return
         self._writer.write_batch(_batch(self._batch, self._schema))
+        _give_back()
         self.n_rows += len(self._batch)
         self._batch, self._n_bytes = [], 0
 
@@ -200,10 +201,12 @@ def batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Rec
         with pa.OSFile(str(path), "rb") as file, pa.ipc.open_stream(file) as stream:
             for batch in stream:
                 yield batch if wanted is None else batch.select(wanted)
+                _give_back()
         return
     with pq.ParquetFile(path, pre_buffer=False) as source:
         for number in range(source.num_row_groups):
             yield from source.read_row_group(number, wanted, use_threads=False).to_batches()
+            _give_back()
 
 
 def read_column(path: Path, name: str) -> pa.ChunkedArray:
@@ -235,6 +238,13 @@ def count_rows(path: Path) -> int:
 def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[Row]:
     """All rows of a small file at once; as for `iterate`."""
     return list(iterate(path, columns))
+
+
+def _give_back() -> None:
+    """Has Arrow return what it holds unused: it keeps several batches' worth, more or less by chance."""
+    import pyarrow as pa
+
+    pa.default_memory_pool().release_unused()
 
 
 def is_mapped(path: Path) -> bool:
