@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-#: Digests that are newly added are kept apart until they are so many, or a quarter of all.
-_LEAST_APART = 4096
+#: Digests that are newly added are kept apart until they are so many.
+_MOST_APART = 4096
 
 
 class Places:
@@ -33,7 +33,7 @@ class Places:
     def add(self, digest: str, place: int) -> None:
         """Notes where the row of a digest (32 hex digits) lies."""
         self._apart[digest] = place
-        if len(self._apart) >= max(_LEAST_APART, len(self._sorted[0]) // 4):
+        if len(self._apart) >= _MOST_APART:
             self._merge()
 
     def get(self, digest: str) -> int | None:
@@ -53,11 +53,14 @@ class Places:
 
         added = np.array([_halves(digest) for digest in self._apart], np.uint64)
         places = np.fromiter(self._apart.values(), np.int64, len(self._apart))
-        # what is new stands before what is old of the same digest, because the order is stable
-        firsts = np.concatenate([added[:, 0], self._sorted[0]])
-        order = np.argsort(firsts, kind="stable")
-        seconds = np.concatenate([added[:, 1], self._sorted[1]])
-        self._sorted = firsts[order], seconds[order], np.concatenate([places, self._sorted[2]])[order]
+        order = np.argsort(added[:, 0], kind="stable")
+        firsts, seconds, old = self._sorted
+        at = firsts.searchsorted(added[order, 0], "left")  # what is new stands before what is old of the same digest
+        self._sorted = (
+            np.insert(firsts, at, added[order, 0]),
+            np.insert(seconds, at, added[order, 1]),
+            np.insert(old, at, places[order]),
+        )
         self._apart = {}
 
 

@@ -383,7 +383,7 @@ def test_places_are_those_that_were_noted_last(added: list[tuple[int, bool]]) ->
     digests = [(key_of(number) if is_other else key_of(0)[:16] + key_of(number)[16:]) for number, is_other in added]
     places, wanted = Places(), dict[str, int]()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("distillbench.store.places._LEAST_APART", 3)
+        patch.setattr("distillbench.store.places._MOST_APART", 3)
         for place, digest in enumerate(digests):
             places.add(digest, place)
             wanted[digest] = place
