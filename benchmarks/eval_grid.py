@@ -31,6 +31,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from distillbench.protocols import Context, TrainingJob
+from distillbench.stages.render import read_training_rows, write_training_rows
+from distillbench.store.rendered import Cut
+from distillbench.store.rows import ROWS
 from distillbench.tasks.identity import TaskIndex
 from distillbench.tasks.loader import LmEvalTasks
 from distillbench_plugins.renderers.qwen import Qwen3Options, Qwen3Renderer
@@ -96,7 +99,10 @@ def make(work: Path) -> Path:
                 lora_rank=16, lora_alpha=32, learning_rate=5e-3, warmup_steps=5, batch_size=16,
                 max_steps=STEPS[-1], checkpoint_every=20, max_length=384,
             )  # fmt: skip
-            SftTrainer(options).train(TrainingJob(student, built, renderer, traces, output), context)
+            trainer = SftTrainer(options)
+            cut, path = Cut(trainer.max_length(), trainer.overlong()), scratch / ROWS
+            rows = read_training_rows(path, write_training_rows(path, renderer, traces, cut), cut)
+            trainer.train(TrainingJob(student, built, renderer, rows, output), context)
     return built
 
 

@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 from distillbench.errors import GraderError, StageError
 from distillbench.records import (
@@ -34,7 +34,9 @@ from distillbench.records import (
     Prompt,
     Rendered,
     Resources,
+    RowCounts,
     Trace,
+    TrainingRow,
 )
 
 if TYPE_CHECKING:
@@ -335,6 +337,26 @@ class Filter(Component):
         return None
 
 
+#: What a row does that is longer than the most tokens of a row: it is left out, its end is cut off, the stage fails.
+Overlong = Literal["drop", "truncate", "error"]
+
+
+class TrainingRows(Sequence[TrainingRow]):
+    """The rows of a training. They may be more than memory holds: take what you need, when you need it."""
+
+    def problem_ids(self) -> Sequence[str]:
+        """The problem of each row."""
+        return [row.problem_id for row in self]
+
+    def without_loss(self) -> Sequence[str]:
+        """Where the rows come from that carry no loss."""
+        return [row.source for row in self if not row.loss_mask.any()]
+
+
+class ListedRows(list[TrainingRow], TrainingRows):
+    """A few training rows in memory."""
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingJob:
     """Everything a trainer needs.
@@ -342,14 +364,14 @@ class TrainingJob:
     Attributes:
         student: The student, and in `built` the folder its own stage made (None where there is none).
         renderer: Bound to the student's tokenizer.
-        traces: The kept traces, in order.
+        rows: The training rows, in order; none for a trainer that needs no traces.
         output: Where `step-N` folders and `metrics.jsonl` go.
     """
 
     student: Student
     built: Path | None
     renderer: Renderer
-    traces: Sequence[Trace]
+    rows: TrainingRows
     output: Path
 
 
@@ -357,7 +379,7 @@ class Trainer(Component):
     """Fits a student to traces and leaves checkpoints.
 
     Attributes:
-        needs_traces: False for one whose cells have no teacher and no filters: its job's `traces` are empty, and its
+        needs_traces: False for one whose cells have no teacher and no filters: its job has no rows, and its
             `checkpoint_steps` knows the steps without them.
         masks_pad_token: True when its loss leaves out every token that has the pad token's id.
     """
@@ -366,12 +388,23 @@ class Trainer(Component):
     masks_pad_token: ClassVar[bool] = False
 
     def max_length(self) -> int | None:
-        """The most tokens of a row; what is longer is cut or refused. None where there is no such limit."""
+        """The most tokens of a row; `overlong` says what a longer one does. None where there is no such limit."""
         return None
 
+    def overlong(self) -> Overlong:
+        """What a row does that is longer than `max_length`."""
+        return "error"
+
     @abstractmethod
-    def checkpoint_steps(self, n_traces: int | None) -> tuple[int, ...] | None:
-        """The steps at which checkpoints are written; None when that needs the number of kept traces first."""
+    def checkpoint_steps(self, counts: RowCounts | None) -> tuple[int, ...] | None:
+        """The steps at which checkpoints are written.
+
+        Args:
+            counts: How much there is to train on; None while that is not known.
+
+        Returns:
+            None where it depends on that.
+        """
 
     @abstractmethod
     def train(self, job: TrainingJob, context: Context) -> Sequence[Checkpoint]:

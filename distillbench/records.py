@@ -62,6 +62,7 @@ class Trace:
         teacher: The teacher's name.
         source: Where this row comes from (file and row, or recipe).
         correct: The grader's verdict; None until a `verify` stage has run.
+        trace_id: Tells it from all others of its set; the stage that collects traces fills it where it is empty.
     """
 
     problem: Problem
@@ -72,6 +73,7 @@ class Trace:
     teacher: str
     source: str
     correct: bool | None = None
+    trace_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,40 @@ class Rendered:
 
     input_ids: NDArray[np.int32]
     loss_mask: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRow:
+    """A row that is trained on.
+
+    Attributes:
+        input_ids: Token ids, int32[T].
+        loss_mask: bool[T], true where the token carries loss.
+        trace_id: Of the trace that it was made of.
+        problem_id: Of that trace's problem.
+        source: Where that trace comes from.
+    """
+
+    input_ids: NDArray[np.int32]
+    loss_mask: NDArray[np.bool_]
+    trace_id: str
+    problem_id: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class RowCounts:
+    """How much there is to train on.
+
+    Attributes:
+        rows: Rows, without those that are dropped.
+        tokens: Their tokens, without those that are cut off.
+        loss_tokens: Those of these that carry loss.
+    """
+
+    rows: int
+    tokens: int
+    loss_tokens: int
 
 
 @dataclass(frozen=True, slots=True)

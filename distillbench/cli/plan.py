@@ -121,7 +121,7 @@ def _print_reasons(made: Plan, session: Session, show_all: bool) -> None:
 
 def _print_estimate(made: Plan, left: Estimate, session: Session) -> None:
     if not left.stages:
-        session.console.print("nothing to do" if not made.open_cells else "more stages once traces are curated")
+        session.console.print("nothing to do" if not made.open_cells else "more stages once traces are rendered")
         return
     least = "at least " if made.open_cells else ""
     counts = ", ".join(f"{count} {kind}" for kind, count in left.stages.items())
@@ -133,7 +133,7 @@ def _print_estimate(made: Plan, left: Estimate, session: Session) -> None:
     session.console.print(f"time: {_time(left, least)}")
     if made.open_cells:
         names = ", ".join(sorted(made.open_cells)[:3]) + (", ..." if len(made.open_cells) > 3 else "")
-        why = f"{len(made.open_cells)} cells ({names}) get their checkpoints once their traces are curated"
+        why = f"{len(made.open_cells)} cells ({names}) get their checkpoints once their traces are rendered"
         session.console.print(f"{why}; their samples are not counted yet", markup=False, soft_wrap=True)
 
 

@@ -135,7 +135,7 @@ class ProgressListener:
         self._benchmarks = {name: Benchmark(name, stages) for name, stages in names.items()}
         if self.verbosity >= 0:
             done = len(plan.stages) - self._left
-            more = "; more once traces are curated" if plan.open_cells else ""
+            more = "; more once traces are rendered" if plan.open_cells else ""
             self._say(f"{len(plan.cells)} cells, {len(plan.stages)} stages: {done} done, {self._left} to do{more}")
 
     def started(self, stage: Stage) -> None:

@@ -58,7 +58,8 @@ class Pairing:
         trainer: Who cuts rows, and how; None for a baseline.
         built: Makes the student; None where nothing has to.
         traces: Gives the traces.
-        kept: Gives those that are kept.
+        kept: Decides which are kept.
+        rows: Makes rows of these.
     """
 
     student: Choice
@@ -71,6 +72,7 @@ class Pairing:
     built: Stage | None = None
     traces: Stage | None = None
     kept: Stage | None = None
+    rows: Stage | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ that need no verdict. Findings are remembered in `<store>/preflight/`, so that a
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,12 @@ from distillbench.fingerprint import key_of
 from distillbench.matrix.choices import package_version
 from distillbench.plan.plan import Pairing
 from distillbench.plan.sampling import sampling_params
-from distillbench.plan.stage import Stage
 from distillbench.protocols import Context, Filter, FilterContext, Grader, Renderer, Student, Teacher, Trainer
 from distillbench.records import Choice, Evaluation, PreflightRules, Trace
 from distillbench.sealed import read_sealed, write_sealed
-from distillbench.store.rows import KEPT, TRACES, read_rows, trace_of
+from distillbench.store.kept import Kept
+from distillbench.store.rendered import rendered_again
+from distillbench.store.rows import ROWS, TRACES, read_rows, trace_of
 from distillbench.traces import why_unusable
 
 #: Bumped when the checks find other things in the same rows.
@@ -35,6 +36,10 @@ _ROWS, _PREVIEW = 512, 128
 #: Problems of each benchmark whose prompts are rendered.
 _PROBLEMS = 8
 _PACKAGES = ("transformers", "tokenizers")
+
+
+#: Some traces, which may be read again and again, and may be more than memory holds.
+Traces = Collection[Trace]
 
 
 class PreflightError(DistillbenchError):
@@ -106,26 +111,46 @@ class Preflight:
             asked = [self._asked(evaluation) for evaluation in pairing.evaluations]
             return Looked(tuple(preflight.check_unbuilt(asked)), 0, "unbuilt")
         source, _ = self._source(pairing)
-        traces = [] if pairing.trainer is None else self.traces(pairing, renderer, _PREVIEW)
+        traces: Traces = () if pairing.trainer is None else self.traces(pairing, renderer, _PREVIEW)
         some = preflight.sample_evenly(traces, _ROWS)
-        return self.look_at(pairing, renderer, some, source if traces else f"no {source}", len(traces))
+        return self._look_at(pairing, renderer, some, source if traces else f"no {source}", len(traces))
 
-    def look_at(
-        self, pairing: Pairing, renderer: Renderer, traces: Sequence[Trace], source: str, n_all: int | None = None
+    def look_at_all(self, pairing: Pairing, renderer: Renderer) -> Looked:
+        """Looks at every row that was rendered for a training, and remembers what is found.
+
+        Args:
+            pairing: What it is about; its rows are there.
+            renderer: With the student's tokenizer.
+        """
+        if pairing.rows is None or pairing.kept is None:
+            raise ValueError("a training has rows")
+        kept = Kept(self.bench.store, pairing.kept)
+        return self._look_at(pairing, renderer, kept, "kept", rows=self.bench.store.file(pairing.rows, ROWS))
+
+    def _look_at(
+        self,
+        pairing: Pairing,
+        renderer: Renderer,
+        traces: Traces,
+        source: str,
+        n_all: int | None = None,
+        rows: Path | None = None,
     ) -> Looked:
-        """Looks at given rows, and remembers what is found.
+        """Looks at given traces and their rows, and remembers what is found.
 
         Args:
             pairing: What it is about.
             renderer: With the student's tokenizer.
-            traces: The rows.
-            source: Where they come from.
-            n_all: How many rows lie there; None for these.
+            traces: What the rows are made of.
+            source: Where these come from.
+            n_all: How many lie there; None for these.
+            rows: Where the rows are; None where they are not made yet.
         """
         trained = None
         if pairing.trainer is not None and traces:
             trainer: Trainer = self.bench.catalog.build(pairing.trainer)
-            trained = preflight.Trained(traces, source == "kept", trainer, pairing.rules.max_cut)
+            made = None if rows is None else rendered_again(rows)
+            trained = preflight.Trained(traces, source == "kept", trainer, pairing.rules.max_cut, made)
         asked = [self._asked(evaluation) for evaluation in pairing.evaluations]
         found = tuple(preflight.check(renderer, asked, trained))
         looked = Looked(found, len(traces), source, len(traces) if n_all is None else n_all, renderer.reasoning_told())
@@ -145,7 +170,7 @@ class Preflight:
         )
         return None if tokenizer is None else component.bind(tokenizer)
 
-    def traces(self, pairing: Pairing, renderer: Renderer, limit: int) -> list[Trace]:
+    def traces(self, pairing: Pairing, renderer: Renderer, limit: int) -> Traces:
         """The best rows there are.
 
         Args:
@@ -155,13 +180,11 @@ class Preflight:
         """
         source, _ = self._source(pairing)
         if source == "kept" and pairing.kept is not None:
-            return self._read(pairing.kept, KEPT)
+            return Kept(self.bench.store, pairing.kept)
         if source == "traces" and pairing.traces is not None:
-            return self._filtered(pairing, renderer, self._read(pairing.traces, TRACES))
+            rows = read_rows(self.bench.store.file(pairing.traces, TRACES))
+            return self._filtered(pairing, renderer, [trace_of(row) for row in rows])
         return self._filtered(pairing, renderer, self._preview(pairing, limit))
-
-    def _read(self, stage: Stage, file: str) -> list[Trace]:
-        return [trace_of(row) for row in read_rows(self.bench.store.file(stage, file))]
 
     def _preview(self, pairing: Pairing, limit: int) -> Sequence[Trace]:
         if pairing.teacher is None:
@@ -215,7 +238,7 @@ class Preflight:
             {
                 "version": VERSION,
                 "source": self._source(pairing),
-                "needs": [one and one.key for one in (pairing.built, pairing.traces, pairing.kept)],
+                "needs": [one and one.key for one in (pairing.built, pairing.traces, pairing.kept, pairing.rows)],
                 "choices": [choice and choice.identity for choice in choices],
                 "trainer": self._trainer_facts(pairing),
                 "max_cut": pairing.rules.max_cut,
@@ -263,7 +286,7 @@ def decide(
     return list(zip(traces, reasons, strict=True))
 
 
-def refuse_mismatch(pairings: Iterable[Pairing], bench: Bench, renderer: Renderer, traces: Sequence[Trace]) -> None:
+def refuse_mismatch(pairings: Iterable[Pairing], bench: Bench, renderer: Renderer) -> None:
     """Looks at all rows of a training just before it begins.
 
     Raises:
@@ -271,7 +294,7 @@ def refuse_mismatch(pairings: Iterable[Pairing], bench: Bench, renderer: Rendere
     """
     look = Preflight(bench)
     for pairing in pairings:
-        looked = look.look_at(pairing, renderer, traces, "kept")
+        looked = look.look_at_all(pairing, renderer)
         if refused := looked.refused(pairing.rules):
             raise StageError("the preflight refuses this training\n" + "\n".join(map(described, merged(refused))))
 

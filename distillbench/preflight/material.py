@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
+from distillbench.errors import StageError
 from distillbench.findings import Finding
 from distillbench.preflight.show import harmless
 from distillbench.protocols import Grader, Trainer
@@ -38,16 +42,18 @@ class Trained:
     """The training rows of a cell.
 
     Attributes:
-        traces: What is rendered.
+        traces: What is rendered; may be read again and again.
         are_kept: True after all filters; False for a preview, before the filters that need verdicts.
         trainer: What they are trained with.
         max_cut: The share of rows whose answer `max_length` may cut.
+        rows: The rows of these traces, in order, where they are rendered already.
     """
 
-    traces: Sequence[Trace]
+    traces: Collection[Trace]
     are_kept: bool
     trainer: Trainer
     max_cut: float
+    rows: Iterable[Rendered | StageError] | None = None
 
     @property
     def unit(self) -> str:
@@ -94,13 +100,14 @@ def begins_with(input_ids: NDArray[np.int32], start: NDArray[np.int32]) -> bool:
     return len(start) <= len(input_ids) and bool((input_ids[: len(start)] == start).all())
 
 
-def sample_evenly(traces: Sequence[Trace], n: int) -> list[Trace]:
+def sample_evenly(traces: Collection[Trace], n: int) -> list[Trace]:
     """At most `n` traces, evenly spaced, the first and the last among them; always the same ones."""
     if len(traces) <= n:
         return list(traces)
     if n < 2:
-        return list(traces[: max(0, n)])
-    return [traces[number * (len(traces) - 1) // (n - 1)] for number in range(n)]
+        return list(islice(traces, max(0, n)))
+    wanted = {number * (len(traces) - 1) // (n - 1) for number in range(n)}
+    return [trace for number, trace in enumerate(traces) if number in wanted]
 
 
 def counted(n: int, total: int, unit: str) -> str:
@@ -186,8 +193,8 @@ class Lengths:
     """
 
     rows: int = 0
-    needed: list[int] = field(default_factory=list)
-    response: list[int] = field(default_factory=list)
+    needed: array[int] = field(default_factory=partial(array, "q"))
+    response: array[int] = field(default_factory=partial(array, "q"))
     longest: int = 0
     cut: str = ""
 

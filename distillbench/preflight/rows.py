@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 
 from distillbench.errors import RowError, StageError
 from distillbench.findings import Finding
@@ -28,7 +29,12 @@ def check_rows(
     """What is wrong with single rows, and how long the rows are."""
     checker = _RowChecker(renderer, maker, _by_prefill(asked), End.of(renderer, trained.trainer))
     lengths, max_length = Lengths(), trained.trainer.max_length()
-    for trace, rendered in rendered_rows(renderer, trained.traces):
+    made = (
+        rendered_rows(renderer, trained.traces)
+        if trained.rows is None
+        else zip(trained.traces, trained.rows, strict=True)
+    )
+    for trace, rendered in made:
         if isinstance(rendered, StageError):
             checker.tallies.add("bad_row", "cannot be rendered", trace.source, detail=str(rendered))
             continue
@@ -40,14 +46,14 @@ def check_rows(
     return found, lengths
 
 
-def rendered_rows(renderer: Renderer, traces: Sequence[Trace]) -> Iterator[tuple[Trace, Rendered | StageError]]:
+def rendered_rows(renderer: Renderer, traces: Iterable[Trace]) -> Iterator[tuple[Trace, Rendered | StageError]]:
     """Each trace with its row, or with why it has none.
 
     Raises:
         StageError: The renderer gives another number of rows than it was given traces.
     """
-    for start in range(0, len(traces), _CHUNK):
-        chunk = traces[start : start + _CHUNK]
+    rest = iter(traces)
+    while chunk := list(islice(rest, _CHUNK)):
         try:
             rows: list[Rendered | StageError] = list(renderer.render_all(chunk))
         except StageError:  # which of them it is, and whether the others are right

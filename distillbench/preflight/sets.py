@@ -25,8 +25,13 @@ def check_sets(maker: PromptMaker, asked: Sequence[Asked], trained: Trained, len
         lengths: How long those are that could be rendered.
     """
     found = [cut_answers(trained, lengths)]
+    n_with_system = sum(_has_system(trace.problem.messages) for trace in trained.traces)
     for one in asked:
-        found += [one_sided_system(maker, one, trained), short_budget(one, lengths), answer_format(one, trained)]
+        found += [
+            one_sided_system(maker, one, trained, n_with_system),
+            short_budget(one, lengths),
+            answer_format(one, trained),
+        ]
     return [finding for finding in found if finding is not None]
 
 
@@ -86,54 +91,60 @@ def answer_format(asked: Asked, trained: Trained) -> Finding | None:
 
     A grader that fails on a trace says neither yes nor no; how often it did stands in the finding.
     """
-    ended = [trace for trace in trained.traces if trace.finish_reason == "stop"]
-    failures: list[str] = []
-    for trace in ended:
+    n_ended, n_failed, first, failure = 0, 0, None, ""
+    for trace in (one for one in trained.traces if one.finish_reason == "stop"):
+        first, n_ended = first or trace, n_ended + 1
         try:
             if asked.benchmark.extract(trace.answer, trace.problem) is not None:
                 return None
         except Exception as error:  # as in `outcomes.decide`: a grader may fail in any way, and this is only a warning
-            failures.append(f"{trace.source}: {type(error).__name__}: {error}")
-    if not ended:
+            failure, n_failed = failure or f"{trace.source}: {type(error).__name__}: {error}", n_failed + 1
+    if first is None:
         return None
     text = (
-        f"none of {len(ended):,} {trained.unit} that their teacher ended by itself holds an answer as the grader "
-        f"{asked.benchmark.name!r} looks for it, the first: {ended[0].source}"
+        f"none of {n_ended:,} {trained.unit} that their teacher ended by itself holds an answer as the grader "
+        f"{asked.benchmark.name!r} looks for it, the first: {first.source}"
     )
-    if failures:
-        text += f"\nThe grader failed on {len(failures):,} of them, the first: {harmless(failures[0])}"
-    answer = ended[0].answer
-    shown = f"its answer ends: {excerpt(answer, len(answer), 120)}"
+    if failure:
+        text += f"\nThe grader failed on {n_failed:,} of them, the first: {harmless(failure)}"
+    shown = f"its answer ends: {excerpt(first.answer, len(first.answer), 120)}"
     return Finding("answer_format", text, shown, asked.evaluation.name)
 
 
-def one_sided_system(maker: PromptMaker, asked: Asked, trained: Trained) -> Finding | None:
+def one_sided_system(maker: PromptMaker, asked: Asked, trained: Trained, n_training: int) -> Finding | None:
     """A system prompt that stands on one side only.
 
     One side is all conversations with a system message of their own, the other all without one, and the renderer
     makes other tokens of it (a message that says what the template says by default makes the same). So a template's
     default that fills in on one side is found too. A renderer with a `system` option gives every conversation one:
     then there is nothing to find, and neither is there where both sides have their own and say different things.
+
+    Args:
+        maker: Makes prompts.
+        asked: The evaluation.
+        trained: The training rows.
+        n_training: How many of these have a system message.
     """
     if getattr(maker.renderer.options, "system", None) is not None:
         return None
-    training = [trace.problem.messages for trace in trained.traces]
     evaluation = [problem.messages for problem in asked.problems]
-    if not training or not evaluation:
+    first, n_rows = next(iter(trained.traces), None), len(trained.traces)
+    if first is None or not evaluation:
         return None
-    n_training, n_evaluation = (sum(map(_has_system, side)) for side in (training, evaluation))
-    if (n_training, n_evaluation) not in {(len(training), 0), (0, len(evaluation))}:
+    n_evaluation = sum(map(_has_system, evaluation))
+    if (n_training, n_evaluation) not in {(n_rows, 0), (0, len(evaluation))}:
         return None
-    if not _is_seen(maker, training[0] if n_training else evaluation[0]):
+    training = first.problem.messages
+    if not _is_seen(maker, training if n_training else evaluation[0]):
         return None
-    with_one, without = f"all {len(training):,} {trained.unit}", f"none of {len(evaluation):,} prompts of the benchmark"
+    with_one, without = f"all {n_rows:,} {trained.unit}", f"none of {len(evaluation):,} prompts of the benchmark"
     if not n_training:
         with_one, without = (
             f"all {len(evaluation):,} prompts of the benchmark",
-            f"none of {len(training):,} {trained.unit}",
+            f"none of {n_rows:,} {trained.unit}",
         )
-    text = f"{with_one} bring a system prompt, and {without}; the first row: {trained.traces[0].source}"
-    return Finding("one_sided_system", text, _both(maker, training[0], evaluation[0]), asked.evaluation.name)
+    text = f"{with_one} bring a system prompt, and {without}; the first row: {first.source}"
+    return Finding("one_sided_system", text, _both(maker, training, evaluation[0]), asked.evaluation.name)
 
 
 def _has_system(messages: Sequence[Message]) -> bool:

@@ -160,7 +160,7 @@ def _preflight(cell: Cell, looked: Looked | None) -> Iterator[str]:
 def _devices(plan: Plan, reader: Reader) -> dict[str, str]:
     """What the finished stages of the plan trained and sampled on, in words."""
     stages = plan.stages.values()
-    trained = [reader.processor(one) for one in stages if isinstance(one, Train) and one.kept is not None]
+    trained = [reader.processor(one) for one in stages if isinstance(one, Train) and one.rows is not None]
     sampled = [reader.device(one) for one in stages if isinstance(one, Sample)]
     found = {"training": trained, "sampling": sampled}
     return {what: ", ".join(sorted({*filter(None, names)})) for what, names in found.items() if any(names)}

@@ -19,6 +19,7 @@ from distillbench.records import Cell, Choice, Evaluation
 from distillbench.stages.build import Build
 from distillbench.stages.curate import Curate
 from distillbench.stages.grade import Grade, Graded
+from distillbench.stages.render import Render, counts_of
 from distillbench.stages.sample import Sample
 from distillbench.stages.steps import chosen_steps, steps_mistake
 from distillbench.stages.traces import Traces
@@ -145,11 +146,12 @@ class Planner:
         """Stages from the teacher to the checkpoints, and what asks these."""
         cell = planned.cell
         kept = self._curate(cell, built)
-        planned.pairing = replace(planned.pairing, traces=kept.traces, kept=kept)
-        told = self.facts(kept)
-        steps = self._component(trainer, Trainer).checkpoint_steps(None if told is None else int(told["kept"]))
+        rows = self._render(cell, trainer, kept, built)
+        planned.pairing = replace(planned.pairing, traces=kept.traces, kept=kept, rows=rows)
+        told = self.facts(rows)
+        steps = self._component(trainer, Trainer).checkpoint_steps(None if told is None else counts_of(told))
         if steps is None:
-            planned.hangs_on.add(kept.key)
+            planned.hangs_on.add(rows.key)
         planned.steps = steps
         planned.train = self._one(
             Train(
@@ -159,13 +161,13 @@ class Planner:
                 trainer=trainer,
                 seed=cell.seed,
                 built=built,
-                kept=kept,
+                rows=rows,
                 steps=steps,
                 resources=self._component(cell.student, Student).resources(),
             )
         )
         self._pairings_of.setdefault(planned.train.key, {})[planned.pairing] = None
-        planned.add(kept.traces, kept.source, kept, planned.train)
+        planned.add(kept.traces, kept.source, kept, rows, planned.train)
         self._evaluate_steps(planned, built, steps or ())
 
     def _take_checkpoints(self, planned: PlannedCell, trainer: Choice, built: Build | None) -> None:
@@ -223,6 +225,21 @@ class Planner:
                 student=cell.student if is_rendered else None,
                 renderer=cell.renderer if is_rendered else None,
                 built=built if is_rendered else None,
+            )
+        )
+
+    def _render(self, cell: Cell, trainer: Choice, kept: Curate, built: Build | None) -> Render:
+        """The stage that makes rows of them."""
+        component: Trainer = self._component(trainer, Trainer)
+        return self._one(
+            Render(
+                label=f"{kept.label} for {cell.student.label}",
+                kept=kept,
+                student=cell.student,
+                renderer=cell.renderer,
+                built=built,
+                max_length=component.max_length(),
+                overlong=component.overlong(),
             )
         )
 

@@ -12,12 +12,11 @@ from distillbench.errors import StageError
 from distillbench.plan.plan import Pairing
 from distillbench.plan.stage import Pace, Stage, alike, unkeyed
 from distillbench.preflight.look import refuse_mismatch
-from distillbench.protocols import Progress, Student, Trainer, TrainingJob
-from distillbench.records import Choice, Trace
+from distillbench.protocols import ListedRows, Progress, Student, Trainer, TrainingJob, TrainingRows
+from distillbench.records import Choice
 from distillbench.stages.build import Build
-from distillbench.stages.curate import Curate
+from distillbench.stages.render import Render
 from distillbench.stages.weights import weight_files
-from distillbench.store.rows import KEPT, read_rows, trace_of
 from distillbench.store.store import Made
 
 
@@ -30,7 +29,7 @@ class Train(Stage):
         trainer: Trains it.
         seed: The cell's; None where nothing is trained.
         built: Makes the student.
-        kept: The traces that it is trained on; None for a trainer that needs none.
+        rows: What it is trained on; None for a trainer that needs nothing.
         pairings: What its rows are checked against before it begins.
         steps: At which it leaves checkpoints; None while that is not known.
     """
@@ -44,7 +43,7 @@ class Train(Stage):
     trainer: Choice
     seed: int | None = None
     built: Build | None = None
-    kept: Curate | None = None
+    rows: Render | None = None
     pairings: tuple[Pairing, ...] = unkeyed(default=())
     steps: tuple[int, ...] | None = unkeyed(default=None)
 
@@ -62,16 +61,17 @@ class Train(Stage):
         """Checks the rows, and trains."""
         student: Student = bench.catalog.build(self.student)
         renderer = bench.renderer(self.student, self.renderer, self.built)
-        traces: list[Trace] = []
-        if self.kept is not None:
-            traces = [trace_of(row) for row in read_rows(bench.store.file(self.kept, KEPT))]
-            refuse_mismatch(self.pairings, bench, renderer, traces)
+        rows: TrainingRows = ListedRows()
+        if self.rows is not None:
+            refuse_mismatch(self.pairings, bench, renderer)
+            rows = self.rows.rows(bench.store)
         work = bench.store.work(self)
-        job = TrainingJob(student, bench.built(self.built), renderer, traces, work)
+        job = TrainingJob(student, bench.built(self.built), renderer, rows, work)
         trainer: Trainer = bench.catalog.build(self.trainer)
         with bench.catalog.blaming(self.trainer):
             checkpoints = trainer.train(job, bench.context(self, progress, self.seed or 0))
-        promised, left = trainer.checkpoint_steps(len(traces)), [checkpoint.step for checkpoint in checkpoints]
+        counts = None if self.rows is None else self.rows.counts(bench.store)
+        promised, left = trainer.checkpoint_steps(counts), [checkpoint.step for checkpoint in checkpoints]
         if not set(promised or ()) <= set(left):
             raise StageError(f"the trainer promised checkpoints at steps {list(promised or ())} and left {left}")
         facts = {

@@ -27,6 +27,7 @@ REJECTED = "rejected.parquet"
 UNUSABLE = "unusable.jsonl"
 SAMPLES = "samples.parquet"
 VERDICTS = "verdicts.parquet"
+ROWS = "rows.arrow"
 #: A training's losses, beside its checkpoints.
 METRICS = "metrics.jsonl"
 
@@ -54,6 +55,16 @@ SCHEMAS: Mapping[str, Columns] = {
     TRACES: _TRACE,
     KEPT: _TRACE,
     REJECTED: {"problem_id": TEXT, "source": TEXT, "filter": TEXT, "reason": TEXT},
+    ROWS: {
+        "trace_id": TEXT,
+        "problem_id": TEXT,
+        "source": TEXT,
+        "input_ids": IDS,
+        "loss": IDS,
+        "n_trained": WHOLE,
+        "n_loss": WHOLE,
+        "error": TEXT,
+    },
     SAMPLES: _PROBLEM
     | {
         "sample_id": TEXT,

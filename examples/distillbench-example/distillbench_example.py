@@ -182,7 +182,7 @@ class LoopTrainer(Trainer):
     name = "example-loop"
     Options = LoopOptions
 
-    def checkpoint_steps(self, n_traces):  # known before anything runs, so that `plan` can show every evaluation
+    def checkpoint_steps(self, counts):  # known before anything runs, so that `plan` can show every evaluation
         every = self.options.checkpoint_every
         return tuple(dict.fromkeys([*range(every, self.options.steps + 1, every), self.options.steps]))
 
@@ -193,11 +193,10 @@ class LoopTrainer(Trainer):
         torch.manual_seed(context.seed)
         model = job.student.load_model(job.built, "cpu").train()
         optimizer = torch.optim.AdamW(model.parameters(), lr=self.options.learning_rate)
-        rows = [job.renderer.render(trace) for trace in job.traces]
         checkpoints, metrics = [], []
         for step in range(1, self.options.steps + 1):
-            batch = [rows[number] for number in torch.randint(len(rows), (self.options.batch_size,)).tolist()]
-            ids = [torch.from_numpy(row.input_ids).long() for row in batch]
+            batch = [job.rows[number] for number in torch.randint(len(job.rows), (self.options.batch_size,)).tolist()]
+            ids = [torch.tensor(row.input_ids).long() for row in batch]
             labels = [one.where(torch.from_numpy(row.loss_mask), -100) for one, row in zip(ids, batch, strict=True)]
             padded = {"input_ids": pad_sequence(ids, True), "labels": pad_sequence(labels, True, -100)}  # both B x T
             loss = model(**padded).loss
@@ -205,7 +204,7 @@ class LoopTrainer(Trainer):
             optimizer.step()
             optimizer.zero_grad()
             context.progress(step, self.options.steps, f"loss {loss.item():.2f}")
-            if step in self.checkpoint_steps(len(rows)):
+            if step in self.checkpoint_steps(None):
                 folder = job.output / f"step-{step}"
                 model.save_pretrained(folder)
                 checkpoints.append(Checkpoint(folder, "full", step, step * self.options.batch_size))

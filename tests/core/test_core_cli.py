@@ -228,7 +228,7 @@ def test_plan_as_json(cli: Cli, matrix: Matrix) -> None:
     assert set(found) == {"matrix", "cells", "stages", "cell_stages", "open_cells", "estimate"}
     assert [(cell["name"], cell["baseline"]) for cell in found["cells"]] == [("wise", False), ("base-small", True)]
     keys = [stage["key"] for stage in found["stages"]]
-    assert len(set(keys)) == len(keys) == 10
+    assert len(set(keys)) == len(keys) == 11
     assert all(set(stage["needs"]) <= set(keys) and stage["state"] == "todo" for stage in found["stages"])
     assert set(found["cell_stages"]["base-small"]) < set(keys)
     assert found["estimate"] == {
@@ -244,7 +244,7 @@ def test_plan_as_text(cli: Cli, matrix: Matrix, tmp_path: Path) -> None:
     done = cli("plan", matrix({"trainers": {"fit": {"steps": []}}}))
     assert done.code == 0 and done.err == ""
     assert "toys: 2 cells" in done.out and "untouched" in done.out
-    assert "4+ of 4+" in done.out, "more stages once traces are curated"
+    assert "5+ of 5+" in done.out, "more stages once traces are rendered"
     assert "time: unknown until stages like these have run in this store" in done.out
     assert not (tmp_path / "store").exists()
 
@@ -443,7 +443,7 @@ def test_a_run_from_the_first_to_the_report(cli: Cli, matrix: Matrix, control: C
     assert control.log("train") == ["0 4"], "a training does not depend on the problems asked"
 
     whole = cli("run", path)
-    assert whole.code == 0 and "stages: 6 done now, 4 reused" in whole.out
+    assert whole.code == 0 and "stages: 6 done now, 5 reused" in whole.out
     assert "toy: 18/18" in whole.err and "subset" not in whole.out
     report = tmp_path / "store" / "reports" / "toys" / "report.md"
     assert f"report: {report}" in whole.out and "seed=0" in report.read_text()

@@ -33,10 +33,20 @@ def changed_kinds(one: Plan, other: Plan, cell: str = TRAINED) -> set[str]:
 
 def test_the_stages_of_a_cell_and_of_its_baseline(bench: Toys) -> None:
     plan = bench.plan()
-    assert kinds(plan, TRAINED) == ["student", "traces", "curate", "train", "sample", "grade", "sample", "grade"]
+    assert kinds(plan, TRAINED) == [
+        "student",
+        "traces",
+        "curate",
+        "render",
+        "train",
+        "sample",
+        "grade",
+        "sample",
+        "grade",
+    ]
     assert kinds(plan, BASE) == ["student", "sample", "grade"]
     assert keys(plan, "student", BASE) == keys(plan, "student", TRAINED)
-    assert len(plan.stages) == 10
+    assert len(plan.stages) == 11
 
 
 def test_every_stage_comes_after_those_it_needs(bench: Toys) -> None:
@@ -58,6 +68,7 @@ def test_two_cells_that_need_the_same_get_the_same_stage(bench: Toys) -> None:
         "student": 1,
         "traces": 1,
         "curate": 1,
+        "render": 1,
         "train": 4,
         "sample": 9,
         "grade": 9,
@@ -85,20 +96,20 @@ CHANGES: dict[str, tuple[dict[str, Any], str, str]] = {
     "engine option for speed": ({"engines": {"talk": {"batch_size": 2}}}, "", ""),
     "student option": (
         {"students": {"small": {"seed": 1}}},
-        "student train sample grade",
+        "student render train sample grade",
         "student sample grade",
     ),
     "student option for speed": ({"students": {"small": {"threads": 2}}}, "", ""),
     "renderer option": (
         {"renderers": {"plain": {"use": "toy-renderer", "system": "Hi. "}}, "matrix": {"renderer": "plain"}},
-        "train sample grade",
+        "render train sample grade",
         "sample grade",
     ),
-    "teacher option": ({"teachers": {"wise": {"n": 6}}}, "traces curate train sample grade", ""),
-    "filter": ({"filters": {"short": {"use": "toy-filter"}}}, "curate train sample grade", ""),
+    "teacher option": ({"teachers": {"wise": {"n": 6}}}, "traces curate render train sample grade", ""),
+    "filter": ({"filters": {"short": {"use": "toy-filter"}}}, "curate render train sample grade", ""),
     "filter that reads verdicts": (
         {"filters": {"sure": {"use": "toy-verdict-filter"}}},
-        "verify curate train sample grade",
+        "verify curate render train sample grade",
         "",
     ),
     "launcher": ({"launcher": {"use": "local", "cpus": 1}}, "", ""),
@@ -132,12 +143,12 @@ FILTERED = {"filters": {"short": {"use": "toy-filter", "limit": 5}, "row": {"use
 @pytest.mark.parametrize(
     ("changes", "affected"),
     [
-        ({"filters": {"short": {"limit": 6}}}, "curate train sample grade"),
-        ({"matrix": {"filters": [["row", "short"]]}}, "curate train sample grade"),
-        ({"students": {"small": {"seed": 1}}}, "student curate train sample grade"),
+        ({"filters": {"short": {"limit": 6}}}, "curate render train sample grade"),
+        ({"matrix": {"filters": [["row", "short"]]}}, "curate render train sample grade"),
+        ({"students": {"small": {"seed": 1}}}, "student curate render train sample grade"),
         (
             {"renderers": {"plain": {"use": "toy-renderer", "system": "Hi"}}, "matrix": {"renderer": "plain"}},
-            "curate train sample grade",
+            "curate render train sample grade",
         ),
     ],
     ids=["option", "order", "student", "renderer"],
@@ -154,9 +165,9 @@ def test_what_enters_the_key_of_curated_traces(bench: Toys, changes: dict[str, A
 @pytest.mark.parametrize(
     ("component", "attribute", "affected", "also_base"),
     [
-        ("ToyTeacher", "version", "traces curate train sample grade", ""),
-        ("ToyStudent", "version", "student train sample grade", "student sample grade"),
-        ("ToyRenderer", "version", "train sample grade", "sample grade"),
+        ("ToyTeacher", "version", "traces curate render train sample grade", ""),
+        ("ToyStudent", "version", "student render train sample grade", "student sample grade"),
+        ("ToyRenderer", "version", "render train sample grade", "sample grade"),
         ("ToyRenderer", "parser_version", "grade", "grade"),
         ("ToyTrainer", "version", "train sample grade", ""),
         ("ToyEngine", "version", "sample grade", "sample grade"),
@@ -185,7 +196,7 @@ def test_a_grader_that_means_something_else_now_verifies_traces_again(
     changes = {"filters": {"sure": {"use": "toy-verdict-filter"}}}
     plan = bench.plan(changes)
     monkeypatch.setattr(distillbench_toys.ToyBenchmark, attribute, value)
-    assert changed_kinds(plan, bench.plan(changes)) == {"verify", "curate", "train", "sample", "grade"}
+    assert changed_kinds(plan, bench.plan(changes)) == {"verify", "curate", "render", "train", "sample", "grade"}
 
 
 def test_a_teachers_file_enters_by_content_and_not_by_place(bench: Toys, tmp_path: Path) -> None:
@@ -194,13 +205,13 @@ def test_a_teachers_file_enters_by_content_and_not_by_place(bench: Toys, tmp_pat
         (tmp_path / name / "traces.txt").write_text(text)
     one, two, three = (bench.plan({"teachers": {"wise": {"path": f"{n}/traces.txt"}}}) for n in ("one", "two", "three"))
     assert changed_kinds(one, two) == set()
-    assert changed_kinds(one, three) == {"traces", "curate", "train", "sample", "grade"}
+    assert changed_kinds(one, three) == {"traces", "curate", "render", "train", "sample", "grade"}
 
 
 @pytest.mark.parametrize(
     ("old", "new", "affected"),
     [
-        ('"{{question}}"', '"Now: {{question}}"', "traces curate train sample grade"),
+        ('"{{question}}"', '"Now: {{question}}"', "traces curate render train sample grade"),
         ("version: 1", "version: 2", "grade"),
         ("metric: exact_match", "metric: bleu", "grade"),
         ("max_gen_toks: 16", "max_gen_toks: 17", "sample grade"),
@@ -285,12 +296,12 @@ def test_a_cell_whose_checkpoints_depend_on_its_traces_stays_open(bench: Toys) -
     loaded = bench.load(COUNTED)
     plan = loaded.make_plan()
     assert plan.open_cells == {TRAINED}
-    assert kinds(plan, TRAINED) == ["student", "traces", "curate", "train"]
-    (curate,) = keys(plan, "curate")
-    told = {curate: {"kept": 6}}
+    assert kinds(plan, TRAINED) == ["student", "traces", "curate", "render", "train"]
+    (render,) = keys(plan, "render")
+    told = {render: {"rows": 6, "tokens": 60, "loss_tokens": 6}}
     closed = build_plan("toys", loaded.cells, bench.session.catalog, loaded.tasks, lambda one: told.get(one.key))
     assert not closed.open_cells
-    assert kinds(closed, TRAINED) == ["student", "traces", "curate", "train", *("sample", "grade") * 3]
+    assert kinds(closed, TRAINED) == ["student", "traces", "curate", "render", "train", *("sample", "grade") * 3]
     assert keys(plan, "train") == keys(closed, "train")
 
 
@@ -369,9 +380,9 @@ def test_an_input_that_changed_makes_its_reader_stale_and_those_after_it_wait(kn
     (curate,) = keys(known.plan, "curate")
     known.change(curate, digest="another")
     plan = known.look()
-    (train,) = keys(plan, "train")
-    assert plan.statuses[train].state == "stale"
-    assert plan.statuses[train].reason == "curate wise by no filter changed since"
+    (render,), (train,) = keys(plan, "render"), keys(plan, "train")
+    assert plan.statuses[render].state == "stale" and plan.statuses[train].state == "waits"
+    assert plan.statuses[render].reason == "curate wise by no filter changed since"
     assert states(plan)["sample"] == states(plan)["grade"] == {"waits", "done"}
     assert all(plan.statuses[key].state == "done" for key in plan.cell_stages[BASE])
 
@@ -425,7 +436,7 @@ def test_what_was_sampled_before_a_training_that_runs_again_is_compared_with_it(
 
 def test_the_estimate_counts_what_is_left(bench: Toys, known: Known) -> None:
     left = estimate(bench.plan({"evaluations": {"toy": {"repeats": 2, "max_tokens": 10}}}), lambda kind: [])
-    assert left.stages == {"student": 1, "traces": 1, "curate": 1, "train": 1, "sample": 3, "grade": 3}
+    assert left.stages == {"student": 1, "traces": 1, "curate": 1, "render": 1, "train": 1, "sample": 3, "grade": 3}
     assert (left.samples, left.most_tokens) == (3 * 6 * 2, 3 * 6 * 2 * 10)
     assert left.seconds is None
     assert set(left.unknown_kinds) == set(left.stages)

@@ -10,6 +10,7 @@ from docs_blocks import MATRIX, PART, ROOT, Block, all_blocks, module_from, writ
 from distillbench.catalog import Catalog
 from distillbench.manager import make_manager, register
 from distillbench.matrix.resolve import load_matrix
+from distillbench.plan.stage import Stage
 from distillbench.stages.planner import build_plan
 from distillbench.tasks.data import DATA_ROOT
 from distillbench.tasks.identity import GRADING_KEYS, SAMPLING_KEYS, TaskIndex
@@ -18,6 +19,11 @@ from distillbench.tasks.loader import LmEvalTasks
 BLOCKS = all_blocks("yaml")
 MATRICES = [block for block in BLOCKS if block.title in (MATRIX, PART)]
 TASKS = [block for block in BLOCKS if block.title and block.title.startswith("my_tasks/")]
+
+
+def told_rows(stage: Stage) -> dict[str, int]:
+    """What a stage tells of its rows, for plans of trainings whose steps depend on it."""
+    return {"rows": 100, "tokens": 0, "loss_tokens": 0}
 
 
 def catalog_for(block: Block, folder: Path) -> Catalog:
@@ -39,7 +45,9 @@ def test_a_matrix_is_resolved_and_planned(block, tmp_path):
     write_page(block.page, tmp_path, until=block)
     catalog = catalog_for(block, tmp_path)
     matrix = load_matrix(tmp_path / MATRIX, catalog)
-    plan = build_plan(matrix.name, matrix.cells, catalog, matrix.tasks, lambda one: {"kept": 100})
+    plan = build_plan(
+        matrix.name, matrix.cells, catalog, matrix.tasks, lambda one: {"rows": 100, "tokens": 0, "loss_tokens": 0}
+    )
     assert any(cell.is_baseline for cell in plan.cells)
     assert {"sample", "grade"} <= {stage.kind for stage in plan.stages.values()}
 
@@ -114,7 +122,9 @@ def test_an_axis_of_evaluations_trains_once(tmp_path):
     Block(ROOT, 0, "yaml", PART, text).write(tmp_path)
     catalog = Catalog(make_manager())
     matrix = load_matrix(tmp_path / MATRIX, catalog)
-    plan = build_plan(matrix.name, matrix.cells, catalog, matrix.tasks, lambda one: {"kept": 100})
+    plan = build_plan(
+        matrix.name, matrix.cells, catalog, matrix.tasks, lambda one: {"rows": 100, "tokens": 0, "loss_tokens": 0}
+    )
     assert sum(not cell.is_baseline for cell in plan.cells) == 2
     assert sum(stage.kind == "train" for stage in plan.stages.values()) == 1
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from distillbench.protocols import Context, EngineSession, TrainingJob
+from distillbench.protocols import Context, EngineSession, Renderer, Trainer, TrainingJob, TrainingRows
 from distillbench.records import (
     Batch,
     Checkpoint,
@@ -31,6 +31,8 @@ from distillbench.records import (
     Sampling,
     Trace,
 )
+from distillbench.stages.render import read_training_rows, write_training_rows
+from distillbench.store.rendered import Cut
 from distillbench.tasks.identity import TaskIndex
 from distillbench.tasks.loader import LmEvalTasks
 from distillbench_plugins.engines.transformers import TransformersEngine, TransformersOptions
@@ -185,9 +187,17 @@ def asked(
 def train(tiny: Tiny, traces: Sequence[Trace], output: Path, seed: int = 0, **options: Any) -> list[Checkpoint]:
     """Trains the tiny student; TRL's own folder lies beside the output."""
     output.mkdir(parents=True, exist_ok=True)
-    job = TrainingJob(tiny.student, tiny.built, tiny.renderer, traces, output)
+    trainer = SftTrainer(SftOptions(**options))
+    rows = training_rows(tiny.renderer, traces, trainer, output.with_name(f"{output.name}-rows.arrow"))
+    job = TrainingJob(tiny.student, tiny.built, tiny.renderer, rows, output)
     context = Context(work=output.with_name(f"{output.name}-work"), seed=seed)
-    return list(SftTrainer(SftOptions(**options)).train(job, context))
+    return list(trainer.train(job, context))
+
+
+def training_rows(renderer: Renderer, traces: Sequence[Trace], trainer: Trainer, path: Path) -> TrainingRows:
+    """What a trainer is given of traces, in a file beside its output."""
+    cut = Cut(trainer.max_length(), trainer.overlong())
+    return read_training_rows(path, write_training_rows(path, renderer, traces, cut), cut)
 
 
 def metrics(output: Path) -> list[dict[str, Any]]:

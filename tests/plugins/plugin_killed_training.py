@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from plugin_helpers import Tiny
+from plugin_helpers import Tiny, training_rows
 
 from distillbench.protocols import Context, TrainingJob
 from distillbench.records import Trace
@@ -97,7 +97,9 @@ def train_here(tiny: Tiny, traces: list[Trace], output: Path, moment: str, step:
 
     output.mkdir(exist_ok=True)
     renderer = tiny.renderer.bind(tiny.student.load_tokenizer(tiny.built))
-    job = TrainingJob(tiny.student, tiny.built, renderer, traces, output)
+    trainer = SftTrainer(SftOptions(**OPTIONS | {"method": method}))
+    rows = training_rows(renderer, traces, trainer, output.with_name(f"{output.name}-rows.arrow"))
+    job = TrainingJob(tiny.student, tiny.built, renderer, rows, output)
     context = Context(work=output.with_name(f"{output.name}-work"), seed=5, progress=progress)
-    checkpoints = SftTrainer(SftOptions(**OPTIONS | {"method": method})).train(job, context)
+    checkpoints = trainer.train(job, context)
     assert [one.step for one in checkpoints] == [3, 6, 9]

@@ -17,7 +17,7 @@ from distillbench.errors import MatrixError, StageError
 from distillbench.manager import make_manager
 from distillbench.matrix.resolve import Matrix, load_matrix
 from distillbench.plan.plan import Plan
-from distillbench.protocols import Context, TrainingJob
+from distillbench.protocols import Context, ListedRows, TrainingJob
 from distillbench.records import Checkpoint
 from distillbench.stages.planner import build_plan
 from distillbench_plugins.renderers.plain import PlainOptions, PlainRenderer
@@ -280,7 +280,7 @@ def test_training_leaves_links_and_takes_nothing_of_the_users(tmp_path: Path) ->
     full(mine / "step-10", "ten")
     output.mkdir()
     before = {path: path.read_bytes() for path in mine.rglob("*") if path.is_file()}
-    job = TrainingJob(HfStudent(HfOptions("m")), None, PlainRenderer(PlainOptions()), [], output)
+    job = TrainingJob(HfStudent(HfOptions("m")), None, PlainRenderer(PlainOptions()), ListedRows(), output)
     for _ in range(2):  # a kill may have left links
         found = trainer(mine).train(job, Context(work=output))
     assert [(one.path, one.kind, one.step) for one in found] == [
@@ -380,7 +380,7 @@ def test_the_store_never_frees_what_is_linked(tmp_path: Path, load: Callable[...
 
     stage = next(one for one in plan_of(load(), catalog).stages.values() if one.kind == "train")
     store = Store(tmp_path / "store")
-    job = TrainingJob(HfStudent(HfOptions("m")), None, PlainRenderer(PlainOptions()), [], store.work(stage))
+    job = TrainingJob(HfStudent(HfOptions("m")), None, PlainRenderer(PlainOptions()), ListedRows(), store.work(stage))
     trainer(tmp_path / "run").train(job, Context(work=store.scratch(stage)))
     store.finish(stage, Made(("step-20/adapter_model.safetensors",), {"checkpoints": []}), 1.0, {})
     linked = store.folder(stage) / "step-20" / "adapter_model.safetensors"
@@ -467,7 +467,7 @@ def test_a_checkpoint_with_other_tokens_is_refused_by_name(
     output = tmp_path / "out"
     output.mkdir()
     trainer = ExistingTrainer(ExistingOptions(path=folder.parent))
-    job = TrainingJob(tiny.student, tiny.built, tiny.renderer, [], output)
+    job = TrainingJob(tiny.student, tiny.built, tiny.renderer, ListedRows(), output)
     if not refused:
         assert [one.step for one in trainer.train(job, Context(work=tmp_path))] == [7]
         return

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from plugin_helpers import Run, Tiny, coins_traces, metrics, problem, trace, train
 
 from distillbench.errors import StageError
-from distillbench.records import Rendered, Trace
+from distillbench.records import Rendered, RowCounts, Trace
 from distillbench_plugins.renderers.qwen import Qwen3Options, Qwen3Renderer
 from distillbench_plugins.trainers.sft import SftOptions, SftTrainer, held_out, held_out_nll
 
@@ -24,7 +24,8 @@ ADAPTER = "adapter_model.safetensors"
 
 
 def steps(n_traces: int | None, **options: Any) -> tuple[int, ...] | None:
-    return SftTrainer(SftOptions(**options)).checkpoint_steps(n_traces)
+    counts = None if n_traces is None else RowCounts(n_traces, 0, 0)
+    return SftTrainer(SftOptions(**options)).checkpoint_steps(counts)
 
 
 @pytest.mark.parametrize(
@@ -68,6 +69,12 @@ def test_options_that_do_not_go_together_are_refused() -> None:
     assert SftOptions(batch_size=16, micro_batch_size=4).micro_batch_size == 4
 
 
+def held_out_of(traces: list[Trace], share: float) -> list[bool]:
+    """Which traces' rows are held out."""
+    found: list[bool] = held_out([one.problem.problem_id for one in traces], share).tolist()
+    return found
+
+
 def numbered(ids: list[int]) -> list[Trace]:
     """A trace for each problem number."""
     return [
@@ -79,8 +86,8 @@ def numbered(ids: list[int]) -> list[Trace]:
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=60), st.floats(0, 0.99), st.randoms(use_true_random=False))
 def test_held_out_goes_by_problem_and_is_deterministic(ids: list[int], share: float, rnd: Any) -> None:
     traces = numbered(ids)
-    out = held_out(traces, share)
-    assert out == held_out(traces, share)
+    out = held_out_of(traces, share)
+    assert out == held_out_of(traces, share)
     problems = {number: {is_out for other, is_out in zip(ids, out, strict=True) if other == number} for number in ids}
     assert all(len(kinds) == 1 for kinds in problems.values()), "the rows of a problem stay together"
     if share == 0 or len(ids) == 1:
@@ -91,23 +98,23 @@ def test_held_out_goes_by_problem_and_is_deterministic(ids: list[int], share: fl
         assert wanted <= sum(out) < wanted + most
     order = list(range(len(ids)))
     rnd.shuffle(order)
-    assert held_out([traces[number] for number in order], share) == [out[number] for number in order]
+    assert held_out_of([traces[number] for number in order], share) == [out[number] for number in order]
 
 
 def test_a_larger_share_holds_out_what_a_smaller_one_did_and_more() -> None:
     traces = numbered(list(range(50)) * 2)
-    small, large = held_out(traces, 0.1), held_out(traces, 0.3)
+    small, large = held_out_of(traces, 0.1), held_out_of(traces, 0.3)
     assert sum(small) == 10
     assert sum(large) == 30
     assert all(more for less, more in zip(small, large, strict=True) if less)
-    other = held_out(numbered([number + 1000 for number in range(50)] * 2), 0.1)
+    other = held_out_of(numbered([number + 1000 for number in range(50)] * 2), 0.1)
     assert other != small, "the ids decide, not the places"
 
 
 def test_duplicated_rows_do_not_change_which_problems_are_held_out() -> None:
     once, twice = numbered(list(range(40))), numbered([number for number in range(40) for _ in range(2)])
-    of_once = {one.problem.problem_id for one, out in zip(once, held_out(once, 0.25), strict=True) if out}
-    of_twice = {one.problem.problem_id for one, out in zip(twice, held_out(twice, 0.25), strict=True) if out}
+    of_once = {one.problem.problem_id for one, out in zip(once, held_out_of(once, 0.25), strict=True) if out}
+    of_twice = {one.problem.problem_id for one, out in zip(twice, held_out_of(twice, 0.25), strict=True) if out}
     assert of_once == of_twice
 
 
@@ -176,7 +183,7 @@ def test_metrics_hold_the_held_out_nll_of_every_checkpoint(
     tiny: Tiny, name: str, request: pytest.FixtureRequest
 ) -> None:
     run: Run = request.getfixturevalue(name)
-    out = held_out(run.traces, run.options["holdout"])
+    out = held_out_of(run.traces, run.options["holdout"])
     rows = [tiny.renderer.render(one) for one, is_out in zip(run.traces, out, strict=True) if is_out]
     assert len(rows) == round(0.1 * len(run.traces))
     found = metrics(run.output)
@@ -269,7 +276,7 @@ def digest(folder: Path) -> str:
 def test_held_out_rows_are_not_trained_on(tiny: Tiny, tmp_path: Path) -> None:
     """Other answers in the held-out rows leave the weights as they are, to the last bit; in the others they do not."""
     traces = coins_traces(40)
-    out = held_out(traces, 0.2)
+    out = held_out_of(traces, 0.2)
 
     def spoiled(is_spoiled: list[bool]) -> list[Trace]:
         return [

@@ -160,7 +160,7 @@ class Fits(Trainer):
     def max_length(self) -> int | None:
         return self.limit
 
-    def checkpoint_steps(self, n_traces: int | None) -> tuple[int, ...] | None:
+    def checkpoint_steps(self, counts: Any) -> tuple[int, ...] | None:
         raise NotImplementedError("a preflight trains nothing")
 
     def train(self, job: Any, context: Any) -> Any:

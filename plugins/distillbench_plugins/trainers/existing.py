@@ -14,7 +14,7 @@ from annotated_types import Ge
 from distillbench.errors import StageError
 from distillbench.hookspecs import hookimpl
 from distillbench.protocols import Context, Trainer, TrainingJob
-from distillbench.records import Checkpoint
+from distillbench.records import Checkpoint, RowCounts
 from distillbench_plugins.models.checkpoint_folders import Found, choose, find
 
 _MOST_SHOWN = 5  # tokens
@@ -62,7 +62,7 @@ class ExistingTrainer(Trainer):
             return (self.options.path,)
         return [file for one in self._chosen() for file in one.weights()]
 
-    def checkpoint_steps(self, n_traces: int | None) -> tuple[int, ...]:
+    def checkpoint_steps(self, counts: RowCounts | None) -> tuple[int, ...]:
         """The steps of the chosen checkpoints."""
         steps: tuple[int, ...] = self.options.found
         return steps

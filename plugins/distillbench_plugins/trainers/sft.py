@@ -6,18 +6,23 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Interval
 
 from distillbench.errors import DamagedError, StageError
 from distillbench.hookspecs import hookimpl
-from distillbench.protocols import Context, Trainer, TrainingJob
-from distillbench.records import Checkpoint, Rendered, Trace
+from distillbench.protocols import Context, Overlong, Trainer, TrainingJob
+from distillbench.records import Checkpoint, RowCounts, TrainingRow
 from distillbench.sealed import read_sealed, write_sealed
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 METRICS = "metrics.jsonl"
 #: Written into a TRL checkpoint once it and everything that belongs to it is there.
@@ -45,7 +50,7 @@ class SftOptions:
         max_steps: Optimizer steps; None to count them from the traces.
         checkpoint_every: Steps between checkpoints; the last step always leaves one.
         max_length: The most tokens of a row.
-        overlong: What a longer row does: `error` stops the stage, `truncate` cuts the row's end.
+        overlong: What a longer row does: `error` stops the stage, `truncate` cuts the row's end, `drop` leaves it out.
         holdout: Share of the rows kept out of training, whose negative log-likelihood is measured at each checkpoint.
         gradient_checkpointing: Saves memory for time.
     """
@@ -66,7 +71,7 @@ class SftOptions:
     max_steps: Annotated[int, Gt(0)] | None = None
     checkpoint_every: Annotated[int, Gt(0)] = 100
     max_length: Annotated[int, Gt(0)] = 4096
-    overlong: Literal["error", "truncate"] = "error"
+    overlong: Overlong = "error"
     holdout: Annotated[float, Interval(ge=0, lt=1)] = 0.02
     gradient_checkpointing: bool = field(default=False, metadata={"key": False})
 
@@ -90,9 +95,14 @@ class SftTrainer(Trainer):
         """The option of that name."""
         return int(self.options.max_length)
 
-    def checkpoint_steps(self, n_traces: int | None) -> tuple[int, ...] | None:
-        """Every `checkpoint_every` steps, and the last; None while the number of traces decides and is not known."""
-        total = self._total_steps(n_traces)
+    def overlong(self) -> Overlong:
+        """The option of that name."""
+        found: Overlong = self.options.overlong
+        return found
+
+    def checkpoint_steps(self, counts: RowCounts | None) -> tuple[int, ...] | None:
+        """Every `checkpoint_every` steps, and the last; None while the number of rows decides and is not known."""
+        total = self._total_steps(None if counts is None else counts.rows)
         if total is None:
             return None
         every = self.options.checkpoint_every
@@ -100,20 +110,25 @@ class SftTrainer(Trainer):
 
     def train(self, job: TrainingJob, context: Context) -> Sequence[Checkpoint]:
         """Trains; returns the checkpoints in `job.output`, one folder `step-N` each."""
-        steps = self.checkpoint_steps(len(job.traces))
-        if steps is None:
-            raise ValueError("checkpoint_steps() knows the steps once it knows the traces")
-        rows = self._rows(job)
-        is_out = held_out(job.traces, self.options.holdout)
-        kept_out = [row for row, out in zip(rows, is_out, strict=True) if out]
-        trained_on = [row for row, out in zip(rows, is_out, strict=True) if not out]
-        recorder = _Recorder(job.output, context.work / "trl", steps, kept_out)
+        import numpy as np
+
+        steps = self._steps(len(job.rows))
+        if empty := job.rows.without_loss():
+            raise StageError(f"{len(empty)} rows carry no loss at all; the first comes from {empty[0]}")
+        is_out = held_out(job.rows.problem_ids(), self.options.holdout)
+        trained_on, kept_out = (np.flatnonzero(mask).tolist() for mask in (~is_out, is_out))
+        recorder = _Recorder(job.output, context.work / "trl", steps, Chosen(job.rows, kept_out))
         last = recorder.resume()
         if recorder.last_step < steps[-1]:  # TRL would make one step more
             self._trl_trainer(job, context, recorder, trained_on).train(resume_from_checkpoint=last)
         kind: Literal["adapter", "full"] = "adapter" if self.options.method == "lora" else "full"
         seen = [samples_seen(step, len(trained_on), self.options.batch_size) for step in steps]
         return [Checkpoint(job.output / f"step-{step}", kind, step, n) for step, n in zip(steps, seen, strict=True)]
+
+    def _steps(self, n_rows: int) -> tuple[int, ...]:
+        found = self.checkpoint_steps(RowCounts(n_rows, 0, 0))
+        assert found is not None  # noqa: S101 - the number of rows is known
+        return found
 
     def _total_steps(self, n_traces: int | None) -> int | None:
         if self.options.max_steps is not None:
@@ -123,35 +138,14 @@ class SftTrainer(Trainer):
         n_train = n_traces - _n_held_out(n_traces, self.options.holdout)
         return max(1, math.ceil(float(n_train * self.options.epochs) / int(self.options.batch_size)))
 
-    def _rows(self, job: TrainingJob) -> list[Rendered]:
-        """The rendered rows, none longer than `max_length`.
-
-        Raises:
-            StageError: A row carries no loss, or rows are too long and `overlong` is `error`.
-        """
-        most = self.options.max_length
-        rows = job.renderer.render_all(job.traces)
-        too_long = [len(row.input_ids) for row in rows if len(row.input_ids) > most]
-        if too_long and self.options.overlong == "error":
-            raise StageError(
-                f"{len(too_long)} of {len(rows)} rows are longer than max_length {most} (longest: {max(too_long)})\n"
-                f"    hint: put the filter max_tokens (limit: {most}) before training, raise max_length, or set "
-                f"`overlong: truncate`"
-            )
-        rows = [Rendered(row.input_ids[:most], row.loss_mask[:most]) for row in rows]
-        empty = [trace.source for row, trace in zip(rows, job.traces, strict=True) if not row.loss_mask.any()]
-        if empty:
-            raise StageError(f"{len(empty)} rows carry no loss at all; the first comes from {empty[0]}")
-        return rows
-
-    def _trl_trainer(self, job: TrainingJob, context: Context, recorder: _Recorder, rows: list[Rendered]) -> Any:
+    def _trl_trainer(self, job: TrainingJob, context: Context, recorder: _Recorder, numbers: Sequence[int]) -> Any:
         import torch
         from datasets import Dataset
         from peft import LoraConfig
         from transformers import set_seed
         from trl import SFTConfig, SFTTrainer
 
-        if not rows:
+        if not numbers:
             raise StageError("no row is left to train on beside the held-out ones")
         on_gpu = torch.cuda.is_available()
         model = job.student.load_model(job.built, "cuda" if on_gpu else "cpu")
@@ -186,6 +180,7 @@ class SftTrainer(Trainer):
             max_length=None,
             packing=False,
             dataset_kwargs={"skip_prepare_dataset": True},
+            remove_unused_columns=False,  # rows come from their numbers
             save_strategy="no",  # the recorder asks for checkpoints, so that steps are those that were promised
             eval_strategy="no",
             logging_strategy="no",
@@ -198,7 +193,7 @@ class SftTrainer(Trainer):
         return SFTTrainer(
             model=model,
             args=arguments,
-            train_dataset=Dataset.from_list([_labelled(row) for row in rows]),
+            train_dataset=Dataset.from_dict({"number": numbers}).with_transform(partial(_batch_of, job.rows)),
             processing_class=tokenizer,
             peft_config=lora if options.method == "lora" else None,
             callbacks=[_callback(recorder, context)],
@@ -226,7 +221,7 @@ class _Recorder:
     output: Path
     scratch: Path
     steps: tuple[int, ...]
-    held_out: list[Rendered]
+    held_out: Sequence[TrainingRow]
     last_step: int = 0
     _rows: list[dict[str, Any]] = field(default_factory=list)
 
@@ -297,19 +292,44 @@ def _callback(recorder: _Recorder, context: Context) -> Any:
     return Callback()
 
 
-def held_out(traces: Sequence[Trace], share: float) -> list[bool]:
+class Chosen(Sequence[TrainingRow]):
+    """Some rows of others.
+
+    Args:
+        rows: The others.
+        numbers: Which.
+    """
+
+    def __init__(self, rows: Sequence[TrainingRow], numbers: Sequence[int]) -> None:
+        self._rows = rows
+        self._numbers = numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            return [self._rows[int(place)] for place in self._numbers[number]]
+        return self._rows[int(self._numbers[number])]
+
+
+def held_out(problem_ids: Sequence[str], share: float) -> NDArray[np.bool_]:
     """Which rows are kept out of training, decided by their problems' ids: all rows of a problem go together.
 
     Args:
-        traces: The kept traces.
+        problem_ids: Of each row.
         share: The share of rows to keep out; a little more when several rows share a problem.
     """
-    wanted = _n_held_out(len(traces), share)
-    order = sorted(
-        range(len(traces)), key=lambda number: hashlib.sha256(traces[number].problem.problem_id.encode()).digest()
-    )
-    problems = {traces[number].problem.problem_id for number in order[:wanted]}
-    return [trace.problem.problem_id in problems for trace in traces]
+    import numpy as np
+
+    digests = np.array([_place(one) for one in problem_ids], np.uint64)
+    n_out = _n_held_out(len(digests), share)
+    return np.isin(digests, digests[np.argsort(digests, kind="stable")[:n_out]])
+
+
+def _place(problem_id: str) -> int:
+    """Where a problem stands in the order in which problems are kept out."""
+    return int.from_bytes(hashlib.sha256(problem_id.encode()).digest()[:8], "big")
 
 
 def _n_held_out(n_traces: int, share: float) -> int:
@@ -322,7 +342,7 @@ def samples_seen(step: int, n_rows: int, batch_size: int) -> int:
     return passes * n_rows + rest * batch_size
 
 
-def held_out_nll(model: Any, rows: Sequence[Rendered], batch_size: int = 16) -> dict[str, float]:
+def held_out_nll(model: Any, rows: Sequence[TrainingRow], batch_size: int = 16) -> dict[str, float]:
     """The mean negative log-likelihood of the loss-carrying tokens, in nats per token, and their number.
 
     Args:
@@ -356,7 +376,13 @@ def held_out_nll(model: Any, rows: Sequence[Rendered], batch_size: int = 16) -> 
 _PADDING = {"input_ids": 0, "labels": -100, "attention_mask": 0}
 
 
-def _labelled(row: Rendered) -> dict[str, list[int]]:
+def _batch_of(rows: Sequence[TrainingRow], asked: Mapping[str, Sequence[int]]) -> dict[str, list[list[int]]]:
+    """Rows as TRL takes them, by their numbers."""
+    found = [_labelled(rows[number]) for number in asked["number"]]
+    return {name: [row[name] for row in found] for name in _PADDING}
+
+
+def _labelled(row: TrainingRow) -> dict[str, list[int]]:
     """A row as TRL takes it: labels are the ids where there is loss, -100 elsewhere."""
     ids = row.input_ids.tolist()
     labels = [token if loss else -100 for token, loss in zip(ids, row.loss_mask.tolist(), strict=True)]

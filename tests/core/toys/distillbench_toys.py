@@ -33,6 +33,7 @@ from distillbench.records import (
     Problem,
     Prompt,
     Rendered,
+    RowCounts,
     Trace,
 )
 from distillbench.run import worker
@@ -319,25 +320,25 @@ class ToyTrainer(Trainer):
     name = "toy-trainer"
     Options = TrainerOptions
 
-    def checkpoint_steps(self, n_traces):
+    def checkpoint_steps(self, counts):
         if self.options.steps:
             return self.options.steps
-        return None if n_traces is None else tuple(range(1, n_traces // 2 + 1))
+        return None if counts is None else tuple(range(1, counts.rows // 2 + 1))
 
     def train(self, job, context):
         steer(f"train-{context.seed}")
         steer("train")
         found = []
-        rows = b"".join(job.renderer.render(trace).input_ids.tobytes() for trace in job.traces)
+        rows = b"".join(row.input_ids.tobytes() for row in job.rows)
         about = f"{hashlib.sha256(rows).hexdigest()} {self.options.rate} {context.seed} {control('salt') or ''}"
-        for step in self.checkpoint_steps(len(job.traces)):
+        for step in self.checkpoint_steps(RowCounts(len(job.rows), 0, 0)):
             folder = job.output / f"step-{step}"
             folder.mkdir(exist_ok=True)
             (folder / "model.safetensors").write_text(f"{about} {step}")
             found.append(Checkpoint(folder, self.options.kind, step, step))
         losses = [{"step": one.step, "train_loss": 1 / one.step, "held_out_nll": 2 / one.step} for one in found]
         (job.output / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in losses))
-        record("train", f"{context.seed} {len(job.traces)}")
+        record("train", f"{context.seed} {len(job.rows)}")
         return found
 
 
