@@ -232,11 +232,11 @@ def test_plan_as_json(cli: Cli, matrix: Matrix) -> None:
     assert all(set(stage["needs"]) <= set(keys) and stage["state"] == "todo" for stage in found["stages"])
     assert set(found["cell_stages"]["base-small"]) < set(keys)
     assert found["estimate"] == {
-        "stages": {"student": 1, "traces": 1, "curate": 1, "train": 1, "sample": 3, "grade": 3},
+        "stages": {"student": 1, "traces": 1, "curate": 1, "render": 1, "train": 1, "sample": 3, "grade": 3},
         "samples": 18,
         "most_tokens": 18 * 16,
         "seconds": None,
-        "unknown_kinds": ["student", "traces", "curate", "train", "sample", "grade"],
+        "unknown_kinds": ["student", "traces", "curate", "render", "train", "sample", "grade"],
     }
 
 
@@ -253,7 +253,7 @@ def test_an_open_plan_says_at_least(cli: Cli, matrix: Matrix) -> None:
     """What comes after the traces is not known, and is most of the work."""
     done = cli("plan", matrix({"trainers": {"fit": {"steps": []}}}))
     assert "to do: at least 1 student" in done.out and "samples: at least 6, of at most 96 tokens" in done.out
-    assert "1 cells (wise) get their checkpoints once their traces are curated; their samples are not" in done.out
+    assert "1 cells (wise) get their checkpoints once their traces are rendered; their samples are not" in done.out
     whole = cli("plan", matrix())
     assert "at least" not in whole.out and "samples: 18, of at most 288 tokens" in whole.out
 
@@ -450,7 +450,7 @@ def test_a_run_from_the_first_to_the_report(cli: Cli, matrix: Matrix, control: C
 
     control.log("asked")
     quiet = cli("-q", "run", path)
-    assert quiet.code == 0 and quiet.err == "" and "10 reused" in quiet.out and control.log("asked") == []
+    assert quiet.code == 0 and quiet.err == "" and "11 reused" in quiet.out and control.log("asked") == []
     loud = cli("run", path, "-v")
     assert loud.err.count(": reused") == 0 and "10 done, 0 to do" in loud.err
     assert cli("plan", path).out.rstrip().endswith("nothing to do")
