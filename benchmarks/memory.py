@@ -23,13 +23,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from memory_steps import grading, reports, tables
+from memory_steps import grading, reports, tables, training
 from memory_steps.made import Size, Step
 
 ROWS, SHORT = (10_000, 100_000), (736_000,)
 MOST_GROWTH, MOST_MB = 1.1, 500
 #: A stage is measured by a step of its name: its `run` makes a store in the folder, and runs the stage in it.
-STEPS: dict[str, Step] = tables.STEPS | grading.STEPS | reports.STEPS
+STEPS: dict[str, Step] = tables.STEPS | training.STEPS | grading.STEPS | reports.STEPS
 
 
 # ---------------------------------------------------------------- measuring

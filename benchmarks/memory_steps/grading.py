@@ -3,65 +3,18 @@
 from __future__ import annotations
 
 import sys
-from functools import cache
 from pathlib import Path
 
-from distillbench.bench import Bench
-from distillbench.catalog import Catalog
-from distillbench.hookspecs import hookimpl
-from distillbench.manager import make_manager
-from distillbench.protocols import Grader, no_progress
-from distillbench.records import Choice, Evaluation, Judgement, Message, Problem, Sample, Sampling
+from distillbench.protocols import no_progress
+from distillbench.records import Evaluation, Sample, Sampling
 from distillbench.stages.grade import Grade
 from distillbench.stages.sample import Sample as SampleStage
 from distillbench.store.rows import SAMPLES, RowWriter
 from distillbench.store.samples import sample_row
-from distillbench.store.store import Made, Store
-from distillbench.tasks.identity import TaskIndex
-from distillbench.tasks.loader import LmEvalTasks
+from distillbench.store.store import Made
 from memory_steps.made import Size, Step, Text
+from memory_steps.parts import bench_in, catalog, choice, problem
 from memory_steps.tables import STORE
-
-
-class Number(Grader):
-    """Compares a boxed number."""
-
-    name = "number"
-
-    def extract(self, answer: str, problem: Problem) -> str | None:
-        """What stands in the box."""
-        return answer.rpartition("\\boxed{")[2].partition("}")[0] or None
-
-    def judge(self, problem: Problem, extracted: str) -> Judgement:
-        """Right where it is the gold answer."""
-        return Judgement(extracted == problem.gold)
-
-
-@hookimpl
-def distillbench_benchmarks() -> list[type[Grader]]:
-    """The grader that is measured with."""
-    return [Number]
-
-
-@cache
-def catalog() -> Catalog:
-    """The components that there are, and `number`."""
-    manager = make_manager(())
-    manager.register(sys.modules[__name__], "memory")
-    return Catalog(manager)
-
-
-def choice(kind: str, component: str) -> Choice:
-    """A component without options."""
-    options = catalog().kind(kind)[component].Options
-    return Choice(kind, component, component, options(**({"model": "m"} if kind == "student" else {})), "{}")
-
-
-def bench_in(folder: Path) -> Bench:
-    """What stages work with."""
-    store = Store(folder / "store")
-    store.prepare()
-    return Bench(store, catalog(), LmEvalTasks(TaskIndex(())))
 
 
 def sample_stage() -> SampleStage:
@@ -70,18 +23,12 @@ def sample_stage() -> SampleStage:
         "e", "t", Path(), Sampling(), "auto", 1, None, "first", (), "s", "g", None, choice("benchmark", "number")
     )
     return SampleStage(
-        student=choice("student", "hosted"),
+        student=choice("student", "hosted", model="m"),
         renderer=choice("renderer", "hosted"),
         engine=choice("engine", "api"),
         step=0,
         asked=evaluation,
     )
-
-
-def problem(number: int, text: Text) -> Problem:
-    """A problem of some 300 characters, twice: its message, and its task's document."""
-    asked = text.text(90)
-    return Problem(f"p/{number}", "t", (Message("user", asked),), "7", {"doc": {"problem": asked, "answer": "7"}})
 
 
 def make_samples(folder: Path, size: Size) -> int:
