@@ -8,7 +8,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Self
 
-from distillbench.store.rows import Row, rows_of
+from distillbench.store.rows import Row, mapped_table, rows_of
 
 
 class StoredRows:
@@ -60,11 +60,7 @@ class MappedRows(Sequence[Row]):
         self._open()
 
     def _open(self) -> None:
-        import pyarrow as pa
-
-        found = pa.ipc.open_stream(pa.memory_map(str(self.path))).read_all()
-        table = found if self._columns is None else found.select(list(self._columns))
-        self._batches = table.to_batches()
+        self._batches = mapped_table(self.path, self._columns).to_batches()
         self._ends = list(accumulate(batch.num_rows for batch in self._batches))
 
     def __reduce__(self) -> tuple[type[Self], tuple[Path, Sequence[str] | None]]:

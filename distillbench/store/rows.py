@@ -226,10 +226,28 @@ def read_column(path: Path, name: str) -> pa.ChunkedArray:
     Raises:
         OSError: It cannot be read.
     """
+    import pyarrow.parquet as pq
+
+    if is_mapped(path):
+        return mapped_table(path, (name,)).column(0)
+    with pq.ParquetFile(path, pre_buffer=False) as source:
+        return source.read([name], use_threads=False).column(0)
+
+
+def mapped_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """An `.arrow` file, mapped into memory; what was read of a batch would hold all of it, for its columns lie together.
+
+    Args:
+        path: The file.
+        columns: Those that it has; all where None.
+
+    Raises:
+        OSError: It cannot be read.
+    """
     import pyarrow as pa
 
-    found = [batch.column(0) for batch in batches(path, (name,))]
-    return pa.chunked_array(found, None if found else _schema({name: SCHEMAS[path.name][name]}).types[0])
+    table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
+    return table if columns is None else table.select(list(columns))
 
 
 def count_rows(path: Path) -> int:
@@ -241,7 +259,7 @@ def count_rows(path: Path) -> int:
     import pyarrow.parquet as pq
 
     if is_mapped(path):
-        return sum(batch.num_rows for batch in batches(path))
+        return int(mapped_table(path).num_rows)
     with pq.ParquetFile(path, pre_buffer=False) as source:
         return int(source.metadata.num_rows)
 

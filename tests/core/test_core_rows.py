@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from core_factories import trace
 from hypothesis import given
@@ -304,3 +305,14 @@ def test_rows_are_read_from_whichever_file_they_lie_in(
         assert where.n_known == len(sources) - 1 and 0 not in where
         with pytest.raises(LookupError):
             list(where.rows([0]))
+
+
+@pytest.mark.parametrize("name", ["rows.parquet", "rows.arrow"])
+def test_a_column_does_not_hold_the_others(tmp_path: Path, name: str) -> None:
+    """24 MB of ids lie beside it; what Arrow has taken to give the column is less than one batch of them."""
+    ids = np.arange(30_000, dtype=np.int32)
+    write_rows(tmp_path / name, ({"n": number, "ids": ids} for number in range(200)), {"n": WHOLE, "ids": IDS})
+    before = pa.total_allocated_bytes()
+    column = read_column(tmp_path / name, "n")
+    assert pa.total_allocated_bytes() - before < 1 << 20
+    assert column.to_pylist() == list(range(200)) and count_rows(tmp_path / name) == 200
