@@ -14,7 +14,8 @@ def write_table(name: str) -> Callable[[Path, Size], int]:
     """Rows of a text and of token ids, written as they are made."""
 
     def run(folder: Path, size: Size) -> int:
-        from distillbench.store.rows import IDS, TEXT, write_rows
+        from distillbench.store.columns import IDS, TEXT
+        from distillbench.store.rows import write_rows
 
         made = Text(size)
         rows = (

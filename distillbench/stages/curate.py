@@ -14,7 +14,8 @@ from distillbench.records import Choice, Rendered, Trace
 from distillbench.stages.build import Build
 from distillbench.stages.traces import Traces
 from distillbench.stages.verify import Verify
-from distillbench.store.rows import KEPT, REJECTED, TRACES, Row, read_rows, trace_of, trace_row, write_rows
+from distillbench.store.columns import Row
+from distillbench.store.rows import KEPT, REJECTED, TRACES, read_rows, trace_of, trace_row, write_rows
 from distillbench.store.store import Made
 
 

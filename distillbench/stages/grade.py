@@ -21,10 +21,11 @@ from distillbench.protocols import Progress
 from distillbench.records import Choice, Completion, Evaluation, Problem, Sample, SampleVerdict, Verdict
 from distillbench.stages.budgets import cut, is_cut
 from distillbench.stages.sample import Sample as SampleStage
+from distillbench.store.columns import Row
 from distillbench.store.journal import Journal
 from distillbench.store.mapped import StoredRows
 from distillbench.store.places import Places, Whereabouts
-from distillbench.store.rows import SAMPLES, VERDICTS, Row, RowWriter, count_rows, iterate
+from distillbench.store.rows import SAMPLES, VERDICTS, RowWriter, count_rows, iterate
 from distillbench.store.samples import digest_of, sample_of, verdict_row
 from distillbench.store.store import Made, Store
 

@@ -19,10 +19,11 @@ from distillbench.records import Batch, Checkpoint, Choice, Evaluation, Generati
 from distillbench.stages.build import Build
 from distillbench.stages.continuations import scoring_request
 from distillbench.stages.train import Train
+from distillbench.store.columns import Row
 from distillbench.store.journal import Journal
 from distillbench.store.mapped import StoredRows
 from distillbench.store.places import Whereabouts
-from distillbench.store.rows import SAMPLES, Row, RowWriter, iterate, problem_of, problem_row, why_unwritable
+from distillbench.store.rows import SAMPLES, RowWriter, iterate, problem_of, problem_row, why_unwritable
 from distillbench.store.samples import GIVEN, from_journal, given_row, journal_row, sample_of, sample_row
 from distillbench.store.store import Made
 

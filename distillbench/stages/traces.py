@@ -14,8 +14,9 @@ from distillbench.errors import StageError
 from distillbench.plan.stage import Pace, Stage, alike
 from distillbench.protocols import Progress, Teacher
 from distillbench.records import Choice, Trace
+from distillbench.store.columns import Row
 from distillbench.store.journal import Journal
-from distillbench.store.rows import TRACES, UNUSABLE, Row, trace_of, trace_row, write_rows
+from distillbench.store.rows import TRACES, UNUSABLE, trace_of, trace_row, write_rows
 from distillbench.store.store import Made
 from distillbench.traces import why_malformed, why_unusable
 

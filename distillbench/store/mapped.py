@@ -8,7 +8,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Self
 
-from distillbench.store.rows import Row, mapped_table, rows_of
+from distillbench.store.columns import Row, rows_of
+from distillbench.store.rows import mapped_table
 
 
 class StoredRows:

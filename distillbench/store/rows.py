@@ -14,12 +14,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from distillbench.records import Message, Problem, Trace
+from distillbench.store.columns import IDS, TEXT, WHOLE, YES_NO, Columns, Row, batch_of, rows_of, schema_of, weight
 from distillbench.writing import naming
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
-    from numpy.typing import NDArray
 
 TRACES = "traces.parquet"
 KEPT = "kept.parquet"
@@ -30,12 +29,6 @@ VERDICTS = "verdicts.parquet"
 ROWS = "rows.arrow"
 #: A training's losses, beside its checkpoints.
 METRICS = "metrics.jsonl"
-
-Row = dict[str, Any]
-#: Column types: those of files and of reports. IDS are int32 arrays of any length.
-TEXT, WHOLE, REAL, YES_NO, IDS = "string", "int64", "double", "bool", "list<int32>"
-#: The columns of a file, each with its type.
-Columns = Mapping[str, str]
 
 #: A batch ends with the first row that reaches one of these, so that equal rows are cut into equal batches.
 _BATCH_ROWS, _BATCH_BYTES = 1024, 4 << 20
@@ -118,7 +111,7 @@ class RowWriter:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        self._schema = _schema(self.columns)
+        self._schema = schema_of(self.columns)
         with naming(self.path):
             self._file = pa.OSFile(str(self.path), "wb")
             if is_mapped(self.path):
@@ -149,7 +142,7 @@ class RowWriter:
             TypeError: A value is not of its column's type; so are `pa.ArrowException` and `OverflowError`.
         """
         self._batch.append(row)
-        self._n_bytes += sum(_n_bytes(row.get(column)) for column in self.columns)
+        self._n_bytes += sum(weight(row.get(column)) for column in self.columns)
         if len(self._batch) >= _BATCH_ROWS or self._n_bytes >= _BATCH_BYTES:
             with naming(self.path):
                 self._flush()
@@ -157,7 +150,7 @@ class RowWriter:
     def _flush(self) -> None:
         if not self._batch:
             return
-        self._writer.write_batch(_batch(self._batch, self._schema))
+        self._writer.write_batch(batch_of(self._batch, self._schema))
         _give_back()
         self.n_rows += len(self._batch)
         self._batch, self._n_bytes = [], 0
@@ -182,7 +175,7 @@ def why_unwritable(name: str, row: Row) -> str | None:
     import pyarrow as pa
 
     try:
-        _batch([row], _schema(SCHEMAS[name]))
+        batch_of([row], schema_of(SCHEMAS[name]))
     except (pa.ArrowException, OverflowError, UnicodeError, TypeError, ValueError) as error:
         return f"{type(error).__name__}: {error}"
     return None
@@ -235,7 +228,7 @@ def read_column(path: Path, name: str) -> pa.ChunkedArray:
 
 
 def mapped_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """An `.arrow` file, mapped into memory; what was read of a batch would hold all of it, for its columns lie together.
+    """An `.arrow` file, mapped into memory. What is read of a batch holds all of it, for its columns lie together.
 
     Args:
         path: The file.
@@ -279,87 +272,6 @@ def _give_back() -> None:
 def is_mapped(path: Path) -> bool:
     """Whether a file of this name can be read in any order (see `mapped`)."""
     return path.suffix == ".arrow"
-
-
-def _schema(columns: Columns) -> pa.Schema:
-    import pyarrow as pa
-
-    types = {
-        TEXT: pa.string(),
-        WHOLE: pa.int64(),
-        REAL: pa.float64(),
-        YES_NO: pa.bool_(),
-        IDS: pa.list_(pa.int32()),
-    }
-    return pa.schema([(column, types[kind]) for column, kind in columns.items()])
-
-
-def _n_bytes(value: Any) -> int:
-    """What a value weighs, about; of its content alone, so that equal rows weigh the same."""
-    if isinstance(value, str):
-        return len(value)
-    return 8 if value is None or isinstance(value, int | float) else 4 * len(value)
-
-
-def _batch(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.RecordBatch:
-    import pyarrow as pa
-
-    columns = [
-        _ids_array([row.get(field.name) for row in rows])
-        if pa.types.is_list(field.type)
-        else pa.array([row.get(field.name) for row in rows], field.type)
-        for field in schema
-    ]
-    return pa.record_batch(columns, schema=schema)
-
-
-def _ids_array(arrays: Sequence[Any]) -> pa.ListArray:
-    import numpy as np
-    import pyarrow as pa
-
-    found = [np.zeros(0, np.int32) if ids is None else int32(ids) for ids in arrays]
-    ends = np.cumsum([0, *(len(ids) for ids in found)])
-    missing = np.array([ids is None for ids in arrays], bool)
-    mask = pa.array(missing) if missing.any() else None
-    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(np.concatenate(found)), mask=mask)
-
-
-def int32(ids: Any) -> NDArray[np.int32]:
-    """Token ids as an array of them.
-
-    Raises:
-        TypeError: They are no whole numbers.
-        OverflowError: One has more than 32 bits.
-    """
-    import numpy as np
-
-    given = np.asarray(ids)
-    if len(given) and (given.dtype.kind not in "iu" or given.ndim != 1):
-        raise TypeError(f"wanted whole numbers as token ids, got {given.dtype}")
-    if given.dtype != np.int32 and len(given) and not (given.min() >= -(2**31) and given.max() < 2**31):
-        raise OverflowError(f"{given.max()} is no token id: it has more than 32 bits")
-    return given.astype(np.int32, copy=False)
-
-
-def rows_of(batch: pa.RecordBatch) -> Iterator[Row]:
-    """The rows of a batch; token ids are views on it."""
-    names = batch.schema.names
-    for values in zip(*(_values(column) for column in batch.columns), strict=True):
-        yield dict(zip(names, values, strict=True))
-
-
-def _values(column: pa.Array) -> list[Any]:
-    """A column's values; token ids as views on the batch, without Python numbers."""
-    import pyarrow as pa
-
-    if not pa.types.is_list(column.type):
-        values: list[Any] = column.to_pylist()
-        return values
-    ids, ends = column.values.to_numpy(), column.offsets.to_numpy()
-    known = column.is_valid().to_pylist()
-    return [
-        ids[start:end] if is_known else None for start, end, is_known in zip(ends[:-1], ends[1:], known, strict=True)
-    ]
 
 
 def problem_row(problem: Problem) -> dict[str, Any]:

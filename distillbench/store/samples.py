@@ -10,7 +10,8 @@ from typing import Any
 
 from distillbench.fingerprint import key_of
 from distillbench.records import Generation, Problem, Sample, SampleVerdict, Verdict
-from distillbench.store.rows import Row, int32, problem_of, problem_row
+from distillbench.store.columns import Row, int32
+from distillbench.store.rows import problem_of, problem_row
 
 #: The columns of what an engine gave; the others say what it was asked.
 GIVEN = ("sample_id", "token_ids", "text", "finish_reason", "error", "n_tokens", "n_prompt_tokens", "effective")

@@ -16,16 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distillbench.records import Generation, Message, Problem, Sample, SampleVerdict, Trace, Verdict
+from distillbench.store.columns import IDS, REAL, TEXT, WHOLE, YES_NO
 from distillbench.store.journal import Journal
 from distillbench.store.mapped import MappedRows, StoredRows
 from distillbench.store.places import Whereabouts
 from distillbench.store.rows import (
-    IDS,
-    REAL,
     SCHEMAS,
-    TEXT,
-    WHOLE,
-    YES_NO,
     RowWriter,
     batches,
     count_rows,

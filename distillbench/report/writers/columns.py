@@ -13,7 +13,7 @@ from distillbench.report.statistics.intervals import Interval
 from distillbench.report.statistics.repeats import Repeats
 from distillbench.report.tables import Tables
 from distillbench.report.writers.files import as_json
-from distillbench.store.rows import REAL, TEXT, WHOLE, YES_NO, Columns
+from distillbench.store.columns import REAL, TEXT, WHOLE, YES_NO, Columns
 
 ROW_COLUMNS: Columns = {
     "cell": TEXT,

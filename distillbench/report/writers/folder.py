@@ -22,7 +22,8 @@ from distillbench.report.writers.columns import (
 from distillbench.report.writers.files import as_json, file_name, put, utf8, whole_file
 from distillbench.report.writers.lm_eval import by_checkpoint, put_lm_eval
 from distillbench.report.writers.markdown import render_markdown
-from distillbench.store.rows import Columns, write_rows
+from distillbench.store.columns import Columns
+from distillbench.store.rows import write_rows
 
 
 def write(tables: Tables, folder: Path, sections: Iterable[Section] = (), now: datetime | None = None) -> list[Path]:
