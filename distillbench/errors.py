@@ -6,9 +6,10 @@ Every error a user can cause is a `DistillbenchError`. The command line prints i
 from __future__ import annotations
 
 import difflib
+import math
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 #: Texts that are secrets whatever their name: what a header of authorization holds, and keys as providers make them.
@@ -30,24 +31,63 @@ def masked(text: str) -> str:
     return SECRET_TEXT.sub("[hidden]", _LIKELY_SECRET.sub("[hidden]", text))
 
 
+#: The keys that lead to a value in a YAML file.
+Keys = tuple[str | int, ...]
+
+
+def dotted(keys: Keys) -> str:
+    """Keys as one reads them: `matrix.include[2].teacher`."""
+    text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
+    return text.removeprefix(".")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something stands that a user wrote; its text is what a user is told: `matrix.yaml:12: trainers.lora.lr`.
+
+    Attributes:
+        file: The file, or the option of the command line, as messages name it; empty where it stands in none.
+        line: The line, from 1; 0 where the file alone is known.
+        keys: The keys that lead to it.
+        words: What no file and no keys say: `default`, `evaluation 'gsm'`.
+    """
+
+    file: str = ""
+    line: int = 0
+    keys: Keys = ()
+    words: str = ""
+
+    def __str__(self) -> str:
+        file = f"{self.file}:{self.line}" if self.line else self.file
+        return ": ".join(part for part in (file, dotted(self.keys), self.words) if part)
+
+    def below(self, *keys: str | int) -> Place:
+        """The place of what stands below it."""
+        return replace(self, keys=(*self.keys, *keys))
+
+
+#: Where values come from that nobody wrote.
+DEFAULT = Place(words="default")
+
+
 @dataclass(frozen=True, slots=True)
 class Mistake:
     """One thing that is wrong in a file or in an option.
 
     Attributes:
-        where: The place, as `file:line: key`.
+        place: Where.
         wanted: What would have been right.
         got: What came instead.
         hint: What to do about it; may be empty.
     """
 
-    where: str
+    place: Place
     wanted: str
     got: str
     hint: str = ""
 
     def __str__(self) -> str:
-        text = f"{self.where}\n    wanted: {self.wanted}\n    got:    {masked(self.got)}"
+        text = f"{self.place}\n    wanted: {self.wanted}\n    got:    {masked(self.got)}"
         return f"{text}\n    hint:   {masked(self.hint)}" if self.hint else text
 
 
@@ -58,13 +98,21 @@ class DistillbenchError(Exception):
 
 
 class MistakesError(DistillbenchError):
-    """Carries every mistake that one reading found, so that a user mends them in one go."""
+    """Carries every mistake that was found, so that a user mends them in one go.
+
+    Args:
+        mistakes: They are told each once, by their lines; those without a line come last.
+    """
 
     title = "mistakes"
 
-    def __init__(self, mistakes: Sequence[Mistake]) -> None:
-        self.mistakes = tuple(mistakes)
+    def __init__(self, mistakes: Iterable[Mistake]) -> None:
+        self.mistakes = tuple(sorted(dict.fromkeys(mistakes), key=_line))
         super().__init__("\n".join(str(mistake) for mistake in self.mistakes))
+
+
+def _line(mistake: Mistake) -> float:
+    return mistake.place.line or math.inf
 
 
 class MatrixError(MistakesError):

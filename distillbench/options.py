@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Union
 
-from distillbench.errors import Mistake, PluginError, nearest
+from distillbench.errors import DEFAULT, Mistake, Place, PluginError, nearest
 from distillbench.fingerprint import expanded
 
 _MOST_SHOWN = 80  # characters of a wrong value that a message repeats
@@ -41,19 +41,19 @@ class Given:
     Attributes:
         value: Plain data, as YAML gives it.
         origin: Where it stands, as a user is told of it when it is right: `matrix.yaml:4: defaults.trainer.lr`.
-        where: Where it stands, as a user is told of it when it is wrong; empty for the same.
+        exact: Where it stands, as a user is told of it when it is wrong; None for the same.
         folder: What a relative path in it is relative to; None for the process's own folder.
     """
 
     value: Any
-    origin: str
-    where: str = ""
+    origin: Place
+    exact: Place | None = None
     folder: Path | None = None
 
     @property
-    def place(self) -> str:
+    def place(self) -> Place:
         """Where a mistake about it points to."""
-        return self.where or self.origin
+        return self.exact or self.origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class Resolved:
     """
 
     options: Any
-    origins: Mapping[str, str]
+    origins: Mapping[str, Place]
     mistakes: tuple[Mistake, ...]
 
 
@@ -129,7 +129,7 @@ def fields_of(cls: type) -> Mapping[str, OptionField]:
     }
 
 
-def resolve_options(cls: type, layers: Sequence[Mapping[str, Given]], where: str, owner: str) -> Resolved:
+def resolve_options(cls: type, layers: Sequence[Mapping[str, Given]], place: Place, owner: str) -> Resolved:
     """Makes an `Options` instance; a later layer's value replaces an earlier one's.
 
     Every layer is checked, the replaced values too: a mistake does not hide until the value above it goes away.
@@ -137,14 +137,14 @@ def resolve_options(cls: type, layers: Sequence[Mapping[str, Given]], where: str
     Args:
         cls: The `Options` dataclass.
         layers: What was given for some options, from the weakest to the strongest.
-        where: The place that a missing option is missing from.
+        place: The place that a missing option is missing from.
         owner: Whose options they are, for the messages: `trainer 'lora'`.
 
     Raises:
         PluginError: A type in `cls` is one that cannot be checked.
     """
     known = fields_of(cls)
-    origins = dict.fromkeys(known, "default")
+    origins = dict.fromkeys(known, DEFAULT)
     values: dict[str, Any] = {}
     mistakes: list[Mistake] = []
     for name, given in ((name, given) for layer in layers for name, given in layer.items()):
@@ -157,7 +157,7 @@ def resolve_options(cls: type, layers: Sequence[Mapping[str, Given]], where: str
         values[name], origins[name] = value, given.origin
     for name, field in known.items():
         if field.required and name not in values:
-            mistakes.append(Mistake(where, f"`{name}`: {field.wanted}", "nothing", f"{owner} needs it"))
+            mistakes.append(Mistake(place, f"`{name}`: {field.wanted}", "nothing", f"{owner} needs it"))
     if mistakes:
         return Resolved(None, origins, tuple(mistakes))
     try:
@@ -166,7 +166,7 @@ def resolve_options(cls: type, layers: Sequence[Mapping[str, Given]], where: str
         shown = {name: value for name, value in values.items() if known[name].is_shown}
         given_values = ", ".join(f"{name}={_shown(value)} ({origins[name]})" for name, value in shown.items())
         hint = f"given: {given_values}" if shown else ""
-        mistake = Mistake(where, f"options of {owner} that go together", str(error), hint)
+        mistake = Mistake(place, f"options of {owner} that go together", str(error), hint)
         return Resolved(None, origins, (mistake,))
 
 

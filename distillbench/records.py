@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from distillbench.errors import Place
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -391,7 +393,7 @@ class Choice:
     component: str
     options: Any = field(compare=False)
     identity: str
-    origins: Mapping[str, str] = field(default_factory=dict, compare=False)
+    origins: Mapping[str, Place] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -491,7 +493,7 @@ class Evaluation:
     grade_identity: str
     n_docs: int | None
     grader: Choice
-    origins: Mapping[str, str] = field(default_factory=dict, compare=False)
+    origins: Mapping[str, Place] = field(default_factory=dict, compare=False)
     metadata: str = "{}"
     output_type: str = "generate_until"
     findings: tuple[tuple[str, str], ...] = field(default=(), compare=False)

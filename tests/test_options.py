@@ -17,7 +17,7 @@ from annotated_types import Ge, Gt, Interval, Le, MinLen
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distillbench.errors import PluginError
+from distillbench.errors import DEFAULT, Place, PluginError
 from distillbench.options import Given, Resolved, describe, fields_of, resolve_options
 
 
@@ -55,8 +55,8 @@ class Options:
 
 
 def resolve(values: dict[str, Any], folder: Path | None = None, **more: Any) -> Resolved:
-    layers = [{name: Given(value, f"m.yaml:7: t.{name}", folder=folder) for name, value in values.items()}]
-    return resolve_options(Options, layers, "m.yaml:6: t", "trainer 't'", **more)
+    layers = [{name: Given(value, Place("m.yaml", 7, ("t", name)), folder=folder) for name, value in values.items()}]
+    return resolve_options(Options, layers, Place("m.yaml", 6, ("t",)), "trainer 't'", **more)
 
 
 def test_values_become_what_their_types_say(tmp_path: Path) -> None:
@@ -87,16 +87,16 @@ def test_values_become_what_their_types_say(tmp_path: Path) -> None:
 
 def test_a_later_layer_wins_and_origins_say_which() -> None:
     layers = [
-        {"model": Given("a", "one"), "steps": Given(1, "one"), "rank": Given(4, "one")},
-        {"steps": Given(2, "two"), "rank": Given(None, "two")},
-        {"steps": Given(3, "three")},
+        {"model": Given("a", Place("one")), "steps": Given(1, Place("one")), "rank": Given(4, Place("one"))},
+        {"steps": Given(2, Place("two")), "rank": Given(None, Place("two"))},
+        {"steps": Given(3, Place("three"))},
     ]
-    resolved = resolve_options(Options, layers, "here", "trainer 't'")
+    resolved = resolve_options(Options, layers, Place("here"), "trainer 't'")
     assert (resolved.options.model, resolved.options.steps, resolved.options.rank) == ("a", 3, None)
-    assert resolved.origins["steps"] == "three"
-    assert resolved.origins["rank"] == "two"
-    assert resolved.origins["model"] == "one"
-    assert resolved.origins["lr"] == "default"
+    assert resolved.origins["steps"] == Place("three")
+    assert resolved.origins["rank"] == Place("two")
+    assert resolved.origins["model"] == Place("one")
+    assert resolved.origins["lr"] == DEFAULT
     assert "computed" not in resolved.origins
 
 
@@ -136,7 +136,7 @@ def test_a_later_layer_wins_and_origins_say_which() -> None:
 def test_wrong_values_are_told_in_words(values: dict[str, Any], wanted: str, got: str, hint: str) -> None:
     (mistake,) = resolve({"model": "m", **values}).mistakes
     (name,) = values
-    assert mistake.where == f"m.yaml:7: t.{name}"
+    assert str(mistake.place) == f"m.yaml:7: t.{name}"
     assert mistake.wanted == wanted
     assert got in mistake.got
     assert len(mistake.got) < 120
@@ -156,21 +156,22 @@ def test_unknown_and_missing_options_and_wrong_values_come_together() -> None:
 
 def test_options_that_do_not_go_together() -> None:
     (mistake,) = resolve({"model": "m", "method": "full", "rank": 4}).mistakes
-    assert mistake.where == "m.yaml:6: t"
+    assert str(mistake.place) == "m.yaml:6: t"
     assert mistake.got == "method full has no rank"
     assert "rank=4 (m.yaml:7: t.rank)" in mistake.hint
 
 
 def test_a_wrong_value_is_told_even_where_a_later_layer_replaces_it() -> None:
-    layers = [{"model": Given("m", "one"), "steps": Given("x", "one")}, {"steps": Given(2, "two")}]
-    (mistake,) = resolve_options(Options, layers, "here", "trainer 't'").mistakes
-    assert mistake.where == "one"
+    layers = [{"model": Given("m", Place("one")), "steps": Given("x", Place("one"))}, {"steps": Given(2, Place("two"))}]
+    (mistake,) = resolve_options(Options, layers, Place("here"), "trainer 't'").mistakes
+    assert mistake.place == Place("one")
 
 
-def test_a_mistake_points_to_where_rather_than_to_the_origin() -> None:
-    layers = [{"model": Given(3, "task coins.yaml", "/tasks/coins.yaml: generation_kwargs.model")}]
-    (mistake,) = resolve_options(Options, layers, "here", "evaluation 'e'").mistakes
-    assert mistake.where == "/tasks/coins.yaml: generation_kwargs.model"
+def test_a_mistake_points_to_the_exact_place_rather_than_to_the_origin() -> None:
+    exact = Place("/tasks/coins.yaml", keys=("generation_kwargs", "model"))
+    given = {"model": Given(3, Place(words="task coins.yaml"), exact)}
+    (mistake,) = resolve_options(Options, [given], Place("here"), "evaluation 'e'").mistakes
+    assert mistake.place == exact
 
 
 def test_fields_say_what_an_option_is() -> None:
@@ -225,7 +226,7 @@ def test_a_type_that_cannot_be_checked_names_the_option() -> None:
 
     bad = dataclasses.make_dataclass("Bad", [("x", Strange)])
     with pytest.raises(PluginError, match=r"Bad\.x: not a type an option can have"):
-        resolve_options(bad, [{"x": Given(1, "here")}], "here", "trainer 't'")
+        resolve_options(bad, [{"x": Given(1, Place("here"))}], Place("here"), "trainer 't'")
 
 
 def test_pydantic_is_not_imported_before_a_value_is_checked() -> None:
@@ -254,7 +255,7 @@ JSON = st.recursive(
 @given(st.sampled_from(CLASSES), JSON)
 def test_nothing_is_coerced(case: tuple[type, Callable[[Any], bool]], value: Any) -> None:
     cls, fits = case
-    resolved = resolve_options(cls, [{"x": Given(value, "here")}], "here", "trainer 't'")
+    resolved = resolve_options(cls, [{"x": Given(value, Place("here"))}], Place("here"), "trainer 't'")
     assert (resolved.options is not None) == fits(value)
     if resolved.options is not None:
         kept = resolved.options.x

@@ -18,7 +18,7 @@ import click
 from distillbench.cli.limits import check_limits
 from distillbench.cli.session import FAST, JSON, LIMIT, UNSAFE, Loaded, Session
 from distillbench.cli.unavailable import by_benchmark, in_a_line, tell_missing
-from distillbench.errors import DistillbenchError, MatrixError, Mistake
+from distillbench.errors import DistillbenchError, MatrixError, Mistake, Place
 from distillbench.fingerprint import expanded, key_of
 from distillbench.hookspecs import hookimpl
 from distillbench.matrix.chosen import engine_of, preset_of, renderer_of
@@ -266,7 +266,7 @@ def _of_files(session: Session, asked: Asked, lines: dict[str, str]) -> tuple[di
 def _preset(session: Session, model: str) -> str:
     """The student that a Hub id is known as; empty where it is none."""
     cls = session.catalog.kind("student").get("hf")
-    return preset_of(cls, {"model": Given(model, "--model")}, session.catalog)[0] if cls else ""
+    return preset_of(cls, {"model": Given(model, Place("--model"))}, session.catalog)[0] if cls else ""
 
 
 def _engine(session: Session, student: Mapping[str, Any]) -> tuple[str, str]:
@@ -318,13 +318,13 @@ def _as_yaml(matrix: Mapping[str, Any]) -> str:
 
 def _in_options(mistake: Mistake) -> Mistake:
     """A mistake in the matrix, at the option that it comes from."""
-    place = re.fullmatch(rf"{MATRIX_FILE}:\d+: (\w+)\.?(.*)", mistake.where, re.DOTALL)
-    if place is None or (place[1] not in _OPTIONS and place[1] != "defaults"):
+    place = mistake.place
+    section, *keys = place.keys if place.file == MATRIX_FILE and place.keys else ("",)
+    if section == "defaults":
+        return replace(mistake, place=Place(f"--{str(keys[-1]).replace('_', '-')}"))
+    if section not in _OPTIONS:
         return mistake
-    if place[1] == "defaults":
-        option = f"--{place[2].rpartition('.')[2].replace('_', '-')}"
-        return replace(mistake, where=option)
-    return replace(mistake, where=f"{_OPTIONS[place[1]]}: {place[2]}" if place[2] else _OPTIONS[place[1]])
+    return replace(mistake, place=Place(_OPTIONS[str(section)], keys=tuple(keys)))
 
 
 def _about_checkpoints(loaded: Loaded) -> Iterator[tuple[str, str]]:

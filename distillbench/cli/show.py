@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from distillbench.cli.session import JSON, MATRIX, Session, cells_there_are, print_json
-from distillbench.errors import DistillbenchError
+from distillbench.errors import DEFAULT, DistillbenchError, Place
 from distillbench.hookspecs import hookimpl
 from distillbench.records import Cell, Choice, Evaluation
 
@@ -54,11 +54,11 @@ def _rows(cell: Cell) -> Iterator[tuple[str, str, str]]:
         yield role, f"{choice.label} ({choice.component})", ""
         for entry in fields(choice.options):
             value = getattr(choice.options, entry.name)
-            yield f"  {role}.{entry.name}", str(value), choice.origins.get(entry.name, "default")
+            yield f"  {role}.{entry.name}", str(value), str(choice.origins.get(entry.name, DEFAULT))
     for evaluation in cell.evaluations:
         yield f"evaluations.{evaluation.name}", f"{evaluation.task} ({evaluation.task_path})", ""
         for name, value in _settings(evaluation).items():
-            yield f"  evaluations.{evaluation.name}.{name}", str(value), evaluation.origins.get(name, "default")
+            yield f"  evaluations.{evaluation.name}.{name}", str(value), str(evaluation.origins.get(name, DEFAULT))
 
 
 def _choices(cell: Cell) -> Iterator[tuple[str, Choice]]:
@@ -77,6 +77,10 @@ def _settings(evaluation: Evaluation) -> dict[str, Any]:
     return evaluation.settings | {"grader": evaluation.grader.component}
 
 
+def _told(origins: Mapping[str, Place]) -> dict[str, str]:
+    return {name: str(origin) for name, origin in origins.items()}
+
+
 def _as_json(cell: Cell) -> dict[str, Any]:
     return {
         "name": cell.name,
@@ -88,12 +92,12 @@ def _as_json(cell: Cell) -> dict[str, Any]:
                 "label": choice.label,
                 "component": choice.component,
                 "options": asdict(choice.options),
-                "origins": dict(choice.origins),
+                "origins": _told(choice.origins),
             }
             for role, choice in _choices(cell)
         },
         "evaluations": {
-            one.name: {"task": one.task, "settings": _settings(one), "origins": dict(one.origins)}
+            one.name: {"task": one.task, "settings": _settings(one), "origins": _told(one.origins)}
             for one in cell.evaluations
         },
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,15 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from distillbench.errors import DistillbenchError, Mistake, TaskError
+from distillbench.errors import DistillbenchError, Mistake, Place, TaskError
 
 if TYPE_CHECKING:
     from distillbench.plan.plan import Plan
     from distillbench.preflight.look import Preflight
     from distillbench.records import Evaluation
     from distillbench.tasks.identity import TaskIndex
-
-_PLACE = re.compile(r"[^:]+:\d+: evaluations\.(.+)", re.DOTALL)
 
 
 def by_benchmark(
@@ -34,19 +31,17 @@ def by_benchmark(
     paths = {name: path for name in names if (path := _path(name, tasks))}
     found: dict[str, list[Mistake]] = {}
     for mistake in mistakes:
-        name = _benchmark(mistake.where, names, paths)
+        name = _benchmark(mistake.place, names, paths)
         if name is None:
             return None
         found.setdefault(name, []).append(mistake)
     return found
 
 
-def _benchmark(where: str, names: Collection[str], paths: Mapping[str, Path]) -> str | None:
-    place = _PLACE.fullmatch(where)
-    if place is None:
-        return next((name for name, path in paths.items() if where.startswith(f"{path}:")), None)
-    fitting = [name for name in names if place[1] == name or place[1].startswith(f"{name}.")]
-    return max(fitting, key=len, default=None)
+def _benchmark(place: Place, names: Collection[str], paths: Mapping[str, Path]) -> str | None:
+    if len(place.keys) > 1 and place.keys[0] == "evaluations":
+        return str(place.keys[1]) if place.keys[1] in names else None
+    return next((name for name, path in paths.items() if place.file == str(path)), None)
 
 
 def _path(name: str, tasks: TaskIndex) -> Path | None:

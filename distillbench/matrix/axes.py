@@ -13,13 +13,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from distillbench.errors import Mistake, nearest
+from distillbench.errors import Keys, Mistake, Place, nearest
 from distillbench.matrix.expand import Combination, Source, expand
 from distillbench.matrix.names import Number
-from distillbench.matrix.read import Document, Keys
+from distillbench.matrix.read import Document
 from distillbench.matrix.sections import SECTIONS, Sections
 from distillbench.options import Given
 
@@ -84,9 +84,9 @@ class Axes:
         kind, index = source
         return ("matrix", "include", index, key) if kind == "include" else self.places[key][index]
 
-    def where(self, key: str, source: Source) -> str:
+    def place(self, key: str, source: Source) -> Place:
         """The place of a combination's value."""
-        return self.document.where(*self.keys(key, source))
+        return self.document.place(*self.keys(key, source))
 
     def first_place(self, key: str) -> Keys:
         """Where a dotted key first stands."""
@@ -117,9 +117,9 @@ class Axes:
 
     def _given(self, key: str, source: Source, value: Any) -> Given:
         keys = self.keys(key, source)
-        origin = f"{self.document.path.name}:{self.document.line(*keys)}: matrix."
-        origin += f"include[{source[1]}].{key}" if source[0] == "include" else key
-        return Given(value, origin, self.document.where(*keys), self.document.path.parent.resolve())
+        exact = self.document.place(*keys)
+        origin = exact if source[0] == "include" else replace(exact, keys=("matrix", key))
+        return Given(value, origin, exact, self.document.path.parent.resolve())
 
     def as_written(self, combination: Combination) -> dict[str, Any]:
         """The values of a combination, numbers as they stand in the file."""
@@ -152,7 +152,7 @@ def read_axes(document: Document, sections: Sections, mistakes: list[Mistake], t
     axes = Axes(document, traceless=traceless)
     content = document.data.get("matrix")
     if not isinstance(content, dict | None):
-        mistakes.append(Mistake(document.where("matrix"), "a mapping of axes", repr(content)))
+        mistakes.append(Mistake(document.place("matrix"), "a mapping of axes", repr(content)))
         return axes
     reader = _Reader(axes, sections, mistakes)
     for key, value in (content or {}).items():
@@ -178,14 +178,14 @@ def combine(axes: Axes, mistakes: list[Mistake], is_clean: bool) -> list[Combina
     document = axes.document
     size = math.prod(len(values) for values in axes.values.values())
     if size > _MOST_COMBINATIONS:
-        mistakes.append(Mistake(document.where("matrix"), f"at most {_MOST_COMBINATIONS:,} combinations", f"{size:,}"))
+        mistakes.append(Mistake(document.place("matrix"), f"at most {_MOST_COMBINATIONS:,} combinations", f"{size:,}"))
         return []
     excluded = list(axes.exclude)
     expansion = expand(axes.values, axes.include, list(axes.exclude.values()))
     if is_clean:
         mistakes.extend(_idle_exclude(axes, excluded[index]) for index in expansion.idle_excludes)
     if is_clean and not expansion.combinations:
-        mistakes.append(Mistake(document.where("matrix"), "at least one combination", "none: `exclude` removes all"))
+        mistakes.append(Mistake(document.place("matrix"), "at least one combination", "none: `exclude` removes all"))
     complete = []
     for combination in expansion.combinations:
         missing = _fill(combination, axes)
@@ -226,18 +226,18 @@ def _candidates(axes: Axes, axis: str) -> list[Any]:
 
 def _incomplete(axes: Axes, combination: Combination, axis: str) -> Mistake:
     sources = [source for source in combination.sources.values() if source[0] == "include"]
-    where = axes.document.where("matrix", "include", sources[0][1]) if sources else axes.document.where("matrix")
+    place = axes.document.place("matrix", "include", sources[0][1]) if sources else axes.document.place("matrix")
     known = ", ".join(str(value) for value in axes.values.get(axis, []))
     wanted = f"`{axis}`, since it makes a combination of its own"
-    return Mistake(where, wanted, _described(combination.values), f"one of: {known}" if known else "")
+    return Mistake(place, wanted, _described(combination.values), f"one of: {known}" if known else "")
 
 
 def _idle_exclude(axes: Axes, index: int) -> Mistake:
     entry = axes.exclude[index]
     strange = [f"{key} never is {value!r}" for key, value in entry.items() if value not in axes.values.get(key, [])]
     hint = f"{'; '.join(strange)}" if strange else "no combination has all of these values"
-    where = axes.document.where("matrix", "exclude", index)
-    return Mistake(where, "values of at least one combination", _described(entry), hint)
+    place = axes.document.place("matrix", "exclude", index)
+    return Mistake(place, "values of at least one combination", _described(entry), hint)
 
 
 def _described(values: Mapping[str, Any]) -> str:
@@ -381,10 +381,10 @@ class _Reader:
     def check_some(self, axis: str, labels: Sequence[str]) -> None:
         if labels or axis in self.sections.broken or any(axis in entry for entry in self.axes.include):
             return
-        where = self.axes.document.where(SECTIONS[axis])
+        place = self.axes.document.place(SECTIONS[axis])
         traceless = [name for name in self.sections.entries["trainer"] if name in self.axes.traceless]
         hint = f"of the trainers only {', '.join(traceless)} needs no traces" if axis == "teacher" and traceless else ""
-        self.mistakes.append(Mistake(where, f"at least one {axis}, named here or in `matrix.{axis}`", "none", hint))
+        self.mistakes.append(Mistake(place, f"at least one {axis}, named here or in `matrix.{axis}`", "none", hint))
 
     def wrong(self, keys: Keys, wanted: str, got: str, hint: str = "") -> None:
-        self.mistakes.append(Mistake(self.axes.document.where(*keys), wanted, got, hint))
+        self.mistakes.append(Mistake(self.axes.document.place(*keys), wanted, got, hint))

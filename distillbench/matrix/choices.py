@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from distillbench.catalog import Catalog
-from distillbench.errors import Mistake, PluginError, nearest
+from distillbench.errors import DEFAULT, Keys, Mistake, Place, PluginError, nearest
 from distillbench.fingerprint import canonical_json, digest_path, expanded
 from distillbench.matrix.axes import COMPONENT_AXES, Axes
 from distillbench.matrix.chosen import GENERIC, Chosen, engine_of, preset_of, renderer_of_student
 from distillbench.matrix.expand import Combination, Source
-from distillbench.matrix.read import Keys
 from distillbench.matrix.sections import SECTIONS, Entry, Sections
 from distillbench.options import Given, fields_of, resolve_options
 from distillbench.protocols import Component, Student
 from distillbench.records import Choice
 
 Layers = Sequence[Mapping[str, Given]]
+_CHOSEN = Place(words="chosen by the model's files")
 #: The dotted axis values of a combination that reach one component, each known by its place.
 Picks = tuple[tuple[str, Source], ...]
 
@@ -89,11 +89,11 @@ class Choices:
         key = (kind, label, picks, canonical_json(chosen or {}))
         if key not in self._resolved:
             entry = self.sections.entries[kind].get(label)
-            where = entry.where if entry else self.axes.where(axis, combination.sources[axis])
-            of_choice = {name: Given(value, "chosen by the model's files") for name, value in (chosen or {}).items()}
+            place = entry.place if entry else self.axes.place(axis, combination.sources[axis])
+            of_choice = {name: Given(value, _CHOSEN) for name, value in (chosen or {}).items()}
             written = entry.options if entry else {}
             layers = (of_choice, self._preset(kind, entry), written, self.axes.layer(combination, picks))
-            self._resolved[key] = self._with_defaults(kind, label, layers, where)
+            self._resolved[key] = self._with_defaults(kind, label, layers, place)
         return self._resolved[key]
 
     def _preset(self, kind: str, entry: Entry | None) -> Mapping[str, Given]:
@@ -107,14 +107,14 @@ class Choices:
             self.chosen[f"student {entry.label}"] = f"{told} (preset {name}, by its Hub id)"
         return options
 
-    def make(self, kind: str, label: str, component: str, layers: Layers, where: str) -> Choice | None:
+    def make(self, kind: str, label: str, component: str, layers: Layers, place: Place) -> Choice | None:
         """A registered component under some layers of options; None when a mistake is in the way.
 
         Raises:
             PluginError: Its `Options` cannot be read, or hold what has no canonical form.
         """
         cls = self.catalog.kind(kind)[component]
-        resolved = resolve_options(cls.Options, layers, where, _owner(kind, label, component))
+        resolved = resolve_options(cls.Options, layers, place, _owner(kind, label, component))
         self.mistakes.extend(resolved.mistakes)
         if resolved.mistakes:
             return None
@@ -123,9 +123,9 @@ class Choices:
             digests = [(path.name, digest_path(path, remember=True)) for path in built.inputs()]
         except OSError as error:
             path = Path(error.filename or "")
-            place = _giver_of(path, resolved.options, resolved.origins) or where
+            giver = _giver_of(path, resolved.options, resolved.origins) or place
             got = f"{path}: {error.strerror or error}"
-            self.mistakes.append(Mistake(place, "a file or folder that can be read", got))
+            self.mistakes.append(Mistake(giver, "a file or folder that can be read", got))
             return None
         return Choice(kind, label, component, resolved.options, identity_of(built, digests), resolved.origins)
 
@@ -136,9 +136,9 @@ class Choices:
         if label is None:
             return None
         if label not in known:
-            self.mistakes.append(_unknown_component(entry.use_where, "launcher", label, known))
+            self.mistakes.append(_unknown_component(entry.use_place, "launcher", label, known))
             return None
-        return self.make("launcher", label, label, [entry.options], entry.where)
+        return self.make("launcher", label, label, [entry.options], entry.place)
 
     def check_names(self) -> None:
         """Notes every name that is neither an entry's nor a component's."""
@@ -146,21 +146,21 @@ class Choices:
             known = self.catalog.kind(kind)
             for entry in self.sections.entries[kind].values():
                 if entry.component is not None and entry.component not in known:
-                    self.mistakes.append(_unknown_component(entry.use_where, kind, entry.component, known))
+                    self.mistakes.append(_unknown_component(entry.use_place, kind, entry.component, known))
         for axis, kind in COMPONENT_AXES.items():
             for value, keys in self.axes.uses(axis):
-                for name, place in _names(axis, value, keys):
-                    self.check_name(kind, name, self.axes.document.where(*place))
+                for name, keys_of_name in _names(axis, value, keys):
+                    self.check_name(kind, name, self.axes.document.place(*keys_of_name))
         for key, target in self.axes.targets.items():
             if target.kind == "filter" and target.name is not None:
-                self.check_name("filter", target.name, self.axes.document.where(*self.axes.first_place(key)))
+                self.check_name("filter", target.name, self.axes.document.place(*self.axes.first_place(key)))
 
-    def check_name(self, kind: str, name: str, where: str) -> bool:
+    def check_name(self, kind: str, name: str, place: Place) -> bool:
         """Whether a name is an entry's or a registered component's; notes it when it is not."""
         known = {**self.sections.entries[kind], **self.catalog.kind(kind)}
         if name not in known:
             wanted = f"a {kind}: an entry of `{SECTIONS[kind]}`, or a registered {kind}"
-            self.mistakes.append(Mistake(where, wanted, repr(name), nearest(name, known)))
+            self.mistakes.append(Mistake(place, wanted, repr(name), nearest(name, known)))
         return name in known
 
     def check_unused(self) -> None:
@@ -171,7 +171,7 @@ class Choices:
                 cls = self.catalog.kind(kind).get(entry.component or "")
                 if cls and entry.component and (kind, label) not in used:
                     owner = _owner(kind, label, entry.component)
-                    found = resolve_options(cls.Options, [self._defaults(kind, cls), entry.options], entry.where, owner)
+                    found = resolve_options(cls.Options, [self._defaults(kind, cls), entry.options], entry.place, owner)
                     self.mistakes.extend(found.mistakes)
             self._check_defaults(kind, {label for each, label in used if each == kind})
 
@@ -190,31 +190,31 @@ class Choices:
                     hint = "it stands in a student's entry; what is for all of them stands in `defaults.evaluation`"
                 self.mistakes.append(Mistake(given.place, wanted, repr(name), hint))
 
-    def _with_defaults(self, kind: str, label: str, layers: Layers, where: str) -> Choice | None:
+    def _with_defaults(self, kind: str, label: str, layers: Layers, place: Place) -> Choice | None:
         entry = self.sections.entries[kind].get(label)
         component = entry.component if entry else label
         cls = self.catalog.kind(kind).get(component or "")
         if cls is None or component is None:
             return None  # `check_names` tells of it
-        return self.make(kind, label, component, [self._defaults(kind, cls), *layers], where)
+        return self.make(kind, label, component, [self._defaults(kind, cls), *layers], place)
 
     def _defaults(self, kind: str, cls: type[Component]) -> Mapping[str, Given]:
         known = fields_of(cls.Options)
         return {name: given for name, given in self.sections.defaults[kind].items() if name in known}
 
     def _default_renderer(self, student: Choice, combination: Combination) -> Chosen | None:
-        where = self.axes.where("student", combination.sources["student"])
+        place = self.axes.place("student", combination.sources["student"])
         built: Student = self.catalog.build(student)
         label = built.renderer()
         if label is None:
             wanted = "an axis `renderer`, since this student names none"
-            self.mistakes.append(Mistake(where, wanted, student.label))
+            self.mistakes.append(Mistake(place, wanted, student.label))
             return None
         chosen = Chosen(label, "the student's own")
-        if label == GENERIC and student.origins.get("renderer") == "default":
+        if label == GENERIC and student.origins.get("renderer") == DEFAULT:
             chosen = renderer_of_student(built, self.catalog)
             self.chosen[f"renderer of {student.label}"] = str(chosen)
-        return chosen if self.check_name("renderer", chosen.name, where) else None
+        return chosen if self.check_name("renderer", chosen.name, place) else None
 
 
 def _names(axis: str, value: Any, keys: Keys) -> Iterator[tuple[str, Keys]]:
@@ -228,8 +228,8 @@ def _owner(kind: str, label: str, component: str) -> str:
     return f"{kind} {label!r}" if label == component else f"{kind} {label!r} ({component})"
 
 
-def _unknown_component(where: str, kind: str, name: str, known: Mapping[str, Any]) -> Mistake:
-    return Mistake(where, f"`use:` and the name of a registered {kind}", repr(name), nearest(name, known))
+def _unknown_component(place: Place, kind: str, name: str, known: Mapping[str, Any]) -> Mistake:
+    return Mistake(place, f"`use:` and the name of a registered {kind}", repr(name), nearest(name, known))
 
 
 def identity_of(built: Component, digests: list[tuple[str, str]]) -> str:
@@ -255,10 +255,10 @@ def identity_of(built: Component, digests: list[tuple[str, str]]) -> str:
         raise PluginError(f"{type(built).__name__}: its options cannot be part of a key: {error}") from error
 
 
-def _giver_of(path: Path, options: Any, origins: Mapping[str, str]) -> str | None:
+def _giver_of(path: Path, options: Any, origins: Mapping[str, Place]) -> Place | None:
     """The place that gave the option which holds a path, or a folder above it."""
     for name, origin in origins.items():
-        if origin != "default" and any(path.is_relative_to(each) for each in _paths_in(getattr(options, name))):
+        if origin != DEFAULT and any(path.is_relative_to(each) for each in _paths_in(getattr(options, name))):
             return origin
     return None
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from distillbench.catalog import Catalog
-from distillbench.errors import DistillbenchError, StageError
+from distillbench.errors import DistillbenchError, Place, StageError
 from distillbench.matrix.model_files import ModelFiles, read_model
 from distillbench.options import Given, fields_of
 from distillbench.protocols import Component, Engine, Renderer, Student
@@ -104,7 +104,7 @@ def preset_of(cls: type[Component], options: Mapping[str, Given], catalog: Catal
         if is_one and str(own["model"].default).lower() == given.value.lower():
             general = fields_of(cls.Options)
             return name, {
-                option: Given(_as_yaml(entry.default), f"preset {name}")
+                option: Given(_as_yaml(entry.default), Place(words=f"preset {name}"))
                 for option, entry in own.items()
                 if option in general and option != "model" and entry.default != general[option].default
             }

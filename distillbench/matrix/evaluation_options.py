@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
 
+from distillbench.errors import Place
 from distillbench.options import Given
 from distillbench.records import Every, Prefill, Subset
 from distillbench.tasks.identity import TaskSpec
@@ -112,39 +113,38 @@ class TaskSettings:
 
 def forced_options(limit: int | None, fast: bool) -> dict[str, Given]:
     """What the command line's `--limit` and `--fast` say; a limit outweighs `--fast`."""
-    forced = {}
-    if fast:
-        forced = {"limit": Given(_FAST_LIMIT, "--fast"), "subset": Given("shuffled", "--fast")}
-    if limit is not None:
-        forced = {"limit": Given(limit, "--limit"), "subset": Given("first", "--limit")}
-    return forced
+    if limit is None and not fast:
+        return {}
+    place = Place("--fast" if limit is None else "--limit")
+    subset = "shuffled" if limit is None else "first"
+    return {"limit": Given(_FAST_LIMIT if limit is None else limit, place), "subset": Given(subset, place)}
 
 
-def origin_of(spec: TaskSpec) -> str:
+def origin_of(spec: TaskSpec) -> Place:
     """How the origin of what a task's YAML says is named."""
-    return f"task {spec.path.name}"
+    return Place(words=f"task {spec.path.name}")
 
 
 def task_layer(spec: TaskSpec) -> dict[str, Given]:
     """What a task's YAML says of sampling, in an evaluation's own words."""
     asked = {key: value for key, value in spec.generation_kwargs.items() if value is not None}
     named = {name: name for name in (*SAMPLING, "seed")} | dict.fromkeys(_BUDGET, "max_tokens")
-    origin, place = origin_of(spec), f"{spec.path}: generation_kwargs"
+    origin, place = origin_of(spec), Place(str(spec.path), keys=("generation_kwargs",))
     layer = {}
     for key, value in asked.items():
         if key in ("until", "stop"):
-            layer[key] = Given([value] if isinstance(value, str) else value, origin, f"{place}.{key}")
+            layer[key] = Given([value] if isinstance(value, str) else value, origin, place.below(key))
         elif key in named:
-            layer[named[key]] = Given(value, origin, f"{place}.{key}")
+            layer[named[key]] = Given(value, origin, place.below(key))
         elif (key, value) != ("num_beams", 1) and key != DO_SAMPLE:  # any other is a mistake: it would be ignored
-            layer[key] = Given(value, f"{place}.{key}")
+            layer[key] = Given(value, place.below(key))
     if asked.get(DO_SAMPLE) is False:  # engines disagree on what a temperature means then: it is greedy
-        layer["temperature"] = Given(0, origin, f"{place}.do_sample")
+        layer["temperature"] = Given(0, origin, place.below(DO_SAMPLE))
     elif asked.get(DO_SAMPLE) is True and "temperature" not in asked:
-        layer["temperature"] = Given(1, origin, f"{place}.do_sample")
+        layer["temperature"] = Given(1, origin, place.below(DO_SAMPLE))
     for name, value in (("repeats", spec.config.get("repeats")), ("grader", spec.settings.get("grader"))):
         if value is not None:
-            layer[name] = Given(value, origin, f"{spec.path}: {name}")
+            layer[name] = Given(value, origin, Place(str(spec.path), keys=(name,)))
     return layer
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from distillbench.errors import Mistake, TaskError, nearest
+from distillbench.errors import DEFAULT, Mistake, Place, TaskError, nearest
 from distillbench.fingerprint import canonical_json
 from distillbench.matrix.choices import Choices, Layers, Picks
 from distillbench.matrix.evaluation_mistakes import budget_mistake, do_sample_mistake, scoring_mistake
@@ -82,7 +82,7 @@ class Evaluations:
         """Notes what is wrong whatever the combination."""
         document, sections = self.axes.document, self.choices.sections
         if not self.entries and "evaluation" not in sections.broken:
-            self.mistakes.append(Mistake(document.where("evaluations"), "at least one evaluation", "none"))
+            self.mistakes.append(Mistake(document.place("evaluations"), "at least one evaluation", "none"))
         if not self._suites:  # mistakes elsewhere left no combination
             self.of(Combination({}, {}))
         known = fields_of(EvaluationOptions)
@@ -96,9 +96,9 @@ class Evaluations:
                 self.mistakes.append(Mistake(given.place, "an option of an evaluation", repr(name), hint))
         for key, target in self.axes.targets.items():
             if target.kind == "evaluation" and target.name is not None and target.name not in self.entries:
-                where = document.where(*self.axes.first_place(key))
+                place = document.place(*self.axes.first_place(key))
                 wanted, hint = "the name of an evaluation", nearest(target.name, self.entries)
-                self.mistakes.append(Mistake(where, wanted, repr(target.name), hint))
+                self.mistakes.append(Mistake(place, wanted, repr(target.name), hint))
 
     def _check_sampling(self, student: Entry) -> None:
         """Notes what is wrong in a student's `sampling`, whether a cell uses that student or not."""
@@ -107,8 +107,8 @@ class Evaluations:
             if name not in (*SAMPLING_OPTIONS, DO_SAMPLE):
                 hint = nearest(name, SAMPLING_OPTIONS)
                 self.mistakes.append(Mistake(given.place, f"an option of {owner}", repr(name), hint))
-        layers = [{"benchmark": Given("any", "default")}, _without_do_sample(_known_sampling(student.sampling))]
-        self.mistakes.extend(resolve_options(EvaluationOptions, layers, student.where, owner).mistakes)
+        layers = [{"benchmark": Given("any", DEFAULT)}, _without_do_sample(_known_sampling(student.sampling))]
+        self.mistakes.extend(resolve_options(EvaluationOptions, layers, student.place, owner).mistakes)
         self._refuse_do_sample([student.sampling])
 
     def _refuse_do_sample(self, written: Layers) -> None:
@@ -133,7 +133,7 @@ class Evaluations:
             self.forced,
         ]
         self._refuse_do_sample(written)
-        benchmark = last_given(written, "benchmark") or Given(entry.label, "default", entry.where)
+        benchmark = last_given(written, "benchmark") or Given(entry.label, DEFAULT, entry.place)
         group = self._group(benchmark)
         members = [Member(entry.label, benchmark)]
         if group is not None:
@@ -161,11 +161,11 @@ class Evaluations:
     def _evaluation(self, entry: Entry, as_written: Layers, member: Member) -> Evaluation | None:
         written = [*map(_without_do_sample, as_written), member.options]
         benchmark = member.benchmark
-        metadata = last_given(written, "metadata") or Given({}, "default")
+        metadata = last_given(written, "metadata") or Given({}, DEFAULT)
         spec = self._task(benchmark, metadata)
         settings = self._settings(spec) if spec else None
         layers = [{"benchmark": benchmark}, task_layer(spec) if spec else {}, *written]
-        resolved = resolve_options(EvaluationOptions, layers, entry.where, f"evaluation {entry.label!r}")
+        resolved = resolve_options(EvaluationOptions, layers, entry.place, f"evaluation {entry.label!r}")
         self.mistakes.extend(resolved.mistakes)
         if spec is None or settings is None or resolved.mistakes or any(DO_SAMPLE in layer for layer in as_written):
             return None
@@ -225,8 +225,8 @@ class Evaluations:
         return self._found[ref]
 
     def _settings(self, spec: TaskSpec) -> TaskSettings | None:
-        place = f"{spec.path}: metadata.distillbench"
-        layer = {name: Given(value, f"{place}.{name}") for name, value in spec.settings.items()}
+        place = Place(str(spec.path), keys=("metadata", "distillbench"))
+        layer = {name: Given(value, place.below(name)) for name, value in spec.settings.items()}
         resolved = resolve_options(TaskSettings, [layer], place, "metadata.distillbench")
         self.mistakes.extend(resolved.mistakes)
         settings: TaskSettings | None = resolved.options
@@ -236,15 +236,15 @@ class Evaluations:
         self, options: EvaluationOptions, settings: TaskSettings, spec: TaskSpec, layers: Layers
     ) -> Choice | None:
         """The grader; the task's options for it count only where it is the grader that the task names."""
-        named = last_given(layers, "grader") or Given(options.grader, f"task {spec.path.name}", str(spec.path))
+        named = last_given(layers, "grader") or Given(options.grader, origin_of(spec), Place(str(spec.path)))
         known = self.choices.catalog.kind("benchmark")
         if options.grader not in known:
             hint = nearest(options.grader, known)
             self.mistakes.append(Mistake(named.place, "a registered grader", repr(options.grader), hint))
             return None
-        place = f"{spec.path}: metadata.distillbench.grader_options"
-        from_task = Given(settings.grader_options, f"task {spec.path.name}", place, spec.path.parent)
-        from_matrix = last_given(layers, "grader_options") or Given({}, "default")
+        place = Place(str(spec.path), keys=("metadata", "distillbench", "grader_options"))
+        from_task = Given(settings.grader_options, origin_of(spec), place, spec.path.parent)
+        from_matrix = last_given(layers, "grader_options") or Given({}, DEFAULT)
         grader_layers = [
             _split(from_task, from_task.origin) if options.grader == settings.grader else {},
             _split(from_matrix),
@@ -260,10 +260,10 @@ def _as_json(metadata: Any) -> str:
         return "{}"
 
 
-def _split(given: Given, origin: str = "") -> dict[str, Given]:
+def _split(given: Given, origin: Place | None = None) -> dict[str, Given]:
     """A mapping's values, each with its own place."""
     return {
-        name: Given(value, origin or f"{given.origin}.{name}", f"{given.place}.{name}", given.folder)
+        name: Given(value, origin or given.origin.below(name), given.place.below(name), given.folder)
         for name, value in given.value.items()
     }
 
@@ -328,11 +328,11 @@ def _findings(spec: TaskSpec, resolved: Resolved) -> tuple[tuple[str, str], ...]
     return (*spec.findings, ("greedy_with_temperature", text))
 
 
-def _origins(resolved: Resolved) -> dict[str, str]:
+def _origins(resolved: Resolved) -> dict[str, Place]:
     """Where each option came from, and which of them decide nothing."""
     idle = ("top_p", "top_k", "min_p", "seed") if resolved.options.temperature == 0 else ()
     return {
-        name: f"{origin} (no effect at temperature 0)" if name in idle and origin != "default" else origin
+        name: Place(words=f"{origin} (no effect at temperature 0)") if name in idle and origin != DEFAULT else origin
         for name, origin in resolved.origins.items()
     }
 

@@ -45,10 +45,10 @@ def members_of(
     chosen = [task for task in group.tasks if named is None or task in named]
     found = []
     for task in chosen:
-        own = Given(task, benchmark.origin, benchmark.where, benchmark.folder)
+        own = Given(task, benchmark.origin, benchmark.exact, benchmark.folder)
         options = {"benchmark": own}
         if named is not None and problems is not None:
-            options["problems"] = Given(named[task], problems.origin, problems.where, problems.folder)
+            options["problems"] = Given(named[task], problems.origin, problems.exact, problems.folder)
         groups = tuple(_memberships(group, label, task, set(chosen)))
         found.append(Member(f"{label}.{task}", own, options, groups))
     return found

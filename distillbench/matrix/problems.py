@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from distillbench.errors import Mistake, nearest
+from distillbench.errors import Mistake, Place, nearest
 from distillbench.tasks.problems import place_of, problem_id, unknown_problems
 
 #: So many ids are enough to find the one that was meant.
 _MOST_COMPARED = 2000
 
 
-def places_of(named: Sequence[str | int], task: str, n_docs: int | None, where: str) -> tuple[int, ...] | Mistake:
+def places_of(named: Sequence[str | int], task: str, n_docs: int | None, where: Place) -> tuple[int, ...] | Mistake:
     """The places of problems, ascending, each once; or what is wrong with an id.
 
     Args:

@@ -15,15 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from distillbench.errors import MatrixError, Mistake
+from distillbench.errors import Keys, MatrixError, Mistake, Place
 from distillbench.yaml_text import MOST_REPEATED, YamlError, compose, line_of, read_text
 
 if TYPE_CHECKING:
     from yaml import SafeLoader as _SafeLoader
 else:  # libyaml reads a matrix of ten thousand entries in 0.2 s, the Python parser in 1.5 s
     _SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-Keys = tuple[str | int, ...]
 
 _LONGEST_NUMBER = 100  # characters; Python refuses to print an int of more than 4,300 digits
 _TAG = "tag:yaml.org,2002:"
@@ -53,16 +51,9 @@ class Document:
                 return self.lines[keys[:end]]
         return 1
 
-    def where(self, *keys: str | int) -> str:
-        """A place as a user is told of it: `matrix.yaml:12: trainers.lora.lr`."""
-        place = f"{self.path.name}:{self.line(*keys)}"
-        return f"{place}: {dotted(keys)}" if keys else place
-
-
-def dotted(keys: Keys) -> str:
-    """Keys as one reads them: `matrix.include[2].teacher`."""
-    text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
-    return text.removeprefix(".")
+    def place(self, *keys: str | int) -> Place:
+        """The place of what some keys lead to."""
+        return Place(self.path.name, self.line(*keys), keys)
 
 
 def read_document(path: Path, mistakes: list[Mistake]) -> Document:
@@ -77,11 +68,11 @@ def read_document(path: Path, mistakes: list[Mistake]) -> Document:
     """
     root = _compose(path)
     if root is None:
-        raise _fatal(path, "a mapping of keys", "an empty file")
+        raise _fatal(Place(str(path)), "a mapping of keys", "an empty file")
     builder = _Builder(path, mistakes)
     data = builder.build(root, ())
     if not isinstance(data, dict):
-        raise _fatal(f"{path.name}:{line_of(root)}", "a mapping of keys", _kind_of(data))
+        raise _fatal(Place(path.name, line_of(root)), "a mapping of keys", _kind_of(data))
     return Document(path, data, builder.lines, builder.written)
 
 
@@ -89,7 +80,7 @@ def _compose(path: Path) -> yaml.Node | None:
     try:
         return compose(read_text(path), _CoreLoader)
     except YamlError as error:
-        place = f"{path.name}:{error.line}" if error.line else str(path)
+        place = Place(path.name, error.line) if error.line else Place(str(path))
         raise _fatal(place, error.wanted, error.got, error.hint) from error
 
 
@@ -242,7 +233,7 @@ class _Builder:
     def _inside(self, node: yaml.Node, keys: Keys) -> Iterator[bool]:
         """Guards one visit of a list or mapping; gives whether it is the first."""
         if id(node) in self._open:
-            place = f"{self.path.name}:{line_of(node)}: {dotted(keys)}"
+            place = Place(self.path.name, line_of(node), keys)
             raise _fatal(place, "YAML that ends", "an alias of something that it is inside of")
         is_new = self._count(node, keys)
         self._open.add(id(node))
@@ -254,18 +245,17 @@ class _Builder:
         self._seen.add(id(node))
         self._repeated += not is_new
         if self._repeated > MOST_REPEATED:
-            place = f"{self.path.name}:{line_of(node)}: {dotted(keys)}"
+            place = Place(self.path.name, line_of(node), keys)
             raise _fatal(place, f"aliases that repeat at most {MOST_REPEATED:,} values", "more than that")
         return is_new
 
     def _wrong(self, node: yaml.Node, keys: Keys, wanted: str, got: str, hint: str = "") -> None:
-        place = f"{self.path.name}:{line_of(node)}"
-        self.mistakes.append(Mistake(f"{place}: {dotted(keys)}" if keys else place, wanted, got, hint))
+        self.mistakes.append(Mistake(Place(self.path.name, line_of(node), keys), wanted, got, hint))
 
 
 def _kind_of(data: Any) -> str:
     return "an empty file" if data is None else "a list" if isinstance(data, list) else repr(data)
 
 
-def _fatal(place: Path | str, wanted: str, got: str, hint: str = "") -> MatrixError:
-    return MatrixError([Mistake(str(place), wanted, got, hint)])
+def _fatal(place: Place, wanted: str, got: str, hint: str = "") -> MatrixError:
+    return MatrixError([Mistake(place, wanted, got, hint)])

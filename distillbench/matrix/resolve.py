@@ -20,7 +20,7 @@ from distillbench.matrix.choices import Choices
 from distillbench.matrix.evaluation_options import forced_options
 from distillbench.matrix.evaluations import Evaluations, Suite
 from distillbench.matrix.expand import Combination
-from distillbench.matrix.read import Document, read_document
+from distillbench.matrix.read import read_document
 from distillbench.matrix.sections import Header, Sections, read_sections
 from distillbench.protocols import Trainer
 from distillbench.records import Cell, Choice, PreflightRules
@@ -78,7 +78,7 @@ def load_matrix(path: Path, catalog: Catalog, *, limit: int | None = None, fast:
     cells = _Builder(choices, evaluations).cells(combinations)
     launcher = _check_all(choices, evaluations)
     if mistakes or sections.header is None or launcher is None or tasks is None:
-        raise MatrixError(sorted(dict.fromkeys(mistakes), key=lambda mistake: _line(mistake, document)))
+        raise MatrixError(mistakes)
     _let_plugins_modify(cells, catalog.manager)
     return Matrix(sections.header.name, path, cells, frozenset(sections.header.keep), launcher, tasks, choices.chosen)
 
@@ -187,25 +187,25 @@ class _Builder:
         given = [axis for axis in ("teacher", "filters") if axis in combination.values]
         if given:
             name = combination.values["trainer"]
-            where = self.axes.where("trainer", combination.sources["trainer"])
+            place = self.axes.place("trainer", combination.sources["trainer"])
             wanted = f"neither teacher nor filters beside trainer {name!r}, which needs no traces"
             got = f"combinations of it with {' and '.join(f'`{axis}`' for axis in given)}"
             hint = f"take it out of `trainer`, and write `include: [{{trainer: {name}}}]`"
-            self.mistakes.append(Mistake(where, wanted, got, hint))
+            self.mistakes.append(Mistake(place, wanted, got, hint))
         return not given
 
     def _check_given_names(self, combinations: Sequence[Combination]) -> None:
         for index, entry in enumerate(self.axes.include):
             if "name" not in entry:
                 continue
-            where = self.axes.document.where("matrix", "include", index, "name")
+            place = self.axes.document.place("matrix", "include", index, "name")
             if not names.is_cell_name(entry["name"]):
                 wanted = "a name that can be a folder: letters, digits and . _ , = + - ~, letter or digit first"
-                self.mistakes.append(Mistake(where, wanted, repr(entry["name"])))
+                self.mistakes.append(Mistake(place, wanted, repr(entry["name"])))
             named = sum(each.sources.get("name") == ("include", index) for each in combinations)
             if named > 1:
                 hint = "name axis values in this entry until one combination is left"
-                self.mistakes.append(Mistake(where, "a name for one cell", f"a name for {named} cells", hint))
+                self.mistakes.append(Mistake(place, "a name for one cell", f"a name for {named} cells", hint))
 
     def _refuse_doubles(self, identities: Sequence[tuple[Combination, tuple[Any, ...]]]) -> None:
         first: dict[tuple[Any, ...], Combination] = {}
@@ -214,19 +214,19 @@ class _Builder:
             if identity in first:
                 doubles.append(f"{_described(first[identity])} and {_described(combination)}")
             first.setdefault(identity, combination)
-        where = self.axes.document.where("matrix")
+        place = self.axes.document.place("matrix")
         hint = "they would be the same cell twice; make them differ, or `exclude` one"
         for both in doubles[:_MOST_ALIKE]:
-            self.mistakes.append(Mistake(where, "cells that differ", f"duplicate cells: {both}", hint))
+            self.mistakes.append(Mistake(place, "cells that differ", f"duplicate cells: {both}", hint))
         if len(doubles) > _MOST_ALIKE:
             more = f"duplicate cells: {len(doubles) - _MOST_ALIKE} more"
-            self.mistakes.append(Mistake(where, "cells that differ", more, hint))
+            self.mistakes.append(Mistake(place, "cells that differ", more, hint))
 
     def _refuse_double_names(self, cells: Sequence[Cell]) -> None:
         if doubled := _first_double([cell.name for cell in cells]):
-            where = self.axes.document.where("matrix")
+            place = self.axes.document.place("matrix")
             hint = "give one of them a `name:` in an `include` entry"
-            self.mistakes.append(Mistake(where, "cells with names of their own", f"two named {doubled!r}", hint))
+            self.mistakes.append(Mistake(place, "cells with names of their own", f"two named {doubled!r}", hint))
 
 
 def _names(found: Sequence[Cell], given: Sequence[str | None], written: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -312,9 +312,3 @@ def _first_double(texts: Sequence[str]) -> str | None:
             return text
         seen.add(text)
     return None
-
-
-def _line(mistake: Mistake, document: Document) -> int:
-    """The line that a mistake is on; those elsewhere come last."""
-    found = re.match(re.escape(document.path.name) + r":(\d+)", mistake.where)
-    return int(found.group(1)) if found else 1 << 30

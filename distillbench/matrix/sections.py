@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Interval
 
-from distillbench.errors import Mistake, nearest
+from distillbench.errors import Mistake, Place, nearest
 from distillbench.findings import KINDS
 from distillbench.fingerprint import is_folder
 from distillbench.matrix.read import Document
@@ -62,16 +62,16 @@ class Entry:
         label: The user's name for it.
         component: What it says to `use`; its label where it does not say; None where a mistake hides it.
         options: What it gives.
-        where: Its place.
-        use_where: The place of the component's name.
+        place: Where it stands.
+        use_place: Where its component's name stands.
         sampling: What a student's entry says of how it is sampled.
     """
 
     label: str
     component: str | None
     options: Mapping[str, Given]
-    where: str
-    use_where: str
+    place: Place
+    use_place: Place
     sampling: Mapping[str, Given] = field(default_factory=dict)
 
 
@@ -103,7 +103,7 @@ def read_sections(document: Document, mistakes: list[Mistake]) -> Sections:
     for key in document.data:
         if key not in _TOP_LEVEL:
             wanted = "a key of a matrix file"
-            mistakes.append(Mistake(document.where(key), wanted, repr(key), nearest(key, _TOP_LEVEL)))
+            mistakes.append(Mistake(document.place(key), wanted, repr(key), nearest(key, _TOP_LEVEL)))
     reader = _Reader(document, mistakes)
     entries = {kind: reader.entries(kind, section) for kind, section in SECTIONS.items()}
     launcher = document.data.get("launcher")
@@ -131,7 +131,7 @@ class _Reader:
     def header(self) -> Header | None:
         keys = tuple(entry.name for entry in fields(Header))
         layer = {key: self.given(key) for key in keys if self.document.data.get(key) is not None}
-        resolved = resolve_options(Header, [layer], self.document.where(), "a matrix file")
+        resolved = resolve_options(Header, [layer], self.document.place(), "a matrix file")
         self.mistakes.extend(resolved.mistakes)
         header: Header | None = resolved.options
         if header is None:
@@ -182,17 +182,17 @@ class _Reader:
 
     def entry(self, keys: tuple[str, ...], label: str, body: Any, has_use: bool) -> Entry:
         """One entry; an evaluation has no `use`, its benchmark is an option."""
-        where = self.document.where(*keys)
+        place = self.document.place(*keys)
         if not isinstance(body, dict | None):
             hint = f"write {{use: {body}}}" if has_use and isinstance(body, str) else ""
             self.wrong(keys, "a mapping of options", repr(body), hint)
-            return Entry(label, None, {}, where, where)
+            return Entry(label, None, {}, place, place)
         options = {name: self.given(*keys, name) for name in body or {}}
         use = options.pop("use", None) if has_use else None
         if use is not None and not isinstance(use.value, str):
             self.mistakes.append(Mistake(use.place, "the name of a component", repr(use.value)))
-            return Entry(label, None, options, where, use.place)
-        return Entry(label, use.value if use else label, options, where, use.place if use else where)
+            return Entry(label, None, options, place, use.place)
+        return Entry(label, use.value if use else label, options, place, use.place if use else place)
 
     def defaults(self) -> dict[str, dict[str, Given]]:
         content = self.document.data.get("defaults")
@@ -213,7 +213,7 @@ class _Reader:
         value: Any = self.document.data
         for key in keys:
             value = value[key]
-        return Given(value, self.document.where(*keys), folder=self.folder)
+        return Given(value, self.document.place(*keys), folder=self.folder)
 
     def wrong(self, keys: tuple[str | int, ...], wanted: str, got: str, hint: str = "") -> None:
-        self.mistakes.append(Mistake(self.document.where(*keys), wanted, got, hint))
+        self.mistakes.append(Mistake(self.document.place(*keys), wanted, got, hint))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distillbench.errors import DistillbenchError, Mistake
+from distillbench.errors import DistillbenchError, Mistake, Place
 from distillbench.plan.plan import Plan
 from distillbench.protocols import Launcher
 
@@ -20,7 +20,7 @@ def refuse_missing_gpus(plan: Plan, launcher: Launcher) -> None:
     wanted = max(stage.resources.gpus for stage in asking)
     names = ", ".join(stage.name for stage in asking[:3]) + (", ..." if len(asking) > 3 else "")
     mistake = Mistake(
-        f"{len(asking)} stages ask for a GPU that is not there; nothing has run",
+        Place(words=f"{len(asking)} stages ask for a GPU that is not there; nothing has run"),
         f"{wanted} GPU{'s' if wanted > 1 else ''}, for {names}",
         f"launcher {launcher.name!r} has {n_gpus or 'none'} here",
         "write `device: cpu` at the student to run without one; GPUs that are here and are not seen can be named in "

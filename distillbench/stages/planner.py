@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from distillbench.catalog import Catalog
-from distillbench.errors import MatrixError, Mistake, PluginError, StageError, TaskError, nearest
+from distillbench.errors import MatrixError, Mistake, Place, PluginError, StageError, TaskError, nearest
 from distillbench.fingerprint import key_of
 from distillbench.matrix.choices import identity_of
 from distillbench.options import Given, resolve_options
@@ -117,7 +117,7 @@ class Planner:
         """
         if name in self._under_way:
             circle = " -> ".join([*self._under_way[self._under_way.index(name) :], name])
-            raise MatrixError([Mistake(f"cell {name!r}", "cells that do not need themselves", circle)])
+            raise MatrixError([Mistake(Place(words=f"cell {name!r}"), "cells that do not need themselves", circle)])
         if name not in self._planned:
             self._under_way.append(name)
             self._planned[name] = self._plan(self.cells[name])
@@ -249,7 +249,7 @@ class Planner:
             raise PluginError(
                 str(
                     Mistake(
-                        f"cell {cell.name!r}",
+                        Place(words=f"cell {cell.name!r}"),
                         f"a teacher whose traces can be verified, because a filter ({names}) reads verdicts",
                         f"teacher {teacher.label!r}, which names no task",
                         "give the teacher a task, or leave the filter out",
@@ -271,12 +271,12 @@ class Planner:
 
     def _grader(self, name: str, spec: TaskSpec) -> Choice:
         """The grader that a task names, with the options it gives."""
-        where = f"{spec.path}: metadata.distillbench"
+        where = Place(str(spec.path), keys=("metadata", "distillbench"))
         known = self.catalog.kind("benchmark")
         if name not in known:
-            raise TaskError(f"{where}.grader names {name!r}, which no plugin declares; {nearest(name, known)}")
+            raise TaskError(f"{where.below('grader')} names {name!r}, which no plugin declares; {nearest(name, known)}")
         given = spec.settings.get("grader_options", {})
-        layer = {option: Given(value, f"{where}.grader_options.{option}") for option, value in given.items()}
+        layer = {option: Given(value, where.below("grader_options", option)) for option, value in given.items()}
         resolved = resolve_options(known[name].Options, [layer], where, f"grader {name!r}")
         if resolved.mistakes:
             raise TaskError("\n".join(str(mistake) for mistake in resolved.mistakes))
@@ -302,7 +302,7 @@ class Planner:
         raise StageError(
             str(
                 Mistake(
-                    f"evaluation {evaluation.name!r} of cell {cell.name!r}",
+                    Place(words=f"evaluation {evaluation.name!r} of cell {cell.name!r}"),
                     "`budgets` only where completions come with their token ids",
                     f"renderer {cell.renderer.label!r}, which has no tokenizer",
                     "leave `budgets` out, or write one evaluation for each `max_tokens`",

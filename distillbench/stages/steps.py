@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from distillbench.errors import Mistake
+from distillbench.errors import DEFAULT, Mistake, Place
 from distillbench.records import Cell, Evaluation, Every
 
 
@@ -30,8 +31,8 @@ def chosen_steps(evaluation: Evaluation, steps: Sequence[int]) -> tuple[int, ...
 def steps_mistake(cell: Cell, evaluation: Evaluation, steps: Sequence[int]) -> Mistake | None:
     """What is wrong with the steps that an evaluation names, beside those that a cell's training leaves."""
     asked, known = evaluation.steps, ", ".join(map(str, steps)) or "none"
-    where = evaluation.origins.get("steps", "default")
-    named = f"{where}: evaluation {evaluation.name!r}" if where != "default" else f"evaluation {evaluation.name!r}"
+    origin = evaluation.origins.get("steps", DEFAULT)
+    named = replace(Place() if origin == DEFAULT else origin, words=f"evaluation {evaluation.name!r}")
     wanted = f"steps at which cell {cell.name!r} has checkpoints: {known}"
     hint = "`steps: last`, `{every: N}` and `all` fit trainings of any length"
     if isinstance(asked, tuple) and (missing := sorted(set(asked) - set(steps))):

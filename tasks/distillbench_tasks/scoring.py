@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from distillbench.catalog import Catalog
+from distillbench.errors import Place
 from distillbench.fingerprint import canonical_json
 from distillbench.manager import make_manager
 from distillbench.options import Given, resolve_options
@@ -62,7 +63,8 @@ def _completion(text: str) -> Completion:
 def _grading(grader: str, options_json: str) -> tuple[Grader, Grading]:
     """A grader, opened once for the process."""
     component = Catalog(make_manager()).kind("benchmark")[grader]
-    layer = {name: Given(value, f"scoring.{name}") for name, value in json.loads(options_json).items()}
-    benchmark: Any = component(resolve_options(component.Options, [layer], "scoring", f"grader {grader!r}").options)
+    place = Place(keys=("scoring",))
+    layer = {name: Given(value, place.below(name)) for name, value in json.loads(options_json).items()}
+    opened: Any = component(resolve_options(component.Options, [layer], place, f"grader {grader!r}").options)
     folder = Path(_open.enter_context(TemporaryDirectory(prefix="distillbench-grading-")))
-    return benchmark, _open.enter_context(benchmark.open(Context(work=folder)))
+    return opened, _open.enter_context(opened.open(Context(work=folder)))

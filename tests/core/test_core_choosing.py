@@ -99,7 +99,7 @@ def test_a_known_hub_id_brings_its_options(load: Callable[..., Matrix]) -> None:
     student = base(matrix).student
     assert base(matrix).renderer.component == "qwen3-base"
     assert student.options.lora_targets == ("q_proj", "k_proj", "v_proj", "o_proj")
-    assert student.origins["lora_targets"] == "preset qwen3-30b-a3b-base"
+    assert str(student.origins["lora_targets"]) == "preset qwen3-30b-a3b-base"
     assert "preset qwen3-30b-a3b-base, by its Hub id" in matrix.chosen["student one"]
     named = load({"use": "hf", "model": "qwen/qwen3-30b-a3b-base", "lora_targets": None, "renderer": "plain"})
     assert base(named).renderer.component == "plain" and base(named).student.options.lora_targets is None

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from distillbench import errors, records
-from distillbench.errors import DistillbenchError, MatrixError, Mistake, StageError, nearest
+from distillbench.errors import DEFAULT, DistillbenchError, MatrixError, Mistake, Place, StageError, nearest
 from distillbench.protocols import Component, Filter, FilterContext, Grader, Renderer
 from distillbench.records import Cell, Choice, Evaluation, Sampling
+
+COINS_GRADER = "/tasks/coins.yaml: metadata.distillbench.grader"
 
 
 @pytest.mark.parametrize(
@@ -31,13 +33,35 @@ def test_nearest(name: str, known: Any, hint: str) -> None:
 
 
 def test_a_mistake_says_where_what_was_wanted_what_came_and_what_to_do() -> None:
-    lines = str(Mistake("m.yaml:3: seed", "a number", "'x'", "write 1")).splitlines()
+    lines = str(Mistake(Place("m.yaml", 3, ("seed",)), "a number", "'x'", "write 1")).splitlines()
     assert lines == ["m.yaml:3: seed", "    wanted: a number", "    got:    'x'", "    hint:   write 1"]
-    assert "hint" not in str(Mistake("m.yaml:3", "a", "b"))
+    assert "hint" not in str(Mistake(Place("m.yaml", 3), "a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("place", "shown"),
+    [
+        (Place("m.yaml", 3, ("matrix", "include", 2, "trainer.lr")), "m.yaml:3: matrix.include[2].trainer.lr"),
+        (Place("m.yaml", 3), "m.yaml:3"),
+        (Place("/tasks/coins.yaml", keys=("metadata",)).below("distillbench", "grader"), COINS_GRADER),
+        (Place("--task-path", keys=(1,)), "--task-path: [1]"),
+        (Place("m.yaml", 3, ("evaluations", "a"), "evaluation 'a'"), "m.yaml:3: evaluations.a: evaluation 'a'"),
+        (Place(words="evaluation 'x'"), "evaluation 'x'"),
+        (DEFAULT, "default"),
+    ],
+)
+def test_a_place_is_told_as_a_user_finds_it(place: Place, shown: str) -> None:
+    assert str(place) == shown
+
+
+def test_mistakes_are_told_once_and_by_line_those_without_a_line_last() -> None:
+    lines = [7, 0, 2, 7, 11]
+    mistakes = [Mistake(Place("m.yaml", line), str(line), "x") for line in lines]
+    assert [mistake.wanted for mistake in MatrixError(mistakes).mistakes] == ["2", "7", "11", "0"]
 
 
 def test_mistakes_are_told_all_at_once() -> None:
-    error = MatrixError([Mistake("a", "b", "c"), Mistake("d", "e", "f")])
+    error = MatrixError([Mistake(Place("a"), "b", "c"), Mistake(Place("d"), "e", "f")])
     assert len(error.mistakes) == 2
     assert str(error) == "\n".join(map(str, error.mistakes))
 
@@ -85,8 +109,8 @@ def test_a_cell_and_its_baseline_share_their_setup() -> None:
 
 
 def test_two_choices_of_one_identity_are_equal_whatever_their_origins_and_options() -> None:
-    one = Choice("trainer", "lora", "sft", object(), "{}", {"rate": "default"})
-    assert one == Choice("trainer", "lora", "sft", object(), "{}", {"rate": "m.yaml:3"})
+    one = Choice("trainer", "lora", "sft", object(), "{}", {"rate": DEFAULT})
+    assert one == Choice("trainer", "lora", "sft", object(), "{}", {"rate": Place("m.yaml", 3)})
     assert one != Choice("trainer", "lora", "sft", one.options, '{"version":2}', one.origins)
 
 

@@ -11,7 +11,7 @@ from core_bench import Toys
 from core_factories import keys
 
 from distillbench.catalog import Catalog
-from distillbench.errors import StageError
+from distillbench.errors import Place, StageError
 from distillbench.plan.plan import Plan
 from distillbench.plan.sampling import effective_sampling, sampling_params
 from distillbench.records import Choice, Evaluation, Membership, Sampling
@@ -146,7 +146,7 @@ DECIDES_NOTHING: dict[str, Any] = {
     "grade_identity": "other",
     "n_docs": 7,
     "grader": Choice("benchmark", "g", "other", None, "{}"),
-    "origins": {"limit": "elsewhere"},
+    "origins": {"limit": Place(words="elsewhere")},
     "findings": (("a", "b"),),
     "budgets": (5,),
     "steps": "last",

@@ -532,7 +532,7 @@ def test_a_bad_matrix_is_told_with_its_line_and_key(bad: Bad, write: Callable[[s
     matching = [
         str(mistake)
         for mistake in caught.value.mistakes
-        if mistake.where.startswith(place) and mistake.where.endswith(f": {bad.key}" if bad.key else "")
+        if str(mistake.place).startswith(place) and str(mistake.place).endswith(f": {bad.key}" if bad.key else "")
     ]
     assert matching, message
     assert any(all(fragment in text for fragment in bad.told) for text in matching), message
@@ -555,7 +555,7 @@ def test_every_mistake_comes_at_once_in_the_order_of_the_file(write: Callable[[s
     )
     with pytest.raises(MatrixError) as caught:
         load_matrix(write(text), catalog)
-    places = [mistake.where.removeprefix("matrix.yaml:") for mistake in caught.value.mistakes]
+    places = [str(mistake.place).removeprefix("matrix.yaml:") for mistake in caught.value.mistakes]
     assert places == [
         "1: name",
         "2: nmae",
@@ -581,7 +581,7 @@ def test_a_kind_that_is_missing_is_told(load: Callable[..., Matrix]) -> None:
     ):
         with pytest.raises(MatrixError) as caught:
             load(head.replace(old, new).replace("  trainer: {max_steps: 100}\n", ""))
-        assert [mistake.where for mistake in caught.value.mistakes] == [told]
+        assert [str(mistake.place) for mistake in caught.value.mistakes] == [told]
 
 
 @pytest.mark.parametrize(
@@ -716,7 +716,7 @@ def test_an_exclude_of_an_axis_that_is_nowhere_is_told_with_its_line(
     path = write(GOOD + f"  exclude:\n    - {{tacher: x}}\n    - {{{entry}}}\n")
     with pytest.raises(MatrixError) as caught:
         load_matrix(path, catalog)
-    places = [mistake.where for mistake in caught.value.mistakes]
+    places = [str(mistake.place) for mistake in caught.value.mistakes]
     assert "matrix.yaml:22: matrix.exclude[0].tacher" in places
     if key:
         assert f"matrix.yaml:23: matrix.exclude[1].{key}" in places
@@ -730,7 +730,7 @@ def test_an_idle_exclude_after_a_wide_one_is_told_at_its_own_line(
     path = write(GOOD + f"  exclude:\n    - {{seed: 1}}\n    - {{{entry}}}\n")
     with pytest.raises(MatrixError) as caught:
         load_matrix(path, catalog)
-    assert [mistake.where for mistake in caught.value.mistakes] == ["matrix.yaml:23: matrix.exclude[1]"]
+    assert [str(mistake.place) for mistake in caught.value.mistakes] == ["matrix.yaml:23: matrix.exclude[1]"]
 
 
 def test_the_root_of_the_disk_is_no_folder_of_tasks(write: Callable[[str], Path], catalog: Catalog) -> None:
@@ -809,7 +809,7 @@ def test_inputs_that_cannot_be_read_are_told_at_their_line(
     text = GOOD.replace("concise: {use: synthetic, style: concise}", f"concise: {{use: recorded, path: {path}}}")
     with pytest.raises(MatrixError) as caught:
         load_matrix(write(text), catalog)
-    assert [mistake.where for mistake in caught.value.mistakes] == ["matrix.yaml:6: teachers.concise.path"]
+    assert [str(mistake.place) for mistake in caught.value.mistakes] == ["matrix.yaml:6: teachers.concise.path"]
     assert told in str(caught.value)
 
 

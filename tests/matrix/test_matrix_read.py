@@ -96,12 +96,12 @@ def test_every_key_and_item_has_its_line(write: Write) -> None:
             "             seed: 3}]\n"
         )
     )
-    assert document.where("trainers", "lora", "lr") == "matrix.yaml:5: trainers.lora.lr"
-    assert document.where("trainers", "lora", "rank") == "matrix.yaml:3: trainers.lora.rank"
-    assert document.where("students", "tiny") == "matrix.yaml:1: students.tiny"
-    assert document.where("matrix", "teacher", 0) == "matrix.yaml:8: matrix.teacher[0]"
-    assert document.where("matrix", "include", 0, "seed") == "matrix.yaml:12: matrix.include[0].seed"
-    assert document.where() == "matrix.yaml:1"
+    assert str(document.place("trainers", "lora", "lr")) == "matrix.yaml:5: trainers.lora.lr"
+    assert str(document.place("trainers", "lora", "rank")) == "matrix.yaml:3: trainers.lora.rank"
+    assert str(document.place("students", "tiny")) == "matrix.yaml:1: students.tiny"
+    assert str(document.place("matrix", "teacher", 0)) == "matrix.yaml:8: matrix.teacher[0]"
+    assert str(document.place("matrix", "include", 0, "seed")) == "matrix.yaml:12: matrix.include[0].seed"
+    assert str(document.place()) == "matrix.yaml:1"
     assert document.line("matrix", "teacher", 1) == 10
 
 
@@ -121,8 +121,8 @@ def test_merge_keys_and_anchors(write: Write) -> None:
     assert document.data["one"] == {"lr": 2, "rank": 8}
     assert document.data["two"] == {"lr": 1, "rank": 8, "steps": 5, "own": 1}
     assert document.data["again"] == [1, 2]
-    assert document.where("one", "lr") == "matrix.yaml:5: one.lr"
-    assert document.where("one", "rank") == "matrix.yaml:1: one.rank"
+    assert str(document.place("one", "lr")) == "matrix.yaml:5: one.lr"
+    assert str(document.place("one", "rank")) == "matrix.yaml:1: one.rank"
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:

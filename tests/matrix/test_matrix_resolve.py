@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from distillbench.catalog import Catalog
-from distillbench.errors import MatrixError, PluginError
+from distillbench.errors import DEFAULT, MatrixError, Place, PluginError
 from distillbench.matrix.expand import same
 from distillbench.matrix.names import distinguish, join
 from distillbench.matrix.resolve import Matrix, load_matrix
@@ -100,7 +100,7 @@ def test_options_come_from_the_nearest_place_and_say_which(load: Load) -> None:
     trainer = load(QUICKSTART).cells[1].trainer
     assert trainer
     assert (trainer.options.method, trainer.options.max_steps, trainer.options.learning_rate) == ("lora", 100, 2e-4)
-    assert dict(trainer.origins) == {
+    assert {name: str(origin) for name, origin in trainer.origins.items()} == {
         "method": "matrix.yaml:14: trainers.lora.method",
         "learning_rate": "matrix.yaml:24: matrix.trainer.learning_rate",
         "max_steps": "matrix.yaml:4: defaults.trainer.max_steps",
@@ -121,7 +121,7 @@ def test_every_step_of_precedence(load: Load) -> None:
     ]
     assert [steps for _, _, steps in found] == [100, 100, 400, 400, 100, 100, 100, 100]
     included = load(text).cells[2].trainer
-    assert included and included.origins["max_steps"] == "matrix.yaml:26: matrix.include[0].trainer.max_steps"
+    assert included and str(included.origins["max_steps"]) == "matrix.yaml:26: matrix.include[0].trainer.max_steps"
 
 
 def test_an_evaluations_options_come_from_the_task_first(load: Load) -> None:
@@ -132,12 +132,12 @@ def test_an_evaluations_options_come_from_the_task_first(load: Load) -> None:
     assert (coins.repeats, coins.n_docs, coins.task) == (2, 500, "coins")
     assert (coins.grader.component, coins.grader.options.strict, coins.grader.options.digits) == ("math_boxed", True, 6)
     assert coins.grader.kind == "benchmark"
-    assert coins.origins["temperature"] == "task coins.yaml"
-    assert coins.origins["max_tokens"] == "matrix.yaml:5: defaults.evaluation.max_tokens"
-    assert coins.origins["repeats"] == "matrix.yaml:16: evaluations.coins.repeats"
-    assert coins.origins["grader"] == "task coins.yaml"
-    assert coins.origins["top_p"] == "default"
-    assert coins.grader.origins == {"strict": "task coins.yaml", "digits": "default"}
+    assert str(coins.origins["temperature"]) == "task coins.yaml"
+    assert str(coins.origins["max_tokens"]) == "matrix.yaml:5: defaults.evaluation.max_tokens"
+    assert str(coins.origins["repeats"]) == "matrix.yaml:16: evaluations.coins.repeats"
+    assert str(coins.origins["grader"]) == "task coins.yaml"
+    assert str(coins.origins["top_p"]) == "default"
+    assert coins.grader.origins == {"strict": Place(words="task coins.yaml"), "digits": DEFAULT}
 
 
 def test_a_task_that_samples(load: Load) -> None:
@@ -146,17 +146,17 @@ def test_a_task_that_samples(load: Load) -> None:
     assert (rolls.name, rolls.task, rolls.repeats, rolls.until) == ("rolls", "dice", 4, ("STOP", "END"))
     sampling = rolls.sampling
     assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.min_p) == (0.6, 1.0, 20, 0.05)
-    assert (rolls.grader.component, rolls.origins["grader"], rolls.n_docs) == ("lm_eval", "default", None)
+    assert (rolls.grader.component, str(rolls.origins["grader"]), rolls.n_docs) == ("lm_eval", "default", None)
 
 
 def test_grader_options_go_over_the_tasks_and_another_grader_drops_them(load: Load) -> None:
     text = QUICKSTART.replace("{repeats: 2}", "{grader_options: {digits: 3}}")
     grader = load(text).cells[0].evaluations[0].grader
     assert (grader.options.strict, grader.options.digits) == (True, 3)
-    assert grader.origins["digits"] == "matrix.yaml:16: evaluations.coins.grader_options.digits"
+    assert str(grader.origins["digits"]) == "matrix.yaml:16: evaluations.coins.grader_options.digits"
     other = load(QUICKSTART.replace("{repeats: 2}", "{grader: lm_eval}")).cells[0].evaluations[0]
     assert other.grader.component == "lm_eval"
-    assert other.origins["grader"] == "matrix.yaml:16: evaluations.coins.grader"
+    assert str(other.origins["grader"]) == "matrix.yaml:16: evaluations.coins.grader"
 
 
 def test_evaluation_axes_and_their_baselines(load: Load) -> None:
@@ -250,7 +250,7 @@ def test_an_include_entry_is_filled_in_from_axes_of_one_value(load: Load) -> Non
     matrix = load(text + "  include: [{teacher: synthetic}]\n")
     cell = named(matrix, "synthetic")
     assert (cell.seed, cell.trainer and cell.trainer.label, cell.student.label) == (7, "lora", "tiny")
-    assert cell.trainer and cell.trainer.origins["learning_rate"] == "default"  # several values: its own
+    assert cell.trainer and str(cell.trainer.origins["learning_rate"]) == "default"  # several values: its own
 
 
 def test_exclude(load: Load) -> None:
@@ -302,7 +302,7 @@ def test_limit_and_fast_override_the_file(load: Load) -> None:
         (100, "shuffled"),
         (3, "first"),
     ]
-    assert (limited.origins["limit"], fast.origins["subset"]) == ("--limit", "--fast")
+    assert (str(limited.origins["limit"]), str(fast.origins["subset"])) == ("--limit", "--fast")
     with pytest.raises(MatrixError, match="--limit"):
         load(text, limit=0)
 
@@ -378,7 +378,7 @@ def test_task_paths_are_relative_to_the_file(load: Load, tmp_path: Path) -> None
 def test_the_launcher_has_options(load: Load) -> None:
     launcher = load(QUICKSTART + "launcher: {use: local, workers: 4}\n").launcher
     assert launcher.options.workers == 4
-    assert launcher.origins["workers"] == "matrix.yaml:25: launcher.workers"
+    assert str(launcher.origins["workers"]) == "matrix.yaml:25: launcher.workers"
 
 
 def test_an_unused_entry_is_allowed(load: Load) -> None:

@@ -20,6 +20,7 @@ import yaml
 from data_problems import COPIES, HUB, MATH500, TASK_ROOT, counted, kodcode, tasks_of, write_copies
 
 from distillbench.catalog import Catalog
+from distillbench.errors import Place
 from distillbench.manager import make_manager
 from distillbench.options import Given, resolve_options
 from distillbench.outcomes import CORRECT, GRADER_ERROR, decide_all
@@ -75,8 +76,8 @@ def grader_of(task: str) -> Grader:
     """The grader that the task names, with the task's options."""
     settings = tasks_of(None).index.find(task).settings
     component = GRADERS[settings["grader"]]
-    layer = {name: Given(value, "yaml") for name, value in settings.get("grader_options", {}).items()}
-    built: Any = component(resolve_options(component.Options, [layer], "yaml", task).options)
+    layer = {name: Given(value, Place("yaml")) for name, value in settings.get("grader_options", {}).items()}
+    built: Any = component(resolve_options(component.Options, [layer], Place("yaml"), task).options)
     return built
 
 
