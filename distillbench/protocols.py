@@ -298,25 +298,16 @@ class Renderer(Component):
         """Splits a completion into reasoning and answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class FilterContext:
-    """What filters may look at.
-
-    Attributes:
-        render_all: Renders traces with the cell's student and renderer; None unless the filter `needs` render.
-    """
-
-    render_all: Callable[[Sequence[Trace]], list[Rendered]] | None = None
-
-
 class Filter(Component):
     """Keeps or rejects traces, with a reason.
 
     Attributes:
-        needs: `verdicts` when it reads `Trace.correct`, `render` when it needs rows as the student will see them.
+        reads: The measures that it wants in `trace.measures`: `verdict` (`outcome` and `detail`, as the grader of the
+            teacher's task says), `length` (`n_tokens` and `n_loss_tokens` of the row that the student will see; both
+            None where it cannot be rendered, and `error` says why).
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset()
+    reads: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
     def lacks(cls) -> list[str]:
@@ -324,15 +315,16 @@ class Filter(Component):
         is_empty = cls.reason is Filter.reason and cls.decide is Filter.decide
         return super().lacks() + (["reason"] if is_empty else [])
 
-    def decide(self, traces: Iterable[Trace], context: FilterContext) -> Iterator[str | None]:
-        """For each trace, None to keep it or the reason to reject it.
+    def decide(self, traces: Iterable[Trace], context: Context) -> Iterator[str | None]:
+        """For each trace, None to keep it or the reason to reject it, in order.
 
-        A filter that looks at the whole set overrides this; one that looks at single rows overrides `reason`.
+        Reports count by what stands before the colon of a reason. A filter that looks at the whole set overrides this;
+        one that looks at single rows overrides `reason`.
         """
         for trace in traces:
             yield self.reason(trace, context)
 
-    def reason(self, trace: Trace, context: FilterContext) -> str | None:
+    def reason(self, trace: Trace, context: Context) -> str | None:
         """None to keep this trace, or the reason to reject it; to be written unless `decide` is."""
         return None
 

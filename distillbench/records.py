@@ -63,8 +63,8 @@ class Trace:
         n_tokens: The teacher's own token count; None where unknown.
         teacher: The teacher's name.
         source: Where this row comes from (file and row, or recipe).
-        correct: The grader's verdict; None until a `verify` stage has run.
         trace_id: Tells it from all others of its set; the stage that collects traces fills it where it is empty.
+        measures: What was found out about it, by the name of the measure: what a filter `reads`.
     """
 
     problem: Problem
@@ -74,8 +74,8 @@ class Trace:
     n_tokens: int | None
     teacher: str
     source: str
-    correct: bool | None = None
     trace_id: str = ""
+    measures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ def _fields(given: Any) -> Iterator[tuple[str, Any, str]]:
     yield from ((name, getattr(given, name), "a text") for name in ("answer", "teacher", "source"))
     yield "finish_reason", given.finish_reason, _FINISH_REASON
     yield "n_tokens", given.n_tokens, "a whole number or null"
-    yield "correct", given.correct, "true, false or null"
+    yield "trace_id", given.trace_id, "a text"
 
 
 _ROLE = "one of: " + ", ".join(get_args(Role))
@@ -86,7 +86,6 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "a text or null": (str, type(None)),
     "a mapping": (Mapping,),
     "a list of messages": (tuple, list),
-    "true, false or null": (bool, type(None)),
 }
 
 

@@ -14,19 +14,20 @@ from typing import Any
 
 from distillbench import preflight
 from distillbench.bench import Bench
-from distillbench.catalog import Catalog
 from distillbench.errors import DamagedError, DistillbenchError, StageError
+from distillbench.filtering import decided
 from distillbench.findings import Finding
 from distillbench.fingerprint import key_of
 from distillbench.matrix.choices import package_version
 from distillbench.plan.plan import Pairing
 from distillbench.plan.sampling import sampling_params
-from distillbench.protocols import Context, Filter, FilterContext, Grader, Renderer, Student, Teacher, Trainer
-from distillbench.records import Choice, Evaluation, PreflightRules, Trace
+from distillbench.preflight.rows import LENGTH, with_lengths
+from distillbench.protocols import Context, Grader, Renderer, Student, Teacher, Trainer
+from distillbench.records import Evaluation, PreflightRules, Trace
 from distillbench.sealed import read_sealed, write_sealed
-from distillbench.store.kept import Kept
+from distillbench.store.kept import Kept, Whole
 from distillbench.store.rendered import rendered_again
-from distillbench.store.rows import ROWS, TRACES, read_rows, trace_of
+from distillbench.store.rows import ROWS
 from distillbench.traces import why_unusable
 
 #: Bumped when the checks find other things in the same rows.
@@ -122,9 +123,9 @@ class Preflight:
             pairing: What it is about; its rows are there.
             renderer: With the student's tokenizer.
         """
-        if pairing.rows is None or pairing.kept is None:
+        if pairing.rows is None or pairing.kept is None or pairing.traces is None:
             raise ValueError("a training has rows")
-        kept = Kept(self.bench.store, pairing.kept)
+        kept = Kept(self.bench.store, pairing.traces, pairing.kept)
         return self._look_at(pairing, renderer, kept, "kept", rows=self.bench.store.file(pairing.rows, ROWS))
 
     def _look_at(
@@ -179,11 +180,11 @@ class Preflight:
             limit: How many to ask of a teacher that has not run.
         """
         source, _ = self._source(pairing)
-        if source == "kept" and pairing.kept is not None:
-            return Kept(self.bench.store, pairing.kept)
+        if source == "kept" and pairing.kept is not None and pairing.traces is not None:
+            return Kept(self.bench.store, pairing.traces, pairing.kept)
         if source == "traces" and pairing.traces is not None:
-            rows = read_rows(self.bench.store.file(pairing.traces, TRACES))
-            return self._filtered(pairing, renderer, [trace_of(row) for row in rows])
+            some = preflight.sample_evenly(Whole(self.bench.store, pairing.traces), _ROWS)
+            return self._filtered(pairing, renderer, some)
         return self._filtered(pairing, renderer, self._preview(pairing, limit))
 
     def _preview(self, pairing: Pairing, limit: int) -> Sequence[Trace]:
@@ -195,12 +196,15 @@ class Preflight:
         return [trace for trace in found if why_unusable(trace) is None]
 
     def _filtered(self, pairing: Pairing, renderer: Renderer, traces: Sequence[Trace]) -> list[Trace]:
+        """What is left of some traces, as far as it can be told before anything has run."""
         kept = list(traces)
-        for choice in pairing.filters:
-            component: Filter = self.bench.catalog.build(choice)
-            if "verdicts" not in component.needs:
-                decided = decide(choice, self.bench.catalog, kept, FilterContext(renderer.render_all))
-                kept = [trace for trace, reason in decided if reason is None]
+        with tempfile.TemporaryDirectory() as folder:
+            context = Context(work=Path(folder), tasks=self.bench.tasks)
+            for choice in pairing.filters:
+                reads = self.bench.catalog.build(choice).reads
+                if reads <= {LENGTH}:
+                    known = with_lengths(kept, renderer) if reads else kept
+                    kept = [trace for trace, why in decided(choice, self.bench.catalog, known, context) if why is None]
         return kept
 
     def _asked(self, evaluation: Evaluation) -> preflight.Asked:
@@ -266,24 +270,6 @@ class Preflight:
     def _write(self, key: str, found: Mapping[str, Any]) -> None:
         self.bench.store.preflight()
         write_sealed(self._path(key), found, key)
-
-
-def decide(
-    choice: Choice, catalog: Catalog, traces: Sequence[Trace], context: FilterContext
-) -> list[tuple[Trace, str | None]]:
-    """What a filter decides of traces: for each, why it is rejected, or None.
-
-    Raises:
-        PluginError: The filter raised, or does not decide once for each trace.
-    """
-    component: Filter = catalog.build(choice)
-    with catalog.blaming(choice):
-        reasons = list(component.decide(iter(traces), context))
-        if len(reasons) != len(traces):
-            raise ValueError(f"it decided {len(reasons)} times on {len(traces)} traces")
-        if strange := [reason for reason in reasons if not (reason is None or isinstance(reason, str))]:
-            raise TypeError(f"wanted a reason in words, or None for a trace that is kept; got {strange[0]!r}")
-    return list(zip(traces, reasons, strict=True))
 
 
 def refuse_mismatch(pairings: Iterable[Pairing], bench: Bench, renderer: Renderer) -> None:

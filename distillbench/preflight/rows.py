@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
+from typing import Any
 
 from distillbench.errors import RowError, StageError
 from distillbench.findings import Finding
@@ -21,6 +22,8 @@ from distillbench.records import Prefill, Prompt, Rendered, Trace
 
 #: Rows rendered at a time, and so the most that are held in memory.
 _CHUNK = 512
+#: The measure of how long the row of a trace is.
+LENGTH = "length"
 
 
 def check_rows(
@@ -62,6 +65,17 @@ def rendered_rows(renderer: Renderer, traces: Iterable[Trace]) -> Iterator[tuple
             raise StageError(f"renderer {renderer.name!r}: render_all gives {len(rows)} rows for {len(chunk)} traces")
         for trace, row in zip(chunk, rows, strict=True):
             yield trace, _well_formed(row)
+
+
+def with_lengths(traces: Iterable[Trace], renderer: Renderer) -> Iterator[Trace]:
+    """Traces with the measure of their lengths, for filters of a preview."""
+    for trace, row in rendered_rows(renderer, traces):
+        length: dict[str, Any]
+        if isinstance(row, StageError):
+            length = {"n_tokens": None, "n_loss_tokens": None, "error": str(row)}
+        else:
+            length = {"n_tokens": len(row.input_ids), "n_loss_tokens": int(row.loss_mask.sum()), "error": None}
+        yield replace(trace, measures={**trace.measures, LENGTH: length})
 
 
 def _rendered(renderer: Renderer, trace: Trace) -> Rendered | StageError:

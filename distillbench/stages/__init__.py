@@ -6,10 +6,11 @@ from distillbench.plan.stage import Stage
 from distillbench.stages.build import Build
 from distillbench.stages.curate import Curate
 from distillbench.stages.grade import Grade
+from distillbench.stages.length import Length
 from distillbench.stages.render import Render
 from distillbench.stages.sample import Sample
 from distillbench.stages.traces import Traces
 from distillbench.stages.train import Train
-from distillbench.stages.verify import Verify
+from distillbench.stages.verdict import Verdict
 
-KINDS: tuple[type[Stage], ...] = (Build, Traces, Verify, Curate, Render, Train, Sample, Grade)
+KINDS: tuple[type[Stage], ...] = (Build, Traces, Verdict, Length, Curate, Render, Train, Sample, Grade)

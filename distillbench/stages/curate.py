@@ -1,81 +1,87 @@
-"""curate: the filters in order; every rejected trace leaves its reason."""
+"""curate: the filters in order, and what they decide of each trace."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from distillbench.bench import Bench
 from distillbench.errors import StageError
+from distillbench.filtering import decided
 from distillbench.plan.stage import Pace, Stage, alike
-from distillbench.preflight.look import decide
-from distillbench.protocols import FilterContext, Progress
-from distillbench.records import Choice, Rendered, Trace
-from distillbench.stages.build import Build
+from distillbench.protocols import Progress
+from distillbench.records import Choice
+from distillbench.stages.measure import Measure
 from distillbench.stages.traces import Traces
-from distillbench.stages.verify import Verify
-from distillbench.store.columns import Row
-from distillbench.store.rows import KEPT, REJECTED, TRACES, read_rows, trace_of, trace_row, write_rows
+from distillbench.store.kept import measured
+from distillbench.store.rows import DECISIONS, TRACES, RowWriter, iterate
 from distillbench.store.store import Made
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Curate(Stage):
-    """Sends traces through filters.
+    """Sends traces through filters. It leaves a decision on each, and no copies.
 
     Attributes:
-        source: The traces, verified where a filter reads verdicts.
+        traces: The traces.
         filters: In order.
-        student: Whose tokens a filter counts; None where none does.
-        renderer: Makes these tokens.
-        built: Makes the student.
+        measures: What the filters read.
     """
 
     kind = "curate"
 
-    source: Traces | Verify
+    traces: Traces
     filters: tuple[Choice, ...]
-    student: Choice | None = None
-    renderer: Choice | None = None
-    built: Build | None = None
-
-    @property
-    def traces(self) -> Traces:
-        """The traces, verified or not."""
-        return self.source.traces if isinstance(self.source, Verify) else self.source
+    measures: tuple[Measure, ...] = ()
 
     def pace(self) -> Pace:
         """One set of traces."""
         return Pace(1.0, alike(self.kind, *self.filters))
 
     def run(self, bench: Bench, progress: Progress) -> Made:
-        """Decides, and writes what is kept and what is not."""
-        traces = [trace_of(row) for row in read_rows(bench.store.file(self.source, TRACES))]
-        context = FilterContext(render_all=self._render_function(bench))
-        rejected: list[Row] = []
-        counts: Counter[str] = Counter()
-        for choice in self.filters:
-            decided = decide(choice, bench.catalog, traces, context)
-            for trace, reason in decided:
-                if reason is None:
-                    continue
-                counts[f"{choice.label}: {reason.split(':')[0]}"] += 1
-                rejected.append(
-                    {
-                        "problem_id": trace.problem.problem_id,
-                        "source": trace.source,
-                        "filter": choice.label,
-                        "reason": reason,
-                    }
-                )
-            traces = [trace for trace, reason in decided if reason is None]
-            progress(len(traces), None, f"kept by {choice.label}")
-        if not traces:
-            raise StageError(f"no trace is left after the filters: {dict(counts)}")
-        write_rows(bench.store.work(self) / KEPT, (trace_row(trace) for trace in traces))
-        write_rows(bench.store.work(self) / REJECTED, rejected)
-        return Made((KEPT, REJECTED), {"kept": len(traces), "rejected": dict(counts)})
+        """Decides: a pass over what is left for each filter, then the traces that are kept."""
+        import numpy as np
 
-    def _render_function(self, bench: Bench) -> Callable[[Sequence[Trace]], list[Rendered]] | None:
-        if self.student is None or self.renderer is None:
-            return None
-        return bench.renderer(self.student, self.renderer, self.built).render_all
+        is_kept = np.ones((bench.store.facts(self.traces) or {})["traces"], np.bool_)
+        counts: Counter[str] = Counter()
+        with RowWriter(bench.store.work(self) / DECISIONS) as writer:
+            for choice in self.filters:
+                self._filter(choice, bench, is_kept, writer, counts, progress)
+            if not is_kept.any():
+                raise StageError(f"no trace is left after the filters: {dict(counts)}")
+            for number, row in enumerate(iterate(bench.store.file(self.traces, TRACES), ("trace_id",))):
+                if is_kept[number]:
+                    writer.append({"trace_id": row["trace_id"], "row": number, "kept": True})
+        return Made((DECISIONS,), {"kept": int(is_kept.sum()), "rejected": dict(counts)})
+
+    def _filter(
+        self,
+        choice: Choice,
+        bench: Bench,
+        is_kept: NDArray[np.bool_],
+        writer: RowWriter,
+        counts: Counter[str],
+        progress: Progress,
+    ) -> None:
+        """One filter's decisions on what the ones before it have kept; those that it rejects are written."""
+        import numpy as np
+
+        left = np.flatnonzero(is_kept)
+        paths = {one.kind: one.path(bench.store) for one in self.measures}
+        traces = measured(bench.store.file(self.traces, TRACES), paths, is_kept.copy())
+        context = bench.context(self, progress)
+        for number, (trace, reason) in zip(left, decided(choice, bench.catalog, traces, context), strict=True):
+            if reason is not None:
+                is_kept[number] = False
+                row = _rejected(choice, reason) | {"trace_id": trace.trace_id, "row": int(number), "kept": False}
+                writer.append(row)
+                counts[f"{choice.label}: {row['category']}"] += 1
+        progress(int(is_kept.sum()), None, f"kept by {choice.label}")
+
+
+def _rejected(choice: Choice, reason: str) -> dict[str, Any]:
+    category, _, detail = reason.partition(":")
+    return {"filter": choice.label, "category": category, "detail": detail.strip()}

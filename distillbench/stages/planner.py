@@ -19,12 +19,14 @@ from distillbench.records import Cell, Choice, Evaluation
 from distillbench.stages.build import Build
 from distillbench.stages.curate import Curate
 from distillbench.stages.grade import Grade, Graded
+from distillbench.stages.length import Length
+from distillbench.stages.measure import Measure
 from distillbench.stages.render import Render, counts_of
 from distillbench.stages.sample import Sample
 from distillbench.stages.steps import chosen_steps, steps_mistake
 from distillbench.stages.traces import Traces
 from distillbench.stages.train import Train
-from distillbench.stages.verify import Verify
+from distillbench.stages.verdict import Verdict
 from distillbench.tasks.identity import TaskIndex, TaskSpec
 
 #: The facts of a finished stage; None while it has not run, or is to run again.
@@ -167,7 +169,7 @@ class Planner:
             )
         )
         self._pairings_of.setdefault(planned.train.key, {})[planned.pairing] = None
-        planned.add(kept.traces, kept.source, kept, rows, planned.train)
+        planned.add(kept.traces, *kept.measures, kept, rows, planned.train)
         self._evaluate_steps(planned, built, steps or ())
 
     def _take_checkpoints(self, planned: PlannedCell, trainer: Choice, built: Build | None) -> None:
@@ -212,19 +214,43 @@ class Planner:
     def _curate(self, cell: Cell, built: Build | None) -> Curate:
         """The stage that keeps a cell's traces."""
         teacher = self._required(cell.teacher)
-        wanted = {need for choice in cell.filters for need in self._component(choice, Filter).needs}
         task = self._component(teacher, Teacher).task()
         identity = self.tasks.find(task).sample_identity if task else None
         traces = self._one(Traces(label=teacher.label, teacher=teacher, task=identity))
-        is_rendered = "render" in wanted
         return self._one(
             Curate(
                 label=f"{teacher.label} by {'+'.join(choice.label for choice in cell.filters) or 'no filter'}",
-                source=self._verify(cell, teacher, task, traces) if "verdicts" in wanted else traces,
+                traces=traces,
                 filters=cell.filters,
-                student=cell.student if is_rendered else None,
-                renderer=cell.renderer if is_rendered else None,
-                built=built if is_rendered else None,
+                measures=tuple(self._measure(name, cell, traces, built) for name in self._read(cell)),
+            )
+        )
+
+    def _read(self, cell: Cell) -> list[str]:
+        """The measures that the filters of a cell read.
+
+        Raises:
+            PluginError: There is none of a name.
+        """
+        names: set[str] = set()
+        for choice in cell.filters:
+            reads = self._component(choice, Filter).reads
+            if unknown := sorted(reads - {Length.kind, Verdict.kind}):
+                told = f"filter {choice.component!r} reads {unknown[0]!r}, which nothing measures"
+                raise PluginError(f"{told}; {nearest(unknown[0], [Length.kind, Verdict.kind])}")
+            names |= reads
+        return sorted(names)
+
+    def _measure(self, name: str, cell: Cell, traces: Traces, built: Build | None) -> Measure:
+        if name == Verdict.kind:
+            return self._verdict(cell, traces)
+        return self._one(
+            Length(
+                label=f"{traces.label} for {cell.student.label}",
+                traces=traces,
+                student=cell.student,
+                renderer=cell.renderer,
+                built=built,
             )
         )
 
@@ -235,6 +261,7 @@ class Planner:
             Render(
                 label=f"{kept.label} for {cell.student.label}",
                 kept=kept,
+                lengths=next((one for one in kept.measures if isinstance(one, Length)), None),
                 student=cell.student,
                 renderer=cell.renderer,
                 built=built,
@@ -243,7 +270,9 @@ class Planner:
             )
         )
 
-    def _verify(self, cell: Cell, teacher: Choice, task: str | None, traces: Traces) -> Verify:
+    def _verdict(self, cell: Cell, traces: Traces) -> Verdict:
+        teacher = self._required(cell.teacher)
+        task = self._component(teacher, Teacher).task()
         if task is None:
             names = ", ".join(choice.label for choice in cell.filters)
             raise PluginError(
@@ -259,7 +288,7 @@ class Planner:
         spec = self.tasks.find(task)
         grader = self._grader(str(spec.settings.get("grader", "lm_eval")), spec)
         return self._one(
-            Verify(
+            Verdict(
                 label=teacher.label,
                 grader=grader,
                 task=task,

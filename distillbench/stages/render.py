@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ from distillbench.errors import RowError, StageError
 from distillbench.plan.stage import Pace, Stage, alike
 from distillbench.preflight.rows import rendered_rows
 from distillbench.protocols import Overlong, Progress, Renderer, no_progress
-from distillbench.records import Choice, RowCounts, Trace
+from distillbench.records import Choice, Rendered, RowCounts, Trace
 from distillbench.stages.build import Build
 from distillbench.stages.curate import Curate
+from distillbench.stages.length import Length
 from distillbench.store.kept import Kept
-from distillbench.store.rendered import Cut, StoredTrainingRows, stored_row
+from distillbench.store.rendered import Cut, StoredTrainingRows, rendered_again, stored_row
 from distillbench.store.rows import ROWS, SCHEMAS, RowWriter, iterate
 from distillbench.store.store import Made, Store
 
@@ -24,7 +26,8 @@ class Render(Stage):
     """Renders the kept traces for a student.
 
     Attributes:
-        kept: The traces.
+        kept: Decides which traces are rendered.
+        lengths: Has rendered all of them already; None where nothing has.
         student: Whose tokens they become.
         renderer: Makes them.
         built: Makes the student.
@@ -35,6 +38,7 @@ class Render(Stage):
     kind = "render"
 
     kept: Curate
+    lengths: Length | None = None
     student: Choice
     renderer: Choice
     built: Build | None = None
@@ -48,10 +52,13 @@ class Render(Stage):
     def run(self, bench: Bench, progress: Progress) -> Made:
         """Writes the rows; one that cannot be made is written with the reason, for the preflight to tell."""
         renderer = bench.renderer(self.student, self.renderer, self.built)
-        kept = Kept(bench.store, self.kept)
-        cut = Cut(self.max_length, self.overlong)
-        facts = write_training_rows(bench.store.work(self) / ROWS, renderer, kept, cut, progress)
-        return Made((ROWS,), facts)
+        kept = Kept(bench.store, self.kept.traces, self.kept)
+        path, cut = bench.store.work(self) / ROWS, Cut(self.max_length, self.overlong)
+        made: Iterable[tuple[Trace, Rendered | StageError]] = rendered_rows(renderer, kept)
+        if self.lengths is not None:
+            known = compress(rendered_again(bench.store.file(self.lengths, ROWS)), kept.is_kept)
+            made = zip(kept, known, strict=True)
+        return Made((ROWS,), _written(path, made, len(kept), cut, progress))
 
     def counts(self, store: Store) -> RowCounts | None:
         """How much there is to train on; None while it has not run."""
@@ -83,10 +90,15 @@ def write_training_rows(
     Returns:
         How many rows there are, how many of them count and how many tokens they have.
     """
+    return _written(path, rendered_rows(renderer, traces), len(traces), cut, progress)
+
+
+def _written(
+    path: Path, made: Iterable[tuple[Trace, Rendered | StageError]], n_all: int, cut: Cut, progress: Progress
+) -> dict[str, int]:
     facts = dict.fromkeys(("all", "bad", "rows", "tokens", "loss_tokens", "longest", "too_long"), 0)
-    n_all = len(traces)
     with RowWriter(path, SCHEMAS[ROWS]) as writer:
-        for trace, rendered in rendered_rows(renderer, traces):
+        for trace, rendered in made:
             row = stored_row(trace, rendered, cut)
             writer.append(row)
             _count(row, cut, facts)

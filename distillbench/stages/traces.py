@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from reprlib import Repr
 from typing import Any
 
 from distillbench.bench import Bench
 from distillbench.errors import StageError
+from distillbench.fingerprint import key_of
 from distillbench.plan.stage import Pace, Stage, alike
 from distillbench.protocols import Progress, Teacher
 from distillbench.records import Choice, Trace
 from distillbench.store.columns import Row
 from distillbench.store.journal import Journal
-from distillbench.store.rows import TRACES, UNUSABLE, trace_of, trace_row, write_rows
+from distillbench.store.rows import TRACES, UNUSABLE, RowWriter, trace_of, trace_row
 from distillbench.store.store import Made
 from distillbench.traces import why_malformed, why_unusable
 
@@ -52,27 +52,38 @@ class Traces(Stage):
                 progress(journal.n_rows, None, "traces")
             if not journal.n_rows:
                 raise StageError(f"teacher {self.label!r} gave no traces")
-            return _write_usable(list(journal), bench.store.work(self), self.label)
+            return _write_usable(journal, bench.store.work(self), self.label)
 
 
 def _row_of(given: Any, number: int, teacher: str) -> Row:
     """A trace as columns; of what is none, why it is none, and what was given."""
     reason = why_malformed(given)
     if reason is None:
-        return trace_row(given)
+        row = trace_row(given)
+        return row | {"trace_id": given.trace_id or _id_of(row, number)}
     told = given.source if isinstance(given, Trace) and isinstance(given.source, str) else ""
     return {"source": told or f"trace {number} of {teacher}", "given": _IN_FULL.repr(given), "reason": reason}
 
 
-def _write_usable(rows: Sequence[Row], work: Path, teacher: str) -> Made:
+def _id_of(row: Row, number: int) -> str:
+    """Tells a trace from all others of its teacher, and from what it was before its text changed."""
+    return f"{number:06d}-{key_of([row['problem_id'], row['messages'], row['reasoning'], row['answer']])[:12]}"
+
+
+def _write_usable(rows: Journal, work: Path, teacher: str) -> Made:
     """Writes the usable traces, and apart from them the others: whole, with their reasons."""
-    reasons = [row["reason"] if "reason" in row else why_unusable(trace_of(row)) for row in rows]
-    usable = [row for row, reason in zip(rows, reasons, strict=True) if reason is None]
-    bad = [row | {"reason": reason} for row, reason in zip(rows, reasons, strict=True) if reason is not None]
-    if not usable:
-        first = f"{bad[0]['source']}: {reasons[0]}".encode(errors="replace").decode()  # a half of a character, say
-        raise StageError(f"teacher {teacher!r}: none of {len(rows)} traces is usable; {first}")
-    write_rows(work / TRACES, usable)
-    (work / UNUSABLE).write_text("".join(json.dumps(row) + "\n" for row in bad), encoding="utf-8")
-    counts = Counter(f"unusable: {row['reason'].split(':')[0]}" for row in bad)
-    return Made((TRACES, UNUSABLE), {"traces": len(usable), "rejected": dict(counts)})
+    counts: Counter[str] = Counter()
+    first = ""
+    with RowWriter(work / TRACES) as usable, (work / UNUSABLE).open("w", encoding="utf-8") as bad:
+        for row in rows:
+            reason = row["reason"] if "given" in row else why_unusable(trace_of(row))
+            if reason is None:
+                usable.append(row)
+                continue
+            first = first or f"{row['source']}: {reason}"
+            counts[f"unusable: {reason.split(':')[0]}"] += 1
+            bad.write(json.dumps(row | {"reason": reason}) + "\n")
+    if not usable.n_rows:
+        told = first.encode(errors="replace").decode()  # a half of a character, say
+        raise StageError(f"teacher {teacher!r}: none of {rows.n_rows} traces is usable; {told}")
+    return Made((TRACES, UNUSABLE), {"traces": usable.n_rows, "rejected": dict(counts)})

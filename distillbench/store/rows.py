@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 TRACES = "traces.parquet"
-KEPT = "kept.parquet"
-REJECTED = "rejected.parquet"
+DECISIONS = "decisions.parquet"
 UNUSABLE = "unusable.jsonl"
 SAMPLES = "samples.parquet"
 VERDICTS = "verdicts.parquet"
@@ -35,19 +34,25 @@ _BATCH_ROWS, _BATCH_BYTES = 1024, 4 << 20
 
 _PROBLEM = {"problem_id": TEXT, "domain": TEXT, "messages": TEXT, "gold": TEXT, "metadata": TEXT}
 _TRACE = _PROBLEM | {
+    "trace_id": TEXT,
     "reasoning": TEXT,
     "answer": TEXT,
     "finish_reason": TEXT,
     "n_tokens": WHOLE,
     "teacher": TEXT,
     "source": TEXT,
-    "correct": YES_NO,
 }
 #: The columns of every file, by its name.
 SCHEMAS: Mapping[str, Columns] = {
     TRACES: _TRACE,
-    KEPT: _TRACE,
-    REJECTED: {"problem_id": TEXT, "source": TEXT, "filter": TEXT, "reason": TEXT},
+    DECISIONS: {
+        "trace_id": TEXT,
+        "row": WHOLE,
+        "kept": YES_NO,
+        "filter": TEXT,
+        "category": TEXT,
+        "detail": TEXT,
+    },
     ROWS: {
         "trace_id": TEXT,
         "problem_id": TEXT,
@@ -299,18 +304,18 @@ def problem_of(row: Mapping[str, Any]) -> Problem:
 def trace_row(trace: Trace) -> dict[str, Any]:
     """A trace as columns."""
     return problem_row(trace.problem) | {
+        "trace_id": trace.trace_id,
         "reasoning": trace.reasoning,
         "answer": trace.answer,
         "finish_reason": trace.finish_reason,
         "n_tokens": trace.n_tokens,
         "teacher": trace.teacher,
         "source": trace.source,
-        "correct": trace.correct,
     }
 
 
-def trace_of(row: Mapping[str, Any]) -> Trace:
-    """The trace that columns hold."""
+def trace_of(row: Mapping[str, Any], measures: Mapping[str, Mapping[str, Any]] | None = None) -> Trace:
+    """The trace that columns hold, with what was measured of it."""
     return Trace(
         problem=problem_of(row),
         reasoning=row["reasoning"],
@@ -319,5 +324,6 @@ def trace_of(row: Mapping[str, Any]) -> Trace:
         n_tokens=row["n_tokens"],
         teacher=row["teacher"],
         source=row["source"],
-        correct=row["correct"],
+        trace_id=row["trace_id"],
+        measures=measures or {},
     )

@@ -32,8 +32,8 @@ def problem(gold: str = "7", number: int = 0) -> Problem:
     return Problem(f"toy/{number}", "toy", (Message("user", "How many?"),), gold, {"doc": {"answer": gold}})
 
 
-def trace(number: int = 0, reasoning: str | None = "so", answer: str = "7", correct: bool | None = None) -> Trace:
-    return Trace(problem(number=number), reasoning, answer, "stop", 3, "teacher", f"row {number}", correct)
+def trace(number: int = 0, reasoning: str | None = "so", answer: str = "7") -> Trace:
+    return Trace(problem(number=number), reasoning, answer, "stop", 3, "teacher", f"row {number}", f"id {number}")
 
 
 def completion(

@@ -11,7 +11,7 @@ import pytest
 
 from distillbench import errors, records
 from distillbench.errors import DEFAULT, DistillbenchError, MatrixError, Mistake, Place, StageError, nearest
-from distillbench.protocols import Component, Filter, FilterContext, Grader, Renderer
+from distillbench.protocols import Component, Context, Filter, Grader, Renderer
 from distillbench.records import Cell, Choice, Evaluation, Sampling
 
 COINS_GRADER = "/tasks/coins.yaml: metadata.distillbench.grader"
@@ -148,7 +148,7 @@ def test_a_filter_of_rows_and_a_filter_of_sets() -> None:
 
         name = "even"
 
-        def reason(self, trace: Any, context: FilterContext) -> str | None:
+        def reason(self, trace: Any, context: Context) -> str | None:
             return None if trace % 2 == 0 else "odd"
 
     class First(Filter):
@@ -156,9 +156,9 @@ def test_a_filter_of_rows_and_a_filter_of_sets() -> None:
 
         name = "first"
 
-        def decide(self, traces: Any, context: FilterContext) -> Any:
+        def decide(self, traces: Any, context: Context) -> Any:
             yield from (None if number == 0 else "later" for number, _ in enumerate(traces))
 
-    assert list(Even(None).decide([1, 2, 3], FilterContext())) == ["odd", None, "odd"]
-    assert list(First(None).decide([1, 2, 3], FilterContext())) == [None, "later", "later"]
+    assert list(Even(None).decide([1, 2, 3], Context(work=Path()))) == ["odd", None, "odd"]
+    assert list(First(None).decide([1, 2, 3], Context(work=Path()))) == [None, "later", "later"]
     assert Component(None).inputs() == ()

@@ -109,7 +109,7 @@ CHANGES: dict[str, tuple[dict[str, Any], str, str]] = {
     "filter": ({"filters": {"short": {"use": "toy-filter"}}}, "curate render train sample grade", ""),
     "filter that reads verdicts": (
         {"filters": {"sure": {"use": "toy-verdict-filter"}}},
-        "verify curate render train sample grade",
+        "verdict curate render train sample grade",
         "",
     ),
     "launcher": ({"launcher": {"use": "local", "cpus": 1}}, "", ""),
@@ -145,10 +145,10 @@ FILTERED = {"filters": {"short": {"use": "toy-filter", "limit": 5}, "row": {"use
     [
         ({"filters": {"short": {"limit": 6}}}, "curate render train sample grade"),
         ({"matrix": {"filters": [["row", "short"]]}}, "curate render train sample grade"),
-        ({"students": {"small": {"seed": 1}}}, "student curate render train sample grade"),
+        ({"students": {"small": {"seed": 1}}}, "student length curate render train sample grade"),
         (
             {"renderers": {"plain": {"use": "toy-renderer", "system": "Hi"}}, "matrix": {"renderer": "plain"}},
-            "curate render train sample grade",
+            "length curate render train sample grade",
         ),
     ],
     ids=["option", "order", "student", "renderer"],
@@ -196,7 +196,7 @@ def test_a_grader_that_means_something_else_now_verifies_traces_again(
     changes = {"filters": {"sure": {"use": "toy-verdict-filter"}}}
     plan = bench.plan(changes)
     monkeypatch.setattr(distillbench_toys.ToyBenchmark, attribute, value)
-    assert changed_kinds(plan, bench.plan(changes)) == {"verify", "curate", "render", "train", "sample", "grade"}
+    assert changed_kinds(plan, bench.plan(changes)) == {"verdict", "curate", "render", "train", "sample", "grade"}
 
 
 def test_a_teachers_file_enters_by_content_and_not_by_place(bench: Toys, tmp_path: Path) -> None:
@@ -249,10 +249,10 @@ def test_verdicts_are_made_only_where_a_filter_reads_them(bench: Toys) -> None:
             "matrix": {"filters": [["sure", "short"], ["short"]]},
         }
     )
-    verified = {name: keys(plan, "verify", name) for name in plan.cell_stages}
+    verified = {name: keys(plan, "verdict", name) for name in plan.cell_stages}
     assert [bool(found) for found in verified.values()] == [True, False, False]
     (with_verdicts, without) = (keys(plan, "curate", name)[0] for name in list(verified)[:2])
-    assert [need.kind for need in plan.stages[with_verdicts].needs] == ["verify"]
+    assert [need.kind for need in plan.stages[with_verdicts].needs] == ["traces", "verdict"]
     assert [need.kind for need in plan.stages[without].needs] == ["traces"]
 
 

@@ -215,7 +215,7 @@ ANYTHING = st.recursive(
     lambda one: st.lists(one, max_size=2) | st.dictionaries(PLAIN, one, max_size=2) | st.tuples(one),
     max_leaves=4,
 )
-FIELDS = ("problem", "reasoning", "answer", "finish_reason", "n_tokens", "teacher", "source", "correct")
+FIELDS = ("problem", "reasoning", "answer", "finish_reason", "n_tokens", "teacher", "source", "trace_id")
 OF_PROBLEM = ("problem_id", "domain", "messages", "gold", "metadata")
 
 

@@ -18,7 +18,7 @@ from distillbench.plan.plan import Plan
 from distillbench.plan.stage import Stage
 from distillbench.run.runner import Summary
 from distillbench.sealed import read_sealed, write_sealed
-from distillbench.store.rows import SAMPLES, TRACES, VERDICTS, read_rows
+from distillbench.store.rows import DECISIONS, SAMPLES, TRACES, VERDICTS, read_rows
 from distillbench.store.store import MANIFEST
 
 pytestmark = pytest.mark.slow
@@ -84,16 +84,20 @@ def test_what_the_stages_leave(bench: Toys) -> None:
     }
     plan = bench.run(changes).plan
     traces = read_rows(folder(bench, plan, "traces") / TRACES)
-    assert [row["correct"] for row in traces] == [None] * 5
-    verified = read_rows(folder(bench, plan, "verify") / TRACES)
-    assert [row["correct"] for row in verified] == [False, True, True, True, True]
-    kept = read_rows(folder(bench, plan, "curate") / "kept.parquet")
-    rejected = read_rows(folder(bench, plan, "curate") / "rejected.parquet")
-    assert [row["source"] for row in kept] == ["toy 1", "toy 2"]
-    assert [(row["source"], row["filter"], row["reason"]) for row in rejected] == [
-        ("toy 0", "sure", "not right"),
-        ("toy 3", "short", "long: 9"),
-        ("toy 4", "short", "long: 12"),
+    ids = [row["trace_id"] for row in traces]
+    assert [one.partition("-")[0] for one in ids] == [f"{n:06d}" for n in range(5)] and len(set(ids)) == 5
+    verdicts = read_rows(folder(bench, plan, "verdict") / "verdict.parquet")
+    assert [row["trace_id"] for row in verdicts] == ids
+    assert [row["outcome"] for row in verdicts] == ["wrong", "correct", "correct", "correct", "correct"]
+    decisions = read_rows(folder(bench, plan, "curate") / DECISIONS)
+    assert [ids[row["row"]] for row in decisions] == [row["trace_id"] for row in decisions]
+    decided = [(row["row"], row["kept"], row["filter"], row["category"], row["detail"]) for row in decisions]
+    assert decided == [
+        (0, False, "sure", "not right", ""),
+        (3, False, "short", "long", "9"),
+        (4, False, "short", "long", "12"),
+        (1, True, None, None, None),
+        (2, True, None, None, None),
     ]
     facts = bench.session.store.facts(plan.stages[keys(plan, "curate")[0]])
     assert facts == {"kept": 2, "rejected": {"sure: not right": 1, "short: long": 2}}

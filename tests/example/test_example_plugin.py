@@ -120,10 +120,10 @@ def test_what_its_filter_rejected_is_kept_with_the_reason(ran: tuple[Path, Any])
 
     store, _ = ran
     (curate,) = (store / "stages" / "curate").iterdir()
-    rejected = pq.read_table(curate / "rejected.parquet").to_pylist()
-    assert len(rejected) == 4 and pq.read_table(curate / "kept.parquet").num_rows == 60
-    assert rejected[0]["filter"] == "short" and rejected[0]["reason"].startswith("too wordy: ")
-    assert rejected[0]["source"] == "digits.jsonl line 16"
+    decisions = pq.read_table(curate / "decisions.parquet").to_pylist()
+    rejected = [row for row in decisions if not row["kept"]]
+    assert len(rejected) == 4 and len(decisions) == 64
+    assert rejected[0]["filter"] == "short" and rejected[0]["category"] == "too wordy" and rejected[0]["row"] == 15
 
 
 @pytest.mark.slow

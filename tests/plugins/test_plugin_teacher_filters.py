@@ -11,7 +11,8 @@ from plugin_helpers import Tiny, coins_traces, tasks, trace
 
 from distillbench.errors import StageError
 from distillbench.outcomes import CORRECT, decide
-from distillbench.protocols import Context, FilterContext, NoOptions
+from distillbench.preflight.rows import with_lengths
+from distillbench.protocols import Context, NoOptions
 from distillbench_plugins.benchmarks.math_boxed import MathBoxed, MathBoxedOptions
 from distillbench_plugins.filters.correct_only import CorrectOnly
 from distillbench_plugins.filters.max_tokens import MaxTokens, MaxTokensOptions
@@ -78,33 +79,37 @@ def test_its_task_is_where_its_grader_comes_from() -> None:
     assert SyntheticTeacher(SyntheticOptions()).task() == "coins"
 
 
+HERE = Context(work=Path())
+
+
 def test_correct_only() -> None:
-    traces = [replace(trace(None, str(number)), correct=correct) for number, correct in enumerate((True, False, None))]
+    outcomes = ("correct", "wrong", "no_answer", "grader_error")
+    traces = [replace(trace(None, one), measures={"verdict": {"outcome": one}}) for one in outcomes]
     component = CorrectOnly(NoOptions())
-    assert list(component.decide(traces, FilterContext())) == [None, "not correct", "the grader failed on it"]
-    assert component.needs == {"verdicts"}
+    wanted = [None, "not correct", "not correct", "the grader failed on it"]
+    assert list(component.decide(traces, HERE)) == wanted
+    assert component.reads == {"verdict"}
 
 
 def test_max_tokens_counts_what_the_student_sees(tiny: Tiny) -> None:
-    traces = coins_traces(60, "verbose")
-    context = FilterContext(render_all=tiny.renderer.render_all)
+    traces = list(with_lengths(coins_traces(60, "verbose"), tiny.renderer))
     lengths = [len(tiny.renderer.render(one).input_ids) for one in traces]
     limit = sorted(lengths)[30]
-    reasons = list(MaxTokens(MaxTokensOptions(limit=limit)).decide(traces, context))
+    reasons = list(MaxTokens(MaxTokensOptions(limit=limit)).decide(traces, HERE))
     assert [reason is None for reason in reasons] == [length <= limit for length in lengths]
     assert {None, *reasons} == {None} | {
         f"too long: {length} tokens, limit {limit}" for length in lengths if length > limit
     }
     assert 0 < sum(reason is None for reason in reasons) < 60
     exact, below = (
-        next(MaxTokens(MaxTokensOptions(limit=lengths[0] + more)).decide(traces[:1], context)) for more in (0, -1)
+        next(MaxTokens(MaxTokensOptions(limit=lengths[0] + more)).decide(traces[:1], HERE)) for more in (0, -1)
     )
     assert exact is None
     assert below == f"too long: {lengths[0]} tokens, limit {lengths[0] - 1}"
 
 
-def test_max_tokens_needs_a_renderer() -> None:
+def test_max_tokens_leaves_what_cannot_be_rendered_to_the_preflight() -> None:
     component = MaxTokens(MaxTokensOptions(limit=5))
-    assert component.needs == {"render"}
-    with pytest.raises(ValueError, match="render_all"):
-        next(component.decide([trace(None, "5")], FilterContext()))
+    assert component.reads == {"length"}
+    unknown = replace(trace(None, "5"), measures={"length": {"n_tokens": None, "error": "no such role"}})
+    assert component.reason(unknown, HERE) is None

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from distillbench.hookspecs import hookimpl
-from distillbench.protocols import Filter, FilterContext
+from distillbench.outcomes import CORRECT, GRADER_ERROR
+from distillbench.protocols import Context, Filter
 from distillbench.records import Trace
 
 
@@ -13,13 +14,14 @@ class CorrectOnly(Filter):
     """Rejects traces whose answer the teacher's task grades as not right."""
 
     name = "correct_only"
-    needs = frozenset({"verdicts"})
+    reads = frozenset({"verdict"})
 
-    def reason(self, trace: Trace, context: FilterContext) -> str | None:
+    def reason(self, trace: Trace, context: Context) -> str | None:
         """The reason to reject a trace that is not right."""
-        if trace.correct is None:
+        outcome = trace.measures["verdict"]["outcome"]
+        if outcome == GRADER_ERROR:
             return "the grader failed on it"
-        return None if trace.correct else "not correct"
+        return None if outcome == CORRECT else "not correct"
 
 
 @hookimpl

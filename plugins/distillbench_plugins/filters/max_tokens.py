@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
 from typing import Annotated
 
 from annotated_types import Gt
 
 from distillbench.hookspecs import hookimpl
-from distillbench.protocols import Filter, FilterContext
+from distillbench.protocols import Context, Filter
 from distillbench.records import Trace
-
-#: Rows rendered at a time.
-_BATCH = 1024
 
 
 @dataclass(frozen=True)
@@ -33,18 +29,14 @@ class MaxTokens(Filter):
 
     name = "max_tokens"
     Options = MaxTokensOptions
-    needs = frozenset({"render"})
+    reads = frozenset({"length"})
 
-    def decide(self, traces: Iterable[Trace], context: FilterContext) -> Iterator[str | None]:
-        """The reason to reject each trace that is too long."""
-        if context.render_all is None:
-            raise ValueError("max_tokens needs `render_all` in its context")
-        rest = iter(traces)
-        while batch := list(islice(rest, _BATCH)):
-            for row in context.render_all(batch):
-                length = len(row.input_ids)
-                is_fit = length <= self.options.limit
-                yield None if is_fit else f"too long: {length} tokens, limit {self.options.limit}"
+    def reason(self, trace: Trace, context: Context) -> str | None:
+        """The reason to reject a trace that is too long; one that cannot be a row at all is the preflight's to tell."""
+        length = trace.measures["length"]["n_tokens"]
+        if length is None or length <= self.options.limit:
+            return None
+        return f"too long: {length} tokens, limit {self.options.limit}"
 
 
 @hookimpl

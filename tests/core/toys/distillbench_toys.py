@@ -280,10 +280,10 @@ class ToyRowFilter(ToyFilter):
     """Rejects rows that are long as the student sees them."""
 
     name = "toy-row-filter"
-    needs = frozenset({"render"})
+    reads = frozenset({"length"})
 
     def reason(self, trace, context):
-        length = len(context.render_all([trace])[0].input_ids)
+        length = trace.measures["length"]["n_tokens"]
         return None if length <= self.options.limit else f"long: {length}"
 
 
@@ -291,10 +291,10 @@ class ToyVerdictFilter(ToyFilter):
     """Rejects traces that are not right."""
 
     name = "toy-verdict-filter"
-    needs = frozenset({"verdicts"})
+    reads = frozenset({"verdict"})
 
     def reason(self, trace, context):
-        return None if trace.correct else "not right"
+        return None if trace.measures["verdict"]["outcome"] == "correct" else "not right"
 
 
 @dataclass(frozen=True)
