@@ -9,9 +9,10 @@ from distillbench.protocols import Progress
 from distillbench.records import Choice
 from distillbench.stages.build import Build
 from distillbench.stages.measure import Measure
+from distillbench.store.columns import TEXT, WHOLE
 from distillbench.store.kept import Whole
 from distillbench.store.rendered import Cut, stored_row
-from distillbench.store.rows import ROWS, TEXT, WHOLE, RowWriter
+from distillbench.store.rows import ROWS, RowWriter
 from distillbench.store.store import Made
 
 

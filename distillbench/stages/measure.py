@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from distillbench.plan.stage import Stage
 from distillbench.stages.traces import Traces
-from distillbench.store.rows import Columns
+from distillbench.store.columns import Columns
 from distillbench.store.store import Store
 
 

@@ -12,8 +12,9 @@ from distillbench.plan.stage import Pace, alike
 from distillbench.protocols import Progress
 from distillbench.records import Choice, Completion, Problem, Trace
 from distillbench.stages.measure import Measure
+from distillbench.store.columns import TEXT, Row
 from distillbench.store.journal import Journal
-from distillbench.store.rows import TEXT, TRACES, Row, iterate, trace_of, write_rows
+from distillbench.store.rows import TRACES, iterate, trace_of, write_rows
 from distillbench.store.store import Made
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from distillbench.errors import StageError
 from distillbench.plan.stage import Stage
 from distillbench.records import Trace
-from distillbench.store.rows import DECISIONS, TRACES, Row, count_rows, iterate, read_column, trace_of
+from distillbench.store.columns import Row
+from distillbench.store.rows import DECISIONS, TRACES, count_rows, iterate, read_column, trace_of
 from distillbench.store.store import Store
 
 if TYPE_CHECKING:

@@ -465,6 +465,7 @@ def test_a_run_from_the_first_to_the_report(cli: Cli, matrix: Matrix, control: C
     assert {kind: found["stages"] for kind, found in status["finished"].items()} == {
         "traces": 1,
         "curate": 1,
+        "render": 1,
         "train": 2,
         "sample": 8,
         "grade": 8,
