@@ -29,7 +29,7 @@ def traces_stage(size: Size) -> Traces:
 
 def curate_stage(size: Size) -> Curate:
     """One filter."""
-    return Curate(source=traces_stage(size), filters=(choice("filter", "sevenths"),))
+    return Curate(traces=traces_stage(size), filters=(choice("filter", "sevenths"),))
 
 
 def render_stage(size: Size) -> Render:

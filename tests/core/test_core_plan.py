@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from core_bench import Toys
+from core_bench import Listener, Toys
 from core_factories import Numbered, keys, kinds, stage, states
 
 from distillbench.errors import DistillbenchError, PluginError
@@ -19,6 +19,7 @@ from distillbench.plan.plan import Finished, Plan, Status
 from distillbench.plan.sampling import sampling_params
 from distillbench.plan.stage import Stage, identity
 from distillbench.records import Resources
+from distillbench.run.runner import Runner
 from distillbench.stages.planner import build_plan
 from distillbench.stages.sample import Sample
 
@@ -303,6 +304,36 @@ def test_a_cell_whose_checkpoints_depend_on_its_traces_stays_open(bench: Toys) -
     assert not closed.open_cells
     assert kinds(closed, TRAINED) == ["student", "traces", "curate", "render", "train", *("sample", "grade") * 3]
     assert keys(plan, "train") == keys(closed, "train")
+
+
+def test_a_measure_that_nothing_makes_is_told_with_the_filter(bench: Toys, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = bench.session.catalog.kind("filter")["toy-filter"]
+    monkeypatch.setattr(kind, "reads", frozenset({"lenght"}))
+    with pytest.raises(PluginError, match="reads 'lenght', which nothing measures; did you mean 'length'"):
+        bench.plan({"filters": {"short": {"use": "toy-filter"}}})
+
+
+def test_a_kind_of_stage_is_one_class_and_a_line_where_it_is_wanted(bench: Toys) -> None:
+    from distillbench_toys import Greeting
+
+    plan = bench.plan()
+    (traces,) = (one for one in plan.stages.values() if one.kind == "traces")
+    greeting = Greeting(label="of a test", traces=traces, words="hello")
+    assert greeting.inputs() == {"traces": (traces,)}
+    assert Greeting(traces=traces, words="hello", loud=True).key == greeting.key
+    assert Greeting(traces=traces, words="goodbye").key != greeting.key
+    plan = Plan("toys", (), {traces.key: traces, greeting.key: greeting}, {}, {})
+    made = Runner(
+        lambda: plan,
+        bench.session.store,
+        bench.session.catalog.build(bench.load().matrix.launcher),
+        Listener(),
+        bench.session.manager,
+    ).run(with_statuses(plan, bench.session.store.lookup))
+    assert made.endings == {traces.key: "done", greeting.key: "done"}
+    assert bench.session.store.facts(greeting) == {"greeted": 4}
+    assert bench.session.store.file(greeting, "greeting.txt").read_text() == "hello 4"
+    assert {kind for kind, _ in bench.session.store.results()} == {"traces", "greeting"}
 
 
 def test_a_plan_does_not_depend_on_the_order_of_the_file(bench: Toys) -> None:

@@ -326,6 +326,60 @@ def test_where_a_grader_failed_the_next_run_grades_again_and_nothing_else(bench:
     assert [row["outcome"] for row in verdicts] == ["correct", "wrong"] * 3
 
 
+SURE: dict[str, Any] = {
+    "filters": {"sure": {"use": "toy-verdict-filter"}},
+    "students": {"small": {"use": "toy-hub-student"}},
+    "trainers": {"fit": {"steps": [1]}},
+    "evaluations": {"toy": {"limit": 1}},
+}
+
+
+def test_a_judge_that_was_down_leaves_holes_in_the_verdicts_which_the_next_run_fills(
+    bench: Toys, control: Control
+) -> None:
+    away = [f"fail-judge-toy-{number}" for number in (101, 102, 103)]
+    for name in away:
+        control.set(name, "the judge cannot be reached")
+    first = bench.run(SURE)
+    assert endings(first, "verdict") == ["holes"] and endings(first, "train") == ["done"]
+    verdicts = read_rows(folder(bench, first.plan, "verdict") / "verdict.parquet")
+    assert [row["outcome"] for row in verdicts] == ["correct", *["grader_error"] * 3]
+    assert "the judge cannot be reached" in verdicts[1]["detail"]
+    store = bench.session.store
+    assert (store.facts(first.plan.stages[keys(first.plan, "curate")[0]]) or {})["kept"] == 1
+    for name in away:
+        control.unset(name)
+    control.log("judged")
+    assert states(bench.plan(SURE))["verdict"] == {"holes"}
+    again = bench.run(SURE)
+    assert endings(again, "verdict") == endings(again, "curate") == endings(again, "train") == ["done"]
+    assert [one for one in control.log("judged") if one > "toy/1"] == ["toy/101", "toy/102", "toy/103"]
+    assert (store.facts(again.plan.stages[keys(again.plan, "curate")[0]]) or {})["kept"] == 4
+    assert bench.plan(SURE).pending() == []
+
+
+def test_verdicts_that_were_journaled_before_a_kill_are_not_asked_again(bench: Toys, control: Control) -> None:
+    control.set("kill-judge-toy-102")
+    assert endings(bench.run(SURE), "verdict") == ["failed"]
+    control.unset("kill-judge-toy-102")
+    before = [one for one in control.log("judged") if one.startswith("toy/10")]
+    assert endings(bench.run(SURE), "verdict") == ["done"]
+    after = [one for one in control.log("judged") if one.startswith("toy/10")]
+    assert before == ["toy/100", "toy/101"] and after == ["toy/102", "toy/103"]
+
+
+def test_rows_are_tokenised_once_for_every_limit_and_for_the_training(bench: Toys, control: Control) -> None:
+    limits = {
+        "filters": {"a": {"use": "toy-row-filter", "limit": 900}, "b": {"use": "toy-row-filter", "limit": 800}},
+        "matrix": {"filters": [["a"], ["b"]]},
+        "evaluations": {"toy": {"limit": 1}},
+    }
+    summary = bench.run(limits)
+    assert not summary.reasons
+    assert len(endings(summary, "length")) == 1 and len(endings(summary, "render")) == 2
+    assert control.log("rendered") == [f"toy {number}" for number in range(4)]
+
+
 # ---------------------------------------------------------------- kills and what they leave
 
 

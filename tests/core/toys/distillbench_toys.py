@@ -23,6 +23,7 @@ import numpy as np
 from distillbench.errors import StageError
 from distillbench.hookspecs import hookimpl
 from distillbench.manager import BUILTIN_MODULES
+from distillbench.plan.stage import Stage, unkeyed
 from distillbench.protocols import Engine, Filter, Grader, Renderer, Student, Teacher, Trainer
 from distillbench.records import (
     Checkpoint,
@@ -37,6 +38,7 @@ from distillbench.records import (
     Trace,
 )
 from distillbench.run import worker
+from distillbench.store.store import Made
 from distillbench_plugins.launchers.local import LocalHandle, LocalLauncher
 
 CONTROL = "TOY_CONTROL"
@@ -242,6 +244,7 @@ class ToyRenderer(Renderer):
         return Prompt(np.array(self.tokenizer.encode(text), dtype=np.int32), "")
 
     def render(self, trace):
+        record("rendered", trace.source)
         prompt = self.prompt(trace.problem.messages).input_ids
         response = np.array([*self.tokenizer.encode(f"{trace.reasoning or ''}={trace.answer}"), 0], dtype=np.int32)
         mask = np.repeat([False, True], [len(prompt), len(response)])
@@ -340,6 +343,21 @@ class ToyTrainer(Trainer):
         (job.output / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in losses))
         record("train", f"{context.seed} {len(job.rows)}")
         return found
+
+
+class Greeting(Stage):
+    """A kind of stage that a plugin could bring: everything about it stands here."""
+
+    kind = "greeting"
+
+    traces: Stage
+    words: str
+    loud: bool = unkeyed(default=False)
+
+    def run(self, bench, progress):
+        n_traces = (bench.store.facts(self.traces) or {})["traces"]
+        (bench.store.work(self) / "greeting.txt").write_text(f"{self.words} {n_traces}")
+        return Made(("greeting.txt",), {"greeted": n_traces})
 
 
 @dataclass(frozen=True)
