@@ -149,7 +149,8 @@ def resolve_options(cls: type, layers: Sequence[Mapping[str, Given]], place: Pla
     mistakes: list[Mistake] = []
     for name, given in ((name, given) for layer in layers for name, given in layer.items()):
         if name not in known:
-            mistakes.append(Mistake(given.origin, f"an option of {owner}", repr(name), nearest(name, known)))
+            place_of_name = given.origin if given.origin.file else given.place  # an axis tells all its values once
+            mistakes.append(Mistake(place_of_name, f"an option of {owner}", repr(name), nearest(name, known)))
             continue
         value, mistake = _check(cls, known[name], given)
         if mistake:

@@ -386,6 +386,7 @@ class Choice:
         options: An instance of the component's `Options`.
         identity: Canonical JSON of what its stages' keys hold about it.
         origins: For each option, where its value came from.
+        place: Where the user wrote it.
     """
 
     kind: str
@@ -394,6 +395,7 @@ class Choice:
     options: Any = field(compare=False)
     identity: str
     origins: Mapping[str, Place] = field(default_factory=dict, compare=False)
+    place: Place = field(default=Place(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -478,6 +480,8 @@ class Evaluation:
         num_fewshot: Examples before each problem; None for the task's own number.
         system: What the system turn begins with.
         groups: The groups that it is a member of, the one that the user named first.
+        origins: For each option, where its value came from.
+        place: Where the user wrote it.
     """
 
     name: str
@@ -503,6 +507,7 @@ class Evaluation:
     num_fewshot: int | None = None
     system: str = ""
     groups: tuple[Membership, ...] = ()
+    place: Place = field(default=Place(), compare=False)
 
     @property
     def ref(self) -> TaskRef:

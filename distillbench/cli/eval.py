@@ -15,10 +15,11 @@ from typing import Any
 
 import click
 
+from distillbench.cli.in_options import MATRIX_FILE, in_options
 from distillbench.cli.limits import check_limits
 from distillbench.cli.session import FAST, JSON, LIMIT, UNSAFE, Loaded, Session
 from distillbench.cli.unavailable import by_benchmark, in_a_line, tell_missing
-from distillbench.errors import DistillbenchError, MatrixError, Mistake, Place
+from distillbench.errors import DistillbenchError, MatrixError, Place
 from distillbench.fingerprint import expanded, key_of
 from distillbench.hookspecs import hookimpl
 from distillbench.matrix.chosen import engine_of, preset_of, renderer_of
@@ -26,20 +27,6 @@ from distillbench.matrix.model_files import other_bases, read_model
 from distillbench.options import Given
 from distillbench.protocols import Student, Trainer
 from distillbench.tasks.identity import TaskIndex
-
-MATRIX_FILE = "matrix.yaml"
-#: Which option a section of the matrix comes from.
-_OPTIONS: Mapping[str, str] = {
-    "students": "--model",
-    "trainers": "--adapters",
-    "renderers": "--renderer",
-    "engines": "--engine",
-    "evaluations": "--benchmarks",
-    "task_paths": "--task-path",
-    "matrix": "--set",
-    "name": "--name",
-}
-
 
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "max_tokens", "repeats", "prefill")
 
@@ -147,10 +134,12 @@ def evaluate(context: click.Context, /, dry_run: bool, unsafe_code_execution: bo
     if dry_run:
         from distillbench.cli.plan import print_plan
 
-        print_plan(loaded, session, as_json=as_json, show_all=False)
+        with in_options():
+            print_plan(loaded, session, as_json=as_json, show_all=False)
         return 1 if decided.missing else 0
     command, is_paid = f"distillbench eval --model {given['model']}", "api" in decided.matrix["engines"]
-    code = run_loaded(session, loaded, command, as_json, look_beside=not is_paid, spares_others=True)
+    with in_options():
+        code = run_loaded(session, loaded, command, as_json, look_beside=not is_paid, spares_others=True)
     tell_missing(decided.missing)
     return code or (1 if decided.missing else 0)
 
@@ -202,7 +191,8 @@ def _loaded(session: Session, decided: Decided) -> tuple[Loaded, Decided]:
             found = by_benchmark(error.mistakes, asked, tasks)
             left = {name: options for name, options in asked.items() if not found or name not in found}
             if not found or not left:
-                raise MatrixError([_in_options(mistake) for mistake in error.mistakes]) from error
+                with in_options():
+                    raise
             why = {name: in_a_line("; ".join(mistake.got for mistake in found[name])) for name in found}
             decided = replace(decided, matrix=decided.matrix | {"evaluations": left}, missing=decided.missing | why)
 
@@ -314,17 +304,6 @@ def _as_yaml(matrix: Mapping[str, Any]) -> str:
 
     head = "# Written by `distillbench eval`. Go on from it: distillbench run THIS_FILE\n"
     return head + yaml.safe_dump(dict(matrix), sort_keys=False, allow_unicode=True, width=1000)
-
-
-def _in_options(mistake: Mistake) -> Mistake:
-    """A mistake in the matrix, at the option that it comes from."""
-    place = mistake.place
-    section, *keys = place.keys if place.file == MATRIX_FILE and place.keys else ("",)
-    if section == "defaults":
-        return replace(mistake, place=Place(f"--{str(keys[-1]).replace('_', '-')}"))
-    if section not in _OPTIONS:
-        return mistake
-    return replace(mistake, place=Place(_OPTIONS[str(section)], keys=tuple(keys)))
 
 
 def _about_checkpoints(loaded: Loaded) -> Iterator[tuple[str, str]]:

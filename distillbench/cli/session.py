@@ -8,7 +8,7 @@ import itertools
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,10 +96,12 @@ class Session:
             MatrixError: It has mistakes.
         """
         from distillbench.matrix.resolve import load_matrix
+        from distillbench.stages.planner import planning_mistakes
 
         if limit is not None and fast:
             raise click.UsageError("--limit and --fast exclude each other")
-        matrix = load_matrix(path, self.catalog, limit=limit, fast=fast)
+        further = partial(planning_mistakes, catalog=self.catalog)
+        matrix = load_matrix(path, self.catalog, limit=limit, fast=fast, further_mistakes=further)
         is_cut = limit is not None or fast
         return Loaded(self, matrix, choose_cells(matrix.cells, only), matrix.tasks, is_cut)
 

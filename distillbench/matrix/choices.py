@@ -113,21 +113,11 @@ class Choices:
         Raises:
             PluginError: Its `Options` cannot be read, or hold what has no canonical form.
         """
-        cls = self.catalog.kind(kind)[component]
-        resolved = resolve_options(cls.Options, layers, place, _owner(kind, label, component))
-        self.mistakes.extend(resolved.mistakes)
-        if resolved.mistakes:
-            return None
-        built = cls(resolved.options)
-        try:
-            digests = [(path.name, digest_path(path, remember=True)) for path in built.inputs()]
-        except OSError as error:
-            path = Path(error.filename or "")
-            giver = _giver_of(path, resolved.options, resolved.origins) or place
-            got = f"{path}: {error.strerror or error}"
-            self.mistakes.append(Mistake(giver, "a file or folder that can be read", got))
-            return None
-        return Choice(kind, label, component, resolved.options, identity_of(built, digests), resolved.origins)
+        found = choice_of(self.catalog, kind, label, component, layers, place)
+        if isinstance(found, Choice):
+            return found
+        self.mistakes.extend(found)
+        return None
 
     def launcher(self) -> Choice | None:
         """The launcher; None when a mistake is in the way."""
@@ -215,6 +205,28 @@ class Choices:
             chosen = renderer_of_student(built, self.catalog)
             self.chosen[f"renderer of {student.label}"] = str(chosen)
         return chosen if self.check_name("renderer", chosen.name, place) else None
+
+
+def choice_of(
+    catalog: Catalog, kind: str, label: str, component: str, layers: Layers, place: Place
+) -> Choice | tuple[Mistake, ...]:
+    """A registered component under some layers of options, or what is wrong with these.
+
+    Raises:
+        PluginError: Its `Options` cannot be read, or hold what has no canonical form.
+    """
+    cls = catalog.kind(kind)[component]
+    resolved = resolve_options(cls.Options, layers, place, _owner(kind, label, component))
+    if resolved.mistakes:
+        return resolved.mistakes
+    built = cls(resolved.options)
+    try:
+        digests = [(path.name, digest_path(path, remember=True)) for path in built.inputs()]
+    except OSError as error:
+        path = Path(error.filename or "")
+        giver = _giver_of(path, resolved.options, resolved.origins) or place
+        return (Mistake(giver, "a file or folder that can be read", f"{path}: {error.strerror or error}"),)
+    return Choice(kind, label, component, resolved.options, identity_of(built, digests), resolved.origins, place)
 
 
 def _names(axis: str, value: Any, keys: Keys) -> Iterator[tuple[str, Keys]]:

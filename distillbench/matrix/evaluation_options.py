@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, MinLen
 
 from distillbench.errors import Place
-from distillbench.options import Given
+from distillbench.options import Given, Resolved, resolve_options
 from distillbench.records import Every, Prefill, Subset
 from distillbench.tasks.identity import TaskSpec
 
@@ -123,6 +123,22 @@ def forced_options(limit: int | None, fast: bool) -> dict[str, Given]:
 def origin_of(spec: TaskSpec) -> Place:
     """How the origin of what a task's YAML says is named."""
     return Place(words=f"task {spec.path.name}")
+
+
+def settings_of(spec: TaskSpec) -> Resolved:
+    """What a task's YAML says in `metadata.distillbench`, as `TaskSettings`."""
+    place = Place(str(spec.path), keys=("metadata", "distillbench"))
+    layer = {name: Given(value, place.below(name)) for name, value in spec.settings.items()}
+    return resolve_options(TaskSettings, [layer], place, "metadata.distillbench")
+
+
+def grader_layer(spec: TaskSpec, settings: TaskSettings) -> dict[str, Given]:
+    """What a task's YAML says of its grader's options."""
+    place = Place(str(spec.path), keys=("metadata", "distillbench", "grader_options"))
+    return {
+        name: Given(value, origin_of(spec), place.below(name), spec.path.parent)
+        for name, value in settings.grader_options.items()
+    }
 
 
 def task_layer(spec: TaskSpec) -> dict[str, Given]:

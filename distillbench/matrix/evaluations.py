@@ -19,8 +19,10 @@ from distillbench.matrix.evaluation_options import (
     SAMPLING_OPTIONS,
     EvaluationOptions,
     TaskSettings,
+    grader_layer,
     last_given,
     origin_of,
+    settings_of,
     task_layer,
 )
 from distillbench.matrix.expand import Combination
@@ -35,10 +37,17 @@ from distillbench.tasks.identity import OUTPUT_TYPES, TaskIndex, TaskSpec
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """The evaluations of a cell, with the identity of all of them."""
+    """The evaluations of a cell.
+
+    Attributes:
+        evaluations: All that no mistake is in the way of.
+        identity: Of all of them.
+        is_whole: Whether a mistake is in the way of none.
+    """
 
     evaluations: tuple[Evaluation, ...]
     identity: str
+    is_whole: bool
 
 
 class Evaluations:
@@ -57,20 +66,20 @@ class Evaluations:
         self.tasks = tasks
         self.forced = forced
         self.mistakes = choices.mistakes
-        self._suites: dict[tuple[Picks, str | None], Suite | None] = {}
+        self._suites: dict[tuple[Picks, str | None], Suite] = {}
         self._found: dict[TaskRef, TaskSpec | str] = {}
         self._groups: dict[str, TaskGroup | None] = {}
 
-    def of(self, combination: Combination) -> Suite | None:
-        """The evaluations of a combination; None when a mistake is in the way."""
+    def of(self, combination: Combination) -> Suite:
+        """The evaluations of a combination."""
         student = self._sampled_student(combination)
         key = (self.axes.picks(combination, "evaluation"), student.label if student else None)
         if key not in self._suites:
             of_student = student.sampling if student else {}
             found = [self._of_entry(entry, combination, of_student) for entry in self.entries.values()]
             whole = tuple(evaluation for several in found if several for evaluation in several)
-            suite = Suite(whole, canonical_json([_identity(evaluation) for evaluation in whole]))
-            self._suites[key] = suite if all(found) else None
+            identity = canonical_json([_identity(evaluation) for evaluation in whole])
+            self._suites[key] = Suite(whole, identity, all(found))
         return self._suites[key]
 
     def _sampled_student(self, combination: Combination) -> Entry | None:
@@ -177,7 +186,8 @@ class Evaluations:
         grader = self._grader(resolved.options, settings, spec, layers)
         if grader is None or isinstance(problems, Mistake):
             return None
-        return replace(_record(member.label, spec, settings, resolved, grader, problems), groups=member.groups)
+        made = _record(member.label, spec, settings, resolved, grader, problems)
+        return replace(made, groups=member.groups, place=entry.place)
 
     def _problems(
         self, options: EvaluationOptions, settings: TaskSettings, spec: TaskSpec, layers: Layers
@@ -225,9 +235,7 @@ class Evaluations:
         return self._found[ref]
 
     def _settings(self, spec: TaskSpec) -> TaskSettings | None:
-        place = Place(str(spec.path), keys=("metadata", "distillbench"))
-        layer = {name: Given(value, place.below(name)) for name, value in spec.settings.items()}
-        resolved = resolve_options(TaskSettings, [layer], place, "metadata.distillbench")
+        resolved = settings_of(spec)
         self.mistakes.extend(resolved.mistakes)
         settings: TaskSettings | None = resolved.options
         return settings
@@ -242,13 +250,9 @@ class Evaluations:
             hint = nearest(options.grader, known)
             self.mistakes.append(Mistake(named.place, "a registered grader", repr(options.grader), hint))
             return None
-        place = Place(str(spec.path), keys=("metadata", "distillbench", "grader_options"))
-        from_task = Given(settings.grader_options, origin_of(spec), place, spec.path.parent)
         from_matrix = last_given(layers, "grader_options") or Given({}, DEFAULT)
-        grader_layers = [
-            _split(from_task, from_task.origin) if options.grader == settings.grader else {},
-            _split(from_matrix),
-        ]
+        from_task = grader_layer(spec, settings) if options.grader == settings.grader else {}
+        grader_layers = [from_task, _split(from_matrix)]
         return self.choices.make("benchmark", options.grader, options.grader, grader_layers, named.place)
 
 
@@ -260,10 +264,10 @@ def _as_json(metadata: Any) -> str:
         return "{}"
 
 
-def _split(given: Given, origin: Place | None = None) -> dict[str, Given]:
+def _split(given: Given) -> dict[str, Given]:
     """A mapping's values, each with its own place."""
     return {
-        name: Given(value, origin or given.origin.below(name), given.place.below(name), given.folder)
+        name: Given(value, given.origin.below(name), given.place.below(name), given.folder)
         for name, value in given.value.items()
     }
 

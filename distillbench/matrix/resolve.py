@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,18 @@ class Matrix:
     chosen: Mapping[str, str] = field(default_factory=dict)
 
 
-def load_matrix(path: Path, catalog: Catalog, *, limit: int | None = None, fast: bool = False) -> Matrix:
+#: What else is wrong with cells that can be read.
+FurtherMistakes = Callable[[Sequence[Cell], TaskIndex], Sequence[Mistake]]
+
+
+def load_matrix(
+    path: Path,
+    catalog: Catalog,
+    *,
+    limit: int | None = None,
+    fast: bool = False,
+    further_mistakes: FurtherMistakes = lambda cells, tasks: (),
+) -> Matrix:
     """Reads a matrix file and resolves every name and option in it.
 
     Args:
@@ -61,6 +72,7 @@ def load_matrix(path: Path, catalog: Catalog, *, limit: int | None = None, fast:
         catalog: The registered components.
         limit: Problems of every evaluation, the first ones, whatever the file says.
         fast: 100 problems of every evaluation, shuffled, whatever the file says.
+        further_mistakes: Asked of a file with mistakes, about the cells that have none, so that all are told at once.
 
     Raises:
         MatrixError: With everything that is wrong in the file.
@@ -78,7 +90,7 @@ def load_matrix(path: Path, catalog: Catalog, *, limit: int | None = None, fast:
     cells = _Builder(choices, evaluations).cells(combinations)
     launcher = _check_all(choices, evaluations)
     if mistakes or sections.header is None or launcher is None or tasks is None:
-        raise MatrixError(mistakes)
+        raise MatrixError([*mistakes, *(further_mistakes(cells, tasks) if tasks else ())])
     _let_plugins_modify(cells, catalog.manager)
     return Matrix(sections.header.name, path, cells, frozenset(sections.header.keep), launcher, tasks, choices.chosen)
 
@@ -129,17 +141,19 @@ class _Builder:
         self.mistakes = choices.mistakes
 
     def cells(self, combinations: Sequence[Combination]) -> list[Cell]:
-        """Every cell that no mistake is in the way of, baselines last."""
+        """Every cell that no mistake is in the way of, with the evaluations of which that is true; baselines last."""
         self._check_given_names(combinations)
-        found: list[tuple[Combination, Cell, str]] = []
+        found: list[tuple[Combination, Cell, Suite]] = []
         for combination in combinations:
             suite = self.evaluations.of(combination)
-            cell = self._cell(combination, suite)
-            if cell and suite:
-                found.append((combination, cell, suite.identity))
-        self._refuse_doubles([(combination, _cell_identity(cell, suite)) for combination, cell, suite in found])
+            if cell := self._cell(combination, suite):
+                found.append((combination, cell, suite))
+        whole = [one for one in found if one[2].is_whole]
+        self._refuse_doubles(
+            [(combination, _cell_identity(cell, suite.identity)) for combination, cell, suite in whole]
+        )
         written = [self.axes.as_written(combination) for combination, _, _ in found]
-        cells = _baselines([(cell, suite, row) for (_, cell, suite), row in zip(found, written, strict=True)])
+        cells = _baselines([(cell, suite.identity, row) for (_, cell, suite), row in zip(found, written, strict=True)])
         if self.axes.trains:
             given = [combination.values.get("name") for combination, _, _ in found]
             all_names = _names([cell for _, cell, _ in found], given, written)
@@ -148,13 +162,13 @@ class _Builder:
         self._refuse_double_names(cells)
         return cells
 
-    def _cell(self, combination: Combination, suite: Suite | None) -> Cell | None:
+    def _cell(self, combination: Combination, suite: Suite) -> Cell | None:
         """One cell, not named yet. Everything is resolved even where one thing fails, to find every mistake."""
         student = self.choices.of("student", combination)
         renderer = self.choices.renderer(student, combination) if student else None
         engine = self.choices.engine(student, combination)
         recipe = self._recipe(combination) if self.axes.trains else (None, (), None)
-        if not (student and renderer and engine and suite and recipe):
+        if not (student and renderer and engine and recipe):
             return None
         teacher, filters, trainer = recipe
         axes = {key: value for key, value in combination.values.items() if key != "name"}

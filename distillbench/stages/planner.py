@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from distillbench.catalog import Catalog
-from distillbench.errors import MatrixError, Mistake, Place, PluginError, StageError, TaskError, nearest
+from distillbench.errors import MatrixError, Mistake, Place, PluginError, TaskError, nearest
 from distillbench.fingerprint import key_of
-from distillbench.matrix.choices import identity_of
-from distillbench.options import Given, resolve_options
 from distillbench.plan.plan import Pairing, Plan
 from distillbench.plan.sampling import effective_sampling
 from distillbench.plan.stage import Stage
@@ -21,9 +19,12 @@ from distillbench.stages.curate import Curate
 from distillbench.stages.grade import Grade, Graded
 from distillbench.stages.length import Length
 from distillbench.stages.measure import Measure
+from distillbench.stages.mistakes import steps_not_there, unknown_task, without_tokens, without_verdicts
+from distillbench.stages.planned import PlannedCell
 from distillbench.stages.render import Render, counts_of
 from distillbench.stages.sample import Sample
-from distillbench.stages.steps import chosen_steps, steps_mistake
+from distillbench.stages.steps import chosen_steps
+from distillbench.stages.task_grader import grader_of_task
 from distillbench.stages.traces import Traces
 from distillbench.stages.train import Train
 from distillbench.stages.verdict import Verdict
@@ -38,15 +39,13 @@ def build_plan(matrix: str, cells: Iterable[Cell], catalog: Catalog, tasks: Task
     """Makes the stages of all cells, without statuses.
 
     Raises:
-        PluginError: A filter needs verdicts, and the teacher names no task to verify with.
-        TaskError: A teacher's task does not exist.
-        MatrixError: Cells name each other in a circle; an evaluation names steps at which a cell has no checkpoint.
+        MatrixError: With everything that the cells ask for and cannot get.
     """
     cells = tuple(cells)
     planner = Planner(cells, catalog, tasks, facts)
-    planned = {cell.name: planner.cell(cell.name) for cell in cells}
+    planned = planner.all_cells()
     if planner.mistakes:
-        raise MatrixError(list(dict.fromkeys(planner.mistakes)))
+        raise MatrixError(planner.mistakes)
     return Plan(
         matrix=matrix,
         cells=cells,
@@ -58,31 +57,11 @@ def build_plan(matrix: str, cells: Iterable[Cell], catalog: Catalog, tasks: Task
     )
 
 
-@dataclass(slots=True)
-class PlannedCell:
-    """The stages of a cell.
-
-    Attributes:
-        cell: The cell.
-        pairing: What its preflight looks at.
-        stages: By key, needs first.
-        graded: Its checkpoints on its evaluations.
-        train: Leaves its checkpoints; None for the untouched student.
-        steps: At which there are checkpoints; None while that is not known.
-        hangs_on: The keys of stages on whose facts its further stages depend.
-    """
-
-    cell: Cell
-    pairing: Pairing
-    stages: dict[str, Stage] = field(default_factory=dict)
-    graded: list[Graded] = field(default_factory=list)
-    train: Train | None = None
-    steps: tuple[int, ...] | None = None
-    hangs_on: set[str] = field(default_factory=set)
-
-    def add(self, *stages: Stage | None) -> None:
-        """Adds stages that it needs, after those that they need."""
-        self.stages.update((stage.key, stage) for stage in stages if stage is not None)
+def planning_mistakes(cells: Iterable[Cell], tasks: TaskIndex, *, catalog: Catalog) -> list[Mistake]:
+    """What cells ask for and cannot get, as far as it is known before anything has run."""
+    planner = Planner(cells, catalog, tasks, lambda stage: None)
+    planner.all_cells()
+    return planner.mistakes
 
 
 class Planner:
@@ -111,6 +90,16 @@ class Planner:
         self._pairings_of: dict[str, dict[Pairing, None]] = {}
         self._components: dict[tuple[str, str], Any] = {}
 
+    def all_cells(self) -> dict[str, PlannedCell]:
+        """The stages of every cell by its name, without those of cells that are needed for themselves."""
+        found = {}
+        for name in self.cells:
+            try:
+                found[name] = self.cell(name)
+            except MatrixError as error:
+                self.mistakes += error.mistakes
+        return found
+
     def cell(self, name: str) -> PlannedCell:
         """The stages of a cell.
 
@@ -122,8 +111,10 @@ class Planner:
             raise MatrixError([Mistake(Place(words=f"cell {name!r}"), "cells that do not need themselves", circle)])
         if name not in self._planned:
             self._under_way.append(name)
-            self._planned[name] = self._plan(self.cells[name])
-            self._under_way.pop()
+            try:
+                self._planned[name] = self._plan(self.cells[name])
+            finally:
+                self._under_way.pop()
         return self._planned[name]
 
     def stages_with_pairings(self) -> dict[str, Stage]:
@@ -199,7 +190,7 @@ class Planner:
         """The stages that ask each checkpoint what it is to be asked, checkpoint by checkpoint."""
         cell = planned.cell
         if steps:
-            found = (steps_mistake(cell, evaluation, steps) for evaluation in cell.evaluations)
+            found = (steps_not_there(cell, evaluation, steps) for evaluation in cell.evaluations)
             self.mistakes.extend(mistake for mistake in found if mistake)
         at = {evaluation: chosen_steps(evaluation, steps) for evaluation in cell.evaluations}
         for step in steps:
@@ -214,15 +205,16 @@ class Planner:
     def _curate(self, cell: Cell, built: Build | None) -> Curate:
         """The stage that keeps a cell's traces."""
         teacher = self._required(cell.teacher)
-        task = self._component(teacher, Teacher).task()
-        identity = self.tasks.find(task).sample_identity if task else None
+        spec = self._task(teacher)
+        identity = None if spec is None else spec.sample_identity
         traces = self._one(Traces(label=teacher.label, teacher=teacher, task=identity))
+        measures = [self._measure(name, cell, traces, built) for name in self._read(cell)]
         return self._one(
             Curate(
                 label=f"{teacher.label} by {'+'.join(choice.label for choice in cell.filters) or 'no filter'}",
                 traces=traces,
                 filters=cell.filters,
-                measures=tuple(self._measure(name, cell, traces, built) for name in self._read(cell)),
+                measures=tuple(measure for measure in measures if measure is not None),
             )
         )
 
@@ -241,7 +233,7 @@ class Planner:
             names |= reads
         return sorted(names)
 
-    def _measure(self, name: str, cell: Cell, traces: Traces, built: Build | None) -> Measure:
+    def _measure(self, name: str, cell: Cell, traces: Traces, built: Build | None) -> Measure | None:
         if name == Verdict.kind:
             return self._verdict(cell, traces)
         return self._one(
@@ -270,74 +262,53 @@ class Planner:
             )
         )
 
-    def _verdict(self, cell: Cell, traces: Traces) -> Verdict:
-        teacher = self._required(cell.teacher)
-        task = self._component(teacher, Teacher).task()
-        if task is None:
-            names = ", ".join(choice.label for choice in cell.filters)
-            raise PluginError(
-                str(
-                    Mistake(
-                        Place(words=f"cell {cell.name!r}"),
-                        f"a teacher whose traces can be verified, because a filter ({names}) reads verdicts",
-                        f"teacher {teacher.label!r}, which names no task",
-                        "give the teacher a task, or leave the filter out",
-                    )
-                )
-            )
-        spec = self.tasks.find(task)
-        grader = self._grader(str(spec.settings.get("grader", "lm_eval")), spec)
+    def _task(self, teacher: Choice) -> TaskSpec | None:
+        """The task that a teacher's problems are of; None where it names none, or names one in vain."""
+        name = self._component(teacher, Teacher).task()
+        try:
+            return self.tasks.find(name) if name else None
+        except TaskError as error:
+            self.mistakes.append(unknown_task(teacher, error))
+            return None
+
+    def _verdict(self, cell: Cell, traces: Traces) -> Verdict | None:
+        """The verdicts on traces; None when a mistake is in the way."""
+        teacher = traces.teacher
+        if not self._component(teacher, Teacher).task():
+            reading = [choice for choice in cell.filters if Verdict.kind in self._component(choice, Filter).reads]
+            self.mistakes.append(without_verdicts(teacher, reading))
+            return None
+        spec = self._task(teacher)
+        if spec is None:
+            return None
+        grader = grader_of_task(teacher, spec, self.catalog)
+        if not isinstance(grader, Choice):
+            self.mistakes += grader
+            return None
         return self._one(
             Verdict(
-                label=teacher.label,
+                label=traces.label,
                 grader=grader,
-                task=task,
+                task=spec.name,
                 task_identity=spec.grade_identity,
                 traces=traces,
                 resources=self._component(grader, Grader).resources(),
             )
         )
 
-    def _grader(self, name: str, spec: TaskSpec) -> Choice:
-        """The grader that a task names, with the options it gives."""
-        where = Place(str(spec.path), keys=("metadata", "distillbench"))
-        known = self.catalog.kind("benchmark")
-        if name not in known:
-            raise TaskError(f"{where.below('grader')} names {name!r}, which no plugin declares; {nearest(name, known)}")
-        given = spec.settings.get("grader_options", {})
-        layer = {option: Given(value, where.below("grader_options", option)) for option, value in given.items()}
-        resolved = resolve_options(known[name].Options, [layer], where, f"grader {name!r}")
-        if resolved.mistakes:
-            raise TaskError("\n".join(str(mistake) for mistake in resolved.mistakes))
-        identity = identity_of(known[name](resolved.options), [])
-        return Choice("benchmark", name, name, resolved.options, identity, resolved.origins)
-
     def _evaluate(
         self, planned: PlannedCell, evaluations: Iterable[Evaluation], built: Build | None, step: int
     ) -> None:
         cell = planned.cell
+        renderer = self._component(cell.renderer, Renderer)
         for evaluation in evaluations:
+            if mistake := without_tokens(evaluation, renderer, cell.renderer.label):
+                self.mistakes.append(mistake)
             sample = self._sample(planned, evaluation, built, step)
-            if evaluation.budgets:
-                self._refuse_budgets_without_tokens(cell, evaluation)
             whole = self._grade(cell, evaluation, sample)
             grades = [whole, *(self._grade(cell, evaluation, sample, at, whole) for at in evaluation.budgets)]
             planned.add(sample, *grades)
             planned.graded += [Graded(evaluation, step, sample, grade, grade.budget) for grade in grades]
-
-    def _refuse_budgets_without_tokens(self, cell: Cell, evaluation: Evaluation) -> None:
-        if self._component(cell.renderer, Renderer).needs_tokenizer:
-            return
-        raise StageError(
-            str(
-                Mistake(
-                    Place(words=f"evaluation {evaluation.name!r} of cell {cell.name!r}"),
-                    "`budgets` only where completions come with their token ids",
-                    f"renderer {cell.renderer.label!r}, which has no tokenizer",
-                    "leave `budgets` out, or write one evaluation for each `max_tokens`",
-                )
-            )
-        )
 
     def _sample(self, planned: PlannedCell, evaluation: Evaluation, built: Build | None, step: int) -> Sample:
         cell = planned.cell

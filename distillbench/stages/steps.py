@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
-from distillbench.errors import DEFAULT, Mistake, Place
-from distillbench.records import Cell, Evaluation, Every
+from distillbench.records import Evaluation, Every
 
 
 def chosen_steps(evaluation: Evaluation, steps: Sequence[int]) -> tuple[int, ...]:
@@ -26,17 +24,3 @@ def chosen_steps(evaluation: Evaluation, steps: Sequence[int]) -> tuple[int, ...
     if isinstance(asked, Every):
         return tuple(step for step in steps if step % asked.every == 0)
     return tuple(step for step in steps if step in asked)
-
-
-def steps_mistake(cell: Cell, evaluation: Evaluation, steps: Sequence[int]) -> Mistake | None:
-    """What is wrong with the steps that an evaluation names, beside those that a cell's training leaves."""
-    asked, known = evaluation.steps, ", ".join(map(str, steps)) or "none"
-    origin = evaluation.origins.get("steps", DEFAULT)
-    named = replace(Place() if origin == DEFAULT else origin, words=f"evaluation {evaluation.name!r}")
-    wanted = f"steps at which cell {cell.name!r} has checkpoints: {known}"
-    hint = "`steps: last`, `{every: N}` and `all` fit trainings of any length"
-    if isinstance(asked, tuple) and (missing := sorted(set(asked) - set(steps))):
-        return Mistake(named, wanted, ", ".join(map(str, missing)), hint)
-    if isinstance(asked, Every) and steps and not chosen_steps(evaluation, steps):
-        return Mistake(named, wanted, f"{{every: {asked.every}}}, which divides none of them", hint)
-    return None

@@ -12,7 +12,7 @@ import pytest
 from core_bench import Listener, Toys
 from core_factories import Numbered, keys, kinds, stage, states
 
-from distillbench.errors import DistillbenchError, PluginError
+from distillbench.errors import PluginError
 from distillbench.plan.estimate import Past, estimate
 from distillbench.plan.inspect import with_statuses
 from distillbench.plan.plan import Finished, Plan, Status
@@ -255,22 +255,6 @@ def test_verdicts_are_made_only_where_a_filter_reads_them(bench: Toys) -> None:
     (with_verdicts, without) = (keys(plan, "curate", name)[0] for name in list(verified)[:2])
     assert [need.kind for need in plan.stages[with_verdicts].needs] == ["traces", "verdict"]
     assert [need.kind for need in plan.stages[without].needs] == ["traces"]
-
-
-def test_verdicts_of_a_teacher_without_a_task_cannot_be_made(bench: Toys) -> None:
-    changes = {"filters": {"right": {"use": "correct_only"}}, "teachers": {"wise": {"task": None}}}
-    matrix = bench.matrix(changes)
-    matrix.write_text(matrix.read_text().replace("use: toy-teacher", "use: toy-teacher\n    task: null"))
-    with pytest.raises(PluginError) as caught:
-        bench.session.load(matrix).plan()
-    said = str(caught.value)
-    assert "cell 'wise'" in said and "a filter (right) reads verdicts" in said
-    assert "teacher 'wise', which names no task" in said and "leave the filter out" in said
-
-
-def test_a_teacher_whose_task_does_not_exist(bench: Toys) -> None:
-    with pytest.raises(DistillbenchError, match="no task is named 'toi'"):
-        bench.plan({"teachers": {"wise": {"task": "toi"}}})
 
 
 def test_a_student_that_is_there_already_is_not_built(bench: Toys) -> None:

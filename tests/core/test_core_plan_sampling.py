@@ -11,7 +11,7 @@ from core_bench import Toys
 from core_factories import keys
 
 from distillbench.catalog import Catalog
-from distillbench.errors import Place, StageError
+from distillbench.errors import MatrixError, Place
 from distillbench.plan.plan import Plan
 from distillbench.plan.sampling import effective_sampling, sampling_params
 from distillbench.records import Choice, Evaluation, Membership, Sampling
@@ -104,9 +104,9 @@ def test_a_budget_is_graded_by_itself_from_the_same_samples(bench: Toys) -> None
 
 def test_budgets_where_no_token_ids_come_are_refused_before_anything_runs(bench: Toys) -> None:
     hosted = {"matrix": {"renderer": "hosted"}, "evaluations": {"toy": {"budgets": [2]}}}
-    with pytest.raises(StageError) as caught:
+    with pytest.raises(MatrixError) as caught:
         bench.plan(hosted)
-    for told in ("evaluation 'toy' of cell 'wise'", "`budgets`", "renderer 'hosted'", "leave `budgets` out"):
+    for told in ("evaluations.toy.budgets: evaluation 'toy'", "`budgets`", "renderer 'hosted'", "leave `budgets` out"):
         assert told in str(caught.value)
     assert bench.plan(hosted | {"evaluations": {"toy": {}}}).stages
 
@@ -150,6 +150,7 @@ DECIDES_NOTHING: dict[str, Any] = {
     "findings": (("a", "b"),),
     "budgets": (5,),
     "steps": "last",
+    "place": Place("m.yaml", 7),
     "groups": (Membership("g", True, 2),),
 }
 SAMPLING = {

@@ -1,0 +1,73 @@
+"""What a matrix can ask for that no plan can give, in the words that a user is told."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+
+from distillbench.errors import DEFAULT, Mistake, Place, TaskError, nearest
+from distillbench.protocols import Renderer
+from distillbench.records import Cell, Choice, Evaluation, Every
+from distillbench.stages.steps import chosen_steps
+from distillbench.tasks.identity import TaskSpec
+
+
+def unknown_task(teacher: Choice, error: TaskError) -> Mistake:
+    """A teacher's problems are of a task that there is not, or that cannot be read."""
+    return Mistake(_at(teacher), f"a task that can be read, for teacher {teacher.label!r}", str(error))
+
+
+def without_verdicts(teacher: Choice, reading: Iterable[Choice]) -> Mistake:
+    """Filters read verdicts, and nothing says how the teacher's traces are graded."""
+    names = ", ".join(choice.label for choice in reading)
+    wanted = f"a teacher whose traces can be verified, because a filter ({names}) reads verdicts"
+    got = f"teacher {teacher.label!r}, which names no task"
+    return Mistake(_at(teacher), wanted, got, "give the teacher a task, or leave the filter out")
+
+
+def unknown_grader(teacher: Choice, spec: TaskSpec, name: str, known: Collection[str]) -> Mistake:
+    """The teacher's task names a grader that there is not."""
+    got = f"task {spec.name!r} of teacher {teacher.label!r}, whose grader is {name!r} ({spec.path})"
+    return Mistake(_at(teacher), "a task with a registered grader", got, nearest(name, known))
+
+
+def without_tokens(evaluation: Evaluation, renderer: Renderer, label: str) -> Mistake | None:
+    """An evaluation needs the ids of tokens, and a server makes the tokens and does not tell them."""
+    if renderer.needs_tokenizer:
+        return None
+    got = f"renderer {label!r}, which has no tokenizer"
+    if evaluation.budgets:
+        wanted = "`budgets` only where completions come with their token ids"
+        hint = "leave `budgets` out, or write one evaluation for each `max_tokens`"
+        return Mistake(_option_of(evaluation, "budgets"), wanted, got, hint)
+    if evaluation.output_type != "generate_until":
+        wanted = f"a renderer with a tokenizer, as the task scores given continuations ({evaluation.output_type})"
+        hint = "evaluate this student on tasks with `output_type: generate_until`"
+        return Mistake(_option_of(evaluation, "benchmark"), wanted, got, hint)
+    return None
+
+
+def steps_not_there(cell: Cell, evaluation: Evaluation, steps: Sequence[int]) -> Mistake | None:
+    """An evaluation names steps at which the cell's training leaves no checkpoints."""
+    asked, known = evaluation.steps, ", ".join(map(str, steps)) or "none"
+    wanted = f"steps at which cell {cell.name!r} has checkpoints: {known}"
+    place = _option_of(evaluation, "steps")
+    hint = "`steps: last`, `{every: N}` and `all` fit trainings of any length"
+    if isinstance(asked, tuple) and (missing := sorted(set(asked) - set(steps))):
+        return Mistake(place, wanted, ", ".join(map(str, missing)), hint)
+    if isinstance(asked, Every) and steps and not chosen_steps(evaluation, steps):
+        return Mistake(place, wanted, f"{{every: {asked.every}}}, which divides none of them", hint)
+    return None
+
+
+def _at(choice: Choice) -> Place:
+    """The entry of a component; its name where no file has one."""
+    return Place(words=f"{choice.kind} {choice.label!r}") if choice.place == Place() else choice.place
+
+
+def _option_of(evaluation: Evaluation, name: str) -> Place:
+    """What says so of an evaluation, and which evaluation that is."""
+    origin = evaluation.origins.get(name, DEFAULT)
+    if origin == DEFAULT:
+        origin = evaluation.place
+    return replace(origin, words=f"evaluation {evaluation.name!r}")

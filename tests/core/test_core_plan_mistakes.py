@@ -1,0 +1,164 @@
+"""What a matrix asks for and cannot get: told with its place, all at once, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from core_bench import Toys
+
+from distillbench.errors import MatrixError
+from distillbench.records import Cell
+from distillbench.stages.planned import PlannedCell
+from distillbench.stages.planner import Planner, build_plan, planning_mistakes
+
+TASK = {
+    "custom_dataset": "data.jsonl",
+    "test_split": "test",
+    "output_type": "generate_until",
+    "doc_to_text": "{{question}}",
+    "doc_to_target": "{{answer}}",
+    "metric_list": [{"metric": "exact_match"}],
+}
+
+
+def task(folder: Path, name: str, **changes: Any) -> None:
+    """Writes a task of a user's."""
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump({"task": name, **TASK, **changes}))
+
+
+@pytest.fixture
+def teachers(bench: Toys, tmp_path: Path) -> Callable[[str | None], Path]:
+    """The toy matrix with a filter that reads verdicts, and a teacher of a task, or of none."""
+    settings: dict[str, dict[str, Any]] = {
+        "unheard": {"grader": "no-such"},
+        "odd": {"grader": "toy-grader", "grader_options": {"no_such": 1}},
+        "twisted": {"grader": ["toy-grader"], "grader_options": 3},
+        "lost": {"grader": "judge", "grader_options": {"prompt": "gone.txt", "model": "m", "base_url": "http://h/v1"}},
+    }
+    for name, found in settings.items():
+        task(tmp_path, name, metadata={"distillbench": found})
+
+    def write(name: str | None) -> Path:
+        changes = {
+            "task_paths": ["."],
+            "teachers": {"wise": {"task": name or "?"}},
+            "filters": {"right": {"use": "correct_only"}},
+        }
+        path = bench.matrix(changes)
+        path.write_text(path.read_text() if name else path.read_text().replace("task: '?'", "task: null"))
+        return path
+
+    return write
+
+
+def line_of(path: Path, text: str) -> int:
+    (found,) = [number for number, line in enumerate(path.read_text().splitlines(), 1) if line.strip() == text]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        (None, ("a filter (right) reads verdicts", "teacher 'wise', which names no task", "leave the filter out")),
+        ("toi", ("a task that can be read, for teacher 'wise'", "no task is named 'toi'", "did you mean 'toy'?")),
+        ("unheard", ("a task with a registered grader", "whose grader is 'no-such'", "unheard.yaml")),
+        ("odd", ("odd.yaml: metadata.distillbench.grader_options.no_such", "an option of benchmark 'toy-grader'")),
+        ("twisted", ("twisted.yaml: metadata.distillbench.grader\n", "metadata.distillbench.grader_options\n")),
+    ],
+)
+def test_a_teacher_whose_traces_cannot_be_verified(
+    teachers: Callable[[str | None], Path], cli: Any, name: str | None, told: tuple[str, ...]
+) -> None:
+    path = teachers(name)
+    ran = cli("plan", path)
+    assert ran.code == 2
+    assert all(fragment in ran.err for fragment in told), ran.err
+    if name not in ("odd", "twisted"):
+        assert ran.err.startswith(f"toys.yaml:{line_of(path, 'wise:')}: teachers.wise\n")
+
+
+HOSTED = {
+    "students": {"served": {"use": "hosted", "model": "some"}},
+    "engines": {"api": {"base_url": "http://127.0.0.1:9/v1"}},
+}
+
+
+@pytest.mark.parametrize("command", ["plan", "check", "run"])
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("max_tokens: 100, budgets: [50]", ("t.yaml:4: evaluations.toy.budgets", "`budgets` only", "'hosted'")),
+        ("benchmark: scored", ("t.yaml:4: evaluations.toy.benchmark", "(loglikelihood)", "no tokenizer")),
+    ],
+)
+def test_a_served_student_has_no_tokens_to_cut_or_to_score(
+    toys: Path, cli: Any, tmp_path: Path, command: str, options: str, told: tuple[str, ...]
+) -> None:
+    task(tmp_path, "scored", output_type="loglikelihood")
+    path = tmp_path / "t.yaml"
+    head = (
+        "task_paths: [.]\nstudents: {m: {use: hosted, model: some}}\nengines: {api: {base_url: http://127.0.0.1:9}}\n"
+    )
+    path.write_text(f"{head}evaluations: {{toy: {{{options}}}}}\n")
+    ran = cli(command, path)
+    assert ran.code == 2
+    assert all(fragment in ran.err for fragment in told), ran.err
+    assert "1 mistake found" in ran.err
+
+
+def test_every_mistake_of_the_plan_comes_at_once_and_once_with_those_of_the_file(
+    teachers: Callable[[str | None], Path], cli: Any
+) -> None:
+    path = teachers(None)
+    text = path.read_text()
+    text = text.replace(
+        "  toy: {}\n", "  short: {benchmark: toy, limit: 2}\n  toy:\n    budgets: [4]\n    steps: [1, 3]\n"
+    )
+    text = text.replace("  small:\n", "  served: {use: hosted, model: some}\n  small:\n")
+    path.write_text(text.replace("matrix:\n", "matrix:\n  student: [small, served]\n  seed: [0, 1]\n"))
+    of_plan = [
+        (line_of(path, "wise:"), "teachers.wise", "teacher 'wise', which names no task"),
+        (
+            line_of(path, "budgets: [4]"),
+            "evaluations.toy.budgets: evaluation 'toy'",
+            "renderer 'hosted', which has no tokenizer",
+        ),
+        *[(line_of(path, "steps: [1, 3]"), "evaluations.toy.steps: evaluation 'toy'", "3")] * 4,
+    ]
+    assert _told(cli("plan", path)) == of_plan
+    path.write_text(path.read_text().replace("name: toys", "nmae: toys").replace("limit: 2", "limit: 0"))
+    limit = line_of(path, "short: {benchmark: toy, limit: 0}")
+    of_file = [(1, "nmae", "'nmae'"), (limit, "evaluations.short.limit", "0")]
+    assert _told(cli("run", path)) == sorted(of_file + of_plan)
+
+
+def _told(ran: Any) -> list[tuple[int, str, str]]:
+    """The line, the keys and what came of each mistake."""
+    assert ran.code == 2
+    lines = ran.err.splitlines()
+    places = [line.removeprefix("toys.yaml:").partition(": ") for line in lines if line.startswith("toys.yaml:")]
+    got = [line.partition(": ")[2].strip() for line in lines if line.startswith("    got:")]
+    assert len(places) == len(got) and lines[-1] == f"{len(got)} mistakes found", ran.err
+    return [(int(line), keys, came) for (line, _, keys), came in zip(places, got, strict=True)]
+
+
+def test_cells_that_need_each_other_are_told_with_all_others(bench: Toys, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = bench.load()
+    (cell,) = [one for one in loaded.cells if not one.is_baseline]
+    circle = [replace(cell, name="one"), replace(cell, name="two")]
+
+    class Circle(Planner):
+        def _plan(self, cell: Cell) -> PlannedCell:
+            return self.cell({"one": "two", "two": "one"}[cell.name]) if cell.name != "alone" else super()._plan(cell)
+
+    monkeypatch.setattr("distillbench.stages.planner.Planner", Circle)
+    cells = [*circle, replace(cell, name="alone")]
+    found = planning_mistakes(cells, loaded.tasks, catalog=bench.session.catalog)
+    assert [mistake.got for mistake in found] == ["one -> two -> one", "two -> one -> two"]
+    with pytest.raises(MatrixError, match="cell 'one'"):
+        build_plan("m", cells, bench.session.catalog, loaded.tasks, lambda stage: None)
