@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from distillbench.cli.session import JSON, Session, print_json
+from distillbench.cli.invocation import JSON, Invocation, print_json
 from distillbench.errors import DistillbenchError, nearest
 from distillbench.hookspecs import hookimpl
 from distillbench.tasks.data import DATA_ROOT, DataSource, data_root, data_source
@@ -69,7 +69,7 @@ def data(
 
     A copy below the data root is read where there is one; else the pinned source, through Hugging Face datasets.
     """
-    session: Session = context.obj
+    session: Invocation = context.obj
     index = TaskIndex([*folders, *session.catalog.task_roots], data_root)
     needed = list(_needed(index, names, data_root))
     if as_json:
@@ -129,7 +129,7 @@ def _as_json(needed: _Needed) -> dict[str, Any]:
     }
 
 
-def _print(session: Session, needed: Sequence[_Needed], given: Path | None) -> None:
+def _print(session: Invocation, needed: Sequence[_Needed], given: Path | None) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)

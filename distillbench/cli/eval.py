@@ -16,9 +16,9 @@ from typing import Any
 import click
 
 from distillbench.cli.in_options import MATRIX_FILE, in_options
+from distillbench.cli.invocation import FAST, JSON, LIMIT, UNSAFE, Invocation
 from distillbench.cli.limits import check_limits
-from distillbench.cli.session import FAST, JSON, LIMIT, UNSAFE, Loaded, Session
-from distillbench.cli.unavailable import by_benchmark, in_a_line, tell_missing
+from distillbench.cli.unavailable import by_benchmark
 from distillbench.errors import DistillbenchError, MatrixError, Place
 from distillbench.fingerprint import expanded, key_of
 from distillbench.hookspecs import hookimpl
@@ -26,6 +26,7 @@ from distillbench.matrix.chosen import engine_of, preset_of, renderer_of
 from distillbench.matrix.model_files import other_bases, read_model
 from distillbench.options import Given
 from distillbench.protocols import Student, Trainer
+from distillbench.session import Experiment
 from distillbench.tasks.identity import TaskIndex
 
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "max_tokens", "repeats", "prefill")
@@ -123,14 +124,14 @@ def evaluate(context: click.Context, /, dry_run: bool, unsafe_code_execution: bo
     """
     from distillbench.cli.run import allow_unsafe_code, run_loaded
 
-    session: Session = context.obj
+    session: Invocation = context.obj
     allow_unsafe_code(unsafe_code_execution)
     check_limits()
     loaded, decided = prepare(session, _asked(given), is_kept=not dry_run)
     if session.verbosity >= 0:
         for subject, text in decided.lines.items():
             click.echo(f"{subject:<12}{text}", err=True)
-    tell_missing(decided.missing)
+    _tell_missing(session, decided.missing)
     if dry_run:
         from distillbench.cli.plan import print_plan
 
@@ -140,11 +141,19 @@ def evaluate(context: click.Context, /, dry_run: bool, unsafe_code_execution: bo
     command, is_paid = f"distillbench eval --model {given['model']}", "api" in decided.matrix["engines"]
     with in_options():
         code = run_loaded(session, loaded, command, as_json, look_beside=not is_paid, spares_others=True)
-    tell_missing(decided.missing)
+    _tell_missing(session, decided.missing)
     return code or (1 if decided.missing else 0)
 
 
-def prepare(session: Session, asked: Asked, is_kept: bool = True) -> tuple[Loaded, Decided]:
+def _tell_missing(session: Invocation, missing: Mapping[str, str]) -> None:
+    """Says which benchmarks are not evaluated; quiet runs too, because something that was asked is not done."""
+    from distillbench.session.running import not_evaluated
+
+    for name, why in missing.items():
+        session.tell(not_evaluated(name, why))
+
+
+def prepare(session: Invocation, asked: Asked, is_kept: bool = True) -> tuple[Experiment, Decided]:
     """Makes the matrix and reads it as a file.
 
     Args:
@@ -157,7 +166,7 @@ def prepare(session: Session, asked: Asked, is_kept: bool = True) -> tuple[Loade
         MatrixError: Anything else in the command line is wrong, in the words of its options.
         StoreError: A matrix of the user's has a report of this name.
     """
-    from distillbench.cli.report import claim_report
+    from distillbench.session.reporting import claim_report
 
     decided = decide(session, asked)
     loaded, decided = _loaded(session, decided)
@@ -176,7 +185,7 @@ def prepare(session: Session, asked: Asked, is_kept: bool = True) -> tuple[Loade
     return replace(loaded, matrix=replace(loaded.matrix, path=kept)), replace(decided, lines=lines)
 
 
-def _loaded(session: Session, decided: Decided) -> tuple[Loaded, Decided]:
+def _loaded(session: Invocation, decided: Decided) -> tuple[Experiment, Decided]:
     """Reads the matrix; benchmarks that cannot be had are taken out of it, as long as another is left.
 
     Raises:
@@ -193,18 +202,18 @@ def _loaded(session: Session, decided: Decided) -> tuple[Loaded, Decided]:
             if not found or not left:
                 with in_options():
                     raise
-            why = {name: in_a_line("; ".join(mistake.got for mistake in found[name])) for name in found}
+            why = {name: "; ".join(mistake.got for mistake in found[name]) for name in found}
             decided = replace(decided, matrix=decided.matrix | {"evaluations": left}, missing=decided.missing | why)
 
 
-def _read(session: Session, matrix: Mapping[str, Any]) -> Loaded:
+def _read(session: Invocation, matrix: Mapping[str, Any]) -> Experiment:
     with tempfile.TemporaryDirectory() as folder:  # what is wrong leaves no trace in the store
         path = Path(folder) / MATRIX_FILE
         path.write_text(_as_yaml(matrix), encoding="utf-8")
         return session.load(path)
 
 
-def decide(session: Session, asked: Asked) -> Decided:
+def decide(session: Invocation, asked: Asked) -> Decided:
     """Chooses what the command line leaves open, and makes the matrix.
 
     Raises:
@@ -236,7 +245,7 @@ def decide(session: Session, asked: Asked) -> Decided:
     return Decided({key: value for key, value in matrix.items() if value}, lines)
 
 
-def _of_files(session: Session, asked: Asked, lines: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _of_files(session: Invocation, asked: Asked, lines: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The renderers and the student of a model whose files can be read."""
     files = read_model(asked.model)
     dtype, gpus = asked.dtype or files.dtype, _gpus(session)
@@ -253,13 +262,13 @@ def _of_files(session: Session, asked: Asked, lines: dict[str, str]) -> tuple[di
     return renderers, student
 
 
-def _preset(session: Session, model: str) -> str:
+def _preset(session: Invocation, model: str) -> str:
     """The student that a Hub id is known as; empty where it is none."""
     cls = session.catalog.kind("student").get("hf")
     return preset_of(cls, {"model": Given(model, Place("--model"))}, session.catalog)[0] if cls else ""
 
 
-def _engine(session: Session, student: Mapping[str, Any]) -> tuple[str, str]:
+def _engine(session: Invocation, student: Mapping[str, Any]) -> tuple[str, str]:
     """The engine that a student of the matrix gets, by its name and in words."""
     cls: Any = session.catalog.kind("student").get(student["use"])
     if cls is None:  # a blocked plugin: what reads the matrix says so
@@ -269,7 +278,7 @@ def _engine(session: Session, student: Mapping[str, Any]) -> tuple[str, str]:
     return chosen.name, str(chosen)
 
 
-def _gpus(session: Session) -> int:
+def _gpus(session: Invocation) -> int:
     """1 where this machine has a GPU that may be used."""
     cls = session.catalog.kind("launcher").get("local")
     local: Any = cls(cls.Options()) if cls else None
@@ -306,7 +315,7 @@ def _as_yaml(matrix: Mapping[str, Any]) -> str:
     return head + yaml.safe_dump(dict(matrix), sort_keys=False, allow_unicode=True, width=1000)
 
 
-def _about_checkpoints(loaded: Loaded) -> Iterator[tuple[str, str]]:
+def _about_checkpoints(loaded: Experiment) -> Iterator[tuple[str, str]]:
     """What was found of checkpoints, in words."""
     found = []
     for cell in loaded.cells:

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from distillbench.cli.session import FAST, LIMIT, MATRIX, Loaded, Session, cells_there_are, choose_cells
+from distillbench.cli.invocation import FAST, LIMIT, MATRIX, Invocation
 from distillbench.errors import DistillbenchError, StageError, WriteError
 from distillbench.hookspecs import hookimpl
 from distillbench.records import Checkpoint
+from distillbench.session import Experiment
+from distillbench.session.choosing import cells_there_are, choose_cells
 
 if TYPE_CHECKING:
     from distillbench.plan.plan import Plan
@@ -63,7 +65,7 @@ def export(
     An adapter is copied, or with --merge merged into a full model; a full checkpoint gets the student's tokenizer. The
     model card holds its results: give the same --limit or --fast as the run.
     """
-    session: Session = context.obj
+    session: Invocation = context.obj
     _refuse_full_folder(target)
     loaded = session.load(matrix, (), limit, fast)
     picked = _pick(loaded, checkpoint)
@@ -73,7 +75,7 @@ def export(
     click.echo(f"{about.form}: {target}")
 
 
-def _pick(loaded: Loaded, wanted: str) -> Picked:
+def _pick(loaded: Experiment, wanted: str) -> Picked:
     """The checkpoint of a name such as `concise@40`.
 
     Raises:
@@ -143,7 +145,7 @@ def _whole(target: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _write(session: Session, picked: Picked, merge: bool, folder: Path) -> Exported:
+def _write(session: Invocation, picked: Picked, merge: bool, folder: Path) -> Exported:
     """Writes the weights; gives what the card is to say of them."""
     from distillbench.bench import MODEL
     from distillbench.report.writers.card import Exported
@@ -187,7 +189,7 @@ def _rank(adapter: Path) -> int | None:
     return max((rank for rank in ranks if isinstance(rank, int)), default=None)
 
 
-def _card(session: Session, picked: Picked, about: Exported) -> str:
+def _card(session: Invocation, picked: Picked, about: Exported) -> str:
     from distillbench.report.collect import collect
     from distillbench.report.writers.card import render_card
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from distillbench.cli.session import JSON, Session, print_json
+from distillbench.cli.invocation import JSON, Invocation, print_json
 from distillbench.errors import DistillbenchError
 from distillbench.hookspecs import hookimpl
 
@@ -30,7 +30,7 @@ def gc(context: click.Context, dry_run: bool, yes: bool, as_json: bool) -> None:
     """
     from distillbench.store.garbage import find_needless, free
 
-    session: Session = context.obj
+    session: Invocation = context.obj
     found = find_needless(session.store)
     if as_json and not yes:
         print_json(_as_json(found.needless, found))
@@ -52,7 +52,7 @@ def gc(context: click.Context, dry_run: bool, yes: bool, as_json: bool) -> None:
         click.echo(f"kept: {len(found.needless) - len(freed)} folders that a run or a report wants by now")
 
 
-def _print(found: Found, session: Session) -> None:
+def _print(found: Found, session: Invocation) -> None:
     from rich.table import Table
 
     if found.needless:

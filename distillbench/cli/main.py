@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from distillbench import __version__
-from distillbench.cli.session import Session
+from distillbench.cli.invocation import Invocation
 from distillbench.errors import DistillbenchError, MistakesError, WriteError
 from distillbench.manager import ask_each, make_manager
 from distillbench.writing import refused_by_disk
@@ -91,7 +91,7 @@ def make_group(blocked: tuple[str, ...] = ()) -> click.Group:
         trained, every checkpoint is evaluated, and every number comes with its n, its interval and its comparison to
         the untouched student.
         """
-        context.obj = Session(manager, blocked, store, -1 if quiet else verbose)
+        context.obj = Invocation(manager, blocked, store, -1 if quiet else verbose)
 
     for answer in ask_each(manager, "distillbench_add_commands", group=distillbench):
         if answer.error is not None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from distillbench.cli.session import FAST, JSON, LIMIT, MATRIX, ONLY, Loaded, Session, print_json, tell_chosen
+from distillbench.cli.invocation import FAST, JSON, LIMIT, MATRIX, ONLY, Invocation, print_json, tell_chosen
 from distillbench.hookspecs import hookimpl
+from distillbench.session import Experiment
 
 if TYPE_CHECKING:
     from distillbench.plan.estimate import Estimate
@@ -39,13 +40,13 @@ def plan(
     as_json: bool,
 ) -> None:
     """Show the cells and stages of MATRIX, what is done, and an estimate of the rest. Runs nothing."""
-    session: Session = context.obj
+    session: Invocation = context.obj
     loaded = session.load(matrix, only, limit, fast)
-    tell_chosen(loaded)
+    tell_chosen(session, loaded)
     print_plan(loaded, session, as_json=as_json, show_all=show_all)
 
 
-def print_plan(loaded: Loaded, session: Session, *, as_json: bool, show_all: bool) -> None:
+def print_plan(loaded: Experiment, session: Invocation, *, as_json: bool, show_all: bool) -> None:
     """Prints a plan as tables or as JSON."""
     from distillbench.plan.estimate import estimate
     from distillbench.store.history import history
@@ -61,7 +62,7 @@ def print_plan(loaded: Loaded, session: Session, *, as_json: bool, show_all: boo
     _print_estimate(made, left, session)
 
 
-def _print_cells(made: Plan, session: Session, show_all: bool) -> None:
+def _print_cells(made: Plan, session: Invocation, show_all: bool) -> None:
     from rich.table import Table
 
     table = Table(title=f"{made.matrix}: {len(made.cells)} cells", title_justify="left", box=None, pad_edge=False)
@@ -88,7 +89,7 @@ def _print_cells(made: Plan, session: Session, show_all: bool) -> None:
     session.console.print()
 
 
-def _print_stages(made: Plan, session: Session) -> None:
+def _print_stages(made: Plan, session: Invocation) -> None:
     from rich.table import Table
 
     states = ("done", "todo", "waits", "stale", "holes")
@@ -105,7 +106,7 @@ def _print_stages(made: Plan, session: Session) -> None:
     session.console.print()
 
 
-def _print_reasons(made: Plan, session: Session, show_all: bool) -> None:
+def _print_reasons(made: Plan, session: Invocation, show_all: bool) -> None:
     """Says why a stage that ran before has to run again."""
     lines = [
         f"{stage.name}: {status.state}, {status.reason}"
@@ -119,7 +120,7 @@ def _print_reasons(made: Plan, session: Session, show_all: bool) -> None:
         session.console.print()
 
 
-def _print_estimate(made: Plan, left: Estimate, session: Session) -> None:
+def _print_estimate(made: Plan, left: Estimate, session: Invocation) -> None:
     if not left.stages:
         session.console.print("nothing to do" if not made.open_cells else "more stages once traces are rendered")
         return

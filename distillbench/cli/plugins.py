@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from distillbench.catalog import Catalog
-from distillbench.cli.session import JSON, Session, print_json
+from distillbench.cli.invocation import JSON, Invocation, print_json
 from distillbench.errors import DistillbenchError, nearest
 from distillbench.hookspecs import hookimpl
 from distillbench.options import fields_of
@@ -22,7 +22,7 @@ from distillbench.protocols import COMPONENT_KINDS, Component
 @click.pass_context
 def plugins(context: click.Context, name: str | None, as_json: bool) -> None:
     """List the components of every plugin; with NAME, what that component does and its options."""
-    session: Session = context.obj
+    session: Invocation = context.obj
     found = [describe(session.catalog, kind, one) for kind in COMPONENT_KINDS for one in session.catalog.kind(kind)]
     if name is not None:
         known = {component["name"] for component in found}

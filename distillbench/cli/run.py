@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from distillbench.cli.invocation import FAST, JSON, LIMIT, MATRIX, ONLY, UNSAFE, Invocation, print_json, tell_chosen
 from distillbench.cli.limits import check_limits
-from distillbench.cli.session import FAST, JSON, LIMIT, MATRIX, ONLY, UNSAFE, Loaded, Session, print_json, tell_chosen
 from distillbench.hookspecs import hookimpl
+from distillbench.session import Experiment
 
 if TYPE_CHECKING:
-    from distillbench.plan.plan import Plan
-    from distillbench.run.runner import Summary
+    from distillbench.session import Experiment, Report
 
 #: Read by the sandbox in each worker.
 UNSAFE_VARIABLE = "DISTILLBENCH_UNSAFE_CODE_EXECUTION"
@@ -46,9 +46,9 @@ def run(
     """
     allow_unsafe_code(unsafe_code_execution)
     check_limits()
-    session: Session = context.obj
+    session: Invocation = context.obj
     loaded = session.load(matrix, only, limit, fast)
-    tell_chosen(loaded)
+    tell_chosen(session, loaded)
     if dry_run:
         from distillbench.cli.plan import print_plan
 
@@ -64,85 +64,60 @@ def allow_unsafe_code(is_allowed: bool) -> None:
 
 
 def run_loaded(
-    session: Session,
-    loaded: Loaded,
+    session: Invocation,
+    loaded: Experiment,
     command: str,
     as_json: bool,
     look_beside: bool = False,
     spares_others: bool = False,
 ) -> int:
-    """Checks a matrix, runs it and reports.
+    """Runs a matrix, shows how it goes, and prints its results.
 
     Args:
-        session: Whose store and plugins.
+        session: Says it.
         loaded: The matrix and the chosen cells.
         command: What the user asked for.
         as_json: Whether the results are printed for programs.
-        look_beside: Whether the preflight looks while the run begins already: where nothing is trained, it costs as
-            long as an engine takes to load, and what it refuses ends the run all the same.
-        spares_others: Whether a benchmark whose documents cannot be had is told and fails alone.
+        look_beside: As for `Experiment.run`.
+        spares_others: As for `Experiment.run`.
 
     Returns:
         The exit code.
     """
-    from distillbench.cli.preflight import refuse_or_warn
-    from distillbench.cli.report import note_stages, write_report
-    from distillbench.run.placement import refuse_missing_gpus
+    from rich.console import Console
 
-    plan = loaded.mended_plan()
-    refuse_missing_gpus(plan, session.catalog.build(loaded.matrix.launcher))
-    if not look_beside:
-        refuse_or_warn(loaded, plan, spares_others)
-    note_stages(loaded)
-    summary = _run(session, loaded, plan, look_beside, spares_others)
-    tables, folder = write_report(session, loaded, command, summary.reasons)
+    from distillbench.cli.progress import ProgressListener
+
+    with ProgressListener(Console(stderr=True), session.verbosity) as listener:
+        found = loaded.run(
+            listener,
+            command=command,
+            look_beside=look_beside,
+            spares_others=spares_others,
+            tell=session.tell,
+            note=session.note,
+        )
     if as_json:
         from distillbench.report.writers.document import summary_json
 
-        print_json(summary_json(tables))
+        print_json(summary_json(found.tables))
     else:
         from distillbench.report.writers.terminal import print_table
 
-        print_table(tables, session.console)
-        _print_end(session, summary, folder)
-    return 1 if summary.count("failed") + summary.count("blocked") else 3 if summary.count("holes") else 0
+        print_table(found.tables, session.console)
+        _print_end(session, found)
+    return found.exit_code
 
 
-def _run(session: Session, loaded: Loaded, plan: Plan, look_beside: bool, spares_others: bool) -> Summary:
-    from rich.console import Console
-
-    from distillbench.cli.preflight import looking_beside
-    from distillbench.cli.progress import ProgressListener
-    from distillbench.cli.report import note_stages
-    from distillbench.run.runner import Runner
-
-    def make_larger_plan() -> Plan:
-        note_stages(loaded)
-        return loaded.make_plan()
-
-    with ProgressListener(Console(stderr=True), session.verbosity) as listener:
-        runner = Runner(
-            make_larger_plan,
-            session.store,
-            session.catalog.build(loaded.matrix.launcher),
-            listener,
-            session.manager,
-            keep=loaded.matrix.keep,
-            blocked=session.blocked,
-            tasks=loaded.tasks,
-        )
-        if not look_beside:
-            return runner.run(plan)
-        with looking_beside(loaded, plan, runner.stop, spares_others):
-            return runner.run(plan)
-
-
-def _print_end(session: Session, summary: Summary, folder: Path) -> None:
+def _print_end(session: Invocation, found: Report) -> None:
+    summary = found.summary
+    if summary is None:
+        return
     words = {"done": "done now", "reused": "reused", "holes": "with holes", "failed": "FAILED", "blocked": "BLOCKED"}
     counts = [f"{count} {word}" for ending, word in words.items() if (count := summary.count(ending))]
     freed = f"; {summary.freed_bytes / 2**30:.2f} GiB of full checkpoints deleted" if summary.freed_bytes else ""
     session.console.print(f"stages: {', '.join(counts)}{freed}", markup=False)
-    session.console.print(f"report: {folder / 'report.md'}", markup=False, soft_wrap=True)
+    session.console.print(f"report: {found.folder / 'report.md'}", markup=False, soft_wrap=True)
 
 
 @hookimpl

@@ -9,10 +9,11 @@ from typing import Any
 
 import click
 
-from distillbench.cli.session import JSON, MATRIX, Session, cells_there_are, print_json
+from distillbench.cli.invocation import JSON, MATRIX, Invocation, print_json
 from distillbench.errors import DEFAULT, DistillbenchError, Place
 from distillbench.hookspecs import hookimpl
 from distillbench.records import Cell, Choice, Evaluation
+from distillbench.session.choosing import cells_there_are
 
 
 @click.command(short_help="Every resolved option of a cell.")
@@ -22,7 +23,7 @@ from distillbench.records import Cell, Choice, Evaluation
 @click.pass_context
 def show(context: click.Context, matrix: Path, cell: str | None, as_json: bool) -> None:
     """Print every resolved option of a CELL of MATRIX and where it came from; without CELL, the names of the cells."""
-    session: Session = context.obj
+    session: Invocation = context.obj
     cells = session.load(matrix).cells
     if cell is None:
         for one in cells:
@@ -37,7 +38,7 @@ def show(context: click.Context, matrix: Path, cell: str | None, as_json: bool) 
         _print_cell(names[cell], session)
 
 
-def _print_cell(cell: Cell, session: Session) -> None:
+def _print_cell(cell: Cell, session: Invocation) -> None:
     from rich.table import Table
 
     table = Table(title=cell.name, title_justify="left", box=None, pad_edge=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from distillbench.cli.session import JSON, Session, print_json
+from distillbench.cli.invocation import JSON, Invocation, print_json
 from distillbench.hookspecs import hookimpl
 
 
@@ -13,7 +13,7 @@ from distillbench.hookspecs import hookimpl
 @click.pass_context
 def status(context: click.Context, as_json: bool) -> None:
     """Show what the store holds: finished stages, those running or stopped (failed, interrupted), reports and sizes."""
-    session: Session = context.obj
+    session: Invocation = context.obj
     found = session.store.overview()
     if as_json:
         print_json(found)

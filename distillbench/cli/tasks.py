@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from distillbench.cli.data import is_cached
-from distillbench.cli.session import JSON, Session, print_json
+from distillbench.cli.invocation import JSON, Invocation, print_json
 from distillbench.errors import DistillbenchError, TaskError, nearest
 from distillbench.hookspecs import hookimpl
 from distillbench.tasks.data import DATA_ROOT, data_root, data_source
@@ -68,7 +68,7 @@ def tasks(
 
     Without PATTERN: those of plugins and of --task-path. A group or a tag stands for several tasks.
     """
-    session: Session = context.obj
+    session: Invocation = context.obj
     index = TaskIndex([*folders, *session.catalog.task_roots], root)
     has_stock = show_all or pattern is not None
     paths = _paths(index, has_stock)
@@ -144,13 +144,13 @@ def _data(spec: TaskSpec, root: Path | None) -> tuple[str, str]:
 _OWN_FILES = frozenset({"json", "csv", "parquet", "text", "arrow"})
 
 
-def _print_names(session: Session, names: list[str]) -> None:
+def _print_names(session: Invocation, names: list[str]) -> None:
     for name in names:
         click.echo(name)
     session.console.print(f"\n{len(names):,} benchmarks; a longer pattern shows more of each", markup=False)
 
 
-def _print(session: Session, found: list[_Known], has_stock: bool) -> None:
+def _print(session: Invocation, found: list[_Known], has_stock: bool) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from distillbench.cli.preflight import preflight_of
-from distillbench.cli.session import JSON, MATRIX, Session, cells_there_are, print_json
+from distillbench.cli.invocation import JSON, MATRIX, Invocation, print_json
 from distillbench.errors import DistillbenchError
 from distillbench.hookspecs import hookimpl
+from distillbench.session.choosing import cells_there_are
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -45,12 +45,12 @@ def tokens(context: click.Context, matrix: Path, cell: str, rows: int, as_json: 
     Tokens with loss, tokens without, and control tokens are told apart. Line breaks and whatever a terminal would obey
     are printed as \n, \x1b.
     """
-    session: Session = context.obj
+    session: Invocation = context.obj
     loaded = session.load(matrix)
     pairings = loaded.plan().pairings
     if cell not in pairings:
         raise DistillbenchError(f"no cell is named {cell!r}; {cells_there_are(cell, pairings)}")
-    shown = list(_shown(preflight_of(loaded), pairings[cell], rows))
+    shown = list(_shown(loaded.preflight(), pairings[cell], rows))
     if as_json:
         print_json([{"title": one.title, "tokens": [asdict(piece) for piece in one.pieces]} for one in shown])
         return

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
-from distillbench.errors import DistillbenchError, Mistake, Place, TaskError
+from distillbench.errors import Mistake, Place, TaskError
 
 if TYPE_CHECKING:
-    from distillbench.plan.plan import Plan
-    from distillbench.preflight.look import Preflight
-    from distillbench.records import Evaluation
     from distillbench.tasks.identity import TaskIndex
 
 
@@ -49,27 +43,3 @@ def _path(name: str, tasks: TaskIndex) -> Path | None:
         return tasks.find(name).path
     except TaskError:
         return None
-
-
-def tell_missing(missing: Mapping[str, str]) -> None:
-    """Says which benchmarks are not evaluated; quiet runs too, because something that was asked is not done."""
-    for name, why in missing.items():
-        click.echo(f"not evaluated: {name}: {in_a_line(why)}", err=True)
-
-
-def in_a_line(why: str) -> str:
-    """What is wrong, on one line, with a semicolon where a line ended."""
-    lines = (" ".join(line.split()) for line in why.splitlines())
-    return "; ".join(line for line in lines if line)
-
-
-def without_data(look: Preflight, plan: Plan) -> Iterator[tuple[Evaluation, str]]:
-    """The evaluations that still have to be sampled and whose documents cannot be had, each once, and why."""
-    from distillbench.stages.sample import Sample
-
-    pending = (stage.evaluation for stage in plan.pending() if isinstance(stage, Sample))
-    for evaluation in {one.name: one for one in pending}.values():
-        try:
-            look.bench.tasks.evaluation_problems(replace(evaluation, limit=1, subset="first"))
-        except DistillbenchError as error:
-            yield evaluation, str(error)

@@ -13,7 +13,7 @@ from core_bench import Control, Toys
 from core_factories import merged
 
 from distillbench.catalog import Catalog
-from distillbench.cli.session import Session
+from distillbench.cli.invocation import Invocation
 from distillbench.manager import make_manager
 
 TOYS = Path(__file__).parent / "toys"
@@ -72,7 +72,7 @@ def matrix(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def bench(toys: Path, control: Control, tmp_path: Path, matrix: Callable[..., Path]) -> Toys:
     """The toys, with a store of the test's own."""
-    return Toys(Session(make_manager(), (), tmp_path / "store", 0), matrix)
+    return Toys(Invocation(make_manager(), (), tmp_path / "store", 0), matrix)
 
 
 @pytest.fixture

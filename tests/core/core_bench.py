@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distillbench.cli.session import Loaded, Session
+from distillbench.cli.invocation import Invocation
 from distillbench.plan.plan import Plan
 from distillbench.run.runner import Runner, Summary
+from distillbench.session import Experiment
+from distillbench.session.reporting import note_stages
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,12 @@ class Control:
 class Toys:
     """Makes plans of the toy matrix in this process, and runs them with real workers."""
 
-    session: Session
+    session: Invocation
     matrix: Callable[..., Path]
 
     def load(
         self, changes: dict[str, Any] | None = None, only: tuple[str, ...] = (), limit: int | None = None
-    ) -> Loaded:
+    ) -> Experiment:
         """The matrix, changed, with the cells chosen."""
         return self.session.load(self.matrix(changes), only, limit)
 
@@ -70,6 +72,11 @@ class Toys:
             tasks=loaded.tasks,
         )
         return runner.run(loaded.plan())
+
+
+def noted(experiment: Experiment) -> None:
+    """Notes what a report of a matrix needs."""
+    note_stages(experiment, experiment.make_plan())
 
 
 class Listener:

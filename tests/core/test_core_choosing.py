@@ -245,7 +245,9 @@ def test_the_report_keeps_its_name_when_a_benchmark_comes_back(bench: Toys, tmp_
 
 
 def test_what_is_told_on_one_line_keeps_its_lines_apart() -> None:
-    from distillbench.cli.unavailable import in_a_line
+    from distillbench.session.running import not_evaluated
 
-    told = in_a_line("data cannot be had\n    local copy:  not looked for\n\n    hint:   run once with network\n")
-    assert told == "data cannot be had; local copy: not looked for; hint: run once with network"
+    told = not_evaluated(
+        "toy", "data cannot be had\n    local copy:  not looked for\n\n    hint:   run once with network\n"
+    )
+    assert told == "not evaluated: toy: data cannot be had; local copy: not looked for; hint: run once with network"

@@ -16,9 +16,9 @@ from core_bench import Control
 from core_factories import merged
 
 from distillbench.cli.main import EPILOG, hoist, make_group
-from distillbench.cli.session import cells_there_are, choose_cells
 from distillbench.errors import DistillbenchError
 from distillbench.records import Cell, Choice
+from distillbench.session.choosing import cells_there_are, choose_cells
 
 Cli = Callable[..., Any]
 Matrix = Callable[..., Path]
@@ -569,14 +569,15 @@ def test_every_json_output_is_json_alone(cli: Cli, matrix: Matrix) -> None:
 
 
 def test_check_counts_each_finding_once() -> None:
-    from distillbench.cli.check import _count, _Line
+    from distillbench.cli.check import _count
+    from distillbench.session.checking import Checked
 
     lines = [
-        _Line("refused", "tiny on wise", " prompts of a"),
-        _Line("refused", "tiny on wise", "\nfirst", "lost_text", "a"),
-        _Line("refused", "tiny on wise", "\nsecond", "one_sided_system", "a"),
-        _Line("refused", "task b", " no data"),
-        _Line("ok", "tiny, untouched", " prompts of a"),
-        _Line("warning", "tiny, untouched", "\nthird", "greedy_with_temperature", "a"),
+        Checked("refused", "tiny on wise", " prompts of a"),
+        Checked("refused", "tiny on wise", "\nfirst", "lost_text", "a"),
+        Checked("refused", "tiny on wise", "\nsecond", "one_sided_system", "a"),
+        Checked("refused", "task b", " no data"),
+        Checked("ok", "tiny, untouched", " prompts of a"),
+        Checked("warning", "tiny, untouched", "\nthird", "greedy_with_temperature", "a"),
     ]
     assert [_count(lines, level) for level in ("refused", "warning", "accepted")] == [3, 1, 0]

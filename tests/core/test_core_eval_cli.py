@@ -14,11 +14,11 @@ import pytest
 from core_bench import Control, Listener, Toys
 
 from distillbench.catalog import Catalog
-from distillbench.cli.preflight import looking_beside
 from distillbench.manager import make_manager
 from distillbench.preflight.look import PreflightError
 from distillbench.protocols import Renderer
 from distillbench.run.runner import Runner
+from distillbench.session.running import looking_beside
 
 Cli = Callable[..., Any]
 ML = ["--benchmarks", "toy"]
@@ -315,7 +315,7 @@ def test_what_the_preflight_refuses_ends_a_run_that_has_begun(bench: Toys, contr
     runner = Runner(loaded.make_plan, session.store, launcher, Listener(), session.manager, tasks=loaded.tasks)
     with (
         pytest.raises(PreflightError, match=r"(?s)the run was stopped.*no judge model is named"),
-        looking_beside(loaded, plan, runner.stop),
+        looking_beside(loaded, plan, runner.stop, lambda found: None),
     ):
         runner.run(plan)
     assert control.log("asked") == []

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from core_bench import Control, Toys
+from core_bench import Control, Toys, noted
 
-from distillbench.cli.report import note_stages
 from distillbench.sealed import write_sealed
 from distillbench.store.garbage import STAGES, find_needless, free
 
@@ -54,7 +53,7 @@ def test_an_empty_store_has_nothing_to_free(cli: Cli, tmp_path: Path) -> None:
 
 def test_superseded_results_and_caches_are_needless(bench: Toys) -> None:
     store = bench.session.store
-    note_stages(bench.load())
+    noted(bench.load())
     put(store.root / "superseded" / "train" / "abc-1")
     put(store.root / "cache" / "code")
     (store.root / "cache" / "empty").mkdir()
@@ -63,7 +62,7 @@ def test_superseded_results_and_caches_are_needless(bench: Toys) -> None:
 
 def test_what_a_killed_run_left_stays_for_a_day_and_while_a_plan_wants_it(bench: Toys) -> None:
     store = bench.session.store
-    note_stages(bench.load())
+    noted(bench.load())
     wanted = one_key(bench, "train")
     for name, days in ((wanted, 30), ("young", 0.9), ("old", 1.1)):
         put(store.root / "work" / name, days)
@@ -74,12 +73,12 @@ def test_what_a_killed_run_left_stays_for_a_day_and_while_a_plan_wants_it(bench:
 
 def test_a_stage_that_no_report_names_is_needless(bench: Toys) -> None:
     store = bench.session.store
-    note_stages(bench.load())
+    noted(bench.load())
     put(store.root / "stages" / "train" / one_key(bench, "train"))
     gone = one_key(bench, "train", trainers={"fit": {"rate": 0.7}})
     put(store.root / "stages" / "train" / gone)
     assert needless(bench) == {f"stages/train/{gone}"}
-    note_stages(bench.load({"name": "other", "trainers": {"fit": {"rate": 0.7}}}))
+    noted(bench.load({"name": "other", "trainers": {"fit": {"rate": 0.7}}}))
     assert needless(bench) == set(), "the other report needs it"
 
 
@@ -87,10 +86,10 @@ def test_a_look_at_few_cells_or_few_problems_gives_nothing_up(bench: Toys) -> No
     changes = {"matrix": {"seed": [0, 1]}}
     whole = set(bench.plan(changes).stages)
     cut = bench.load(changes, only=("seed=0",), limit=2)
-    note_stages(cut)
+    noted(cut)
     named = json.loads((bench.session.store.reports("toys") / "stages.json").read_text())["stages"]
     assert whole | set(cut.make_plan().stages) <= set(named) and len(named) > len(whole)
-    note_stages(bench.load(changes))
+    noted(bench.load(changes))
     named = json.loads((bench.session.store.reports("toys") / "stages.json").read_text())["stages"]
     assert set(named) == whole
 
@@ -99,15 +98,15 @@ def test_a_plan_that_grows_is_named_before_it_runs(
     bench: Toys, cli: Cli, matrix: Matrix, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run that ends half-way through the larger plan leaves nothing that `gc` takes for needless."""
-    from distillbench.cli import report
+    from distillbench.session import running
 
-    written, named = report.write_report, []
+    written, named = running.write_report, []
 
     def looked(*arguments: Any) -> Any:
         named.append(json.loads((bench.session.store.reports("toys") / "stages.json").read_text())["stages"])
         return written(*arguments)
 
-    monkeypatch.setattr(report, "write_report", looked)
+    monkeypatch.setattr(running, "write_report", looked)
     changes = {"trainers": {"fit": {"steps": []}}}
     assert cli("--store", bench.session.store.root, "run", matrix(changes)).code == 0
     assert set(named[0]) == set(bench.plan(changes).stages)
@@ -118,7 +117,7 @@ def test_a_plan_that_grows_is_named_before_it_runs(
 
 def test_while_something_runs_stages_and_caches_stay(bench: Toys) -> None:
     store = bench.session.store
-    note_stages(bench.load())
+    noted(bench.load())
     for name in ("stages/train/unnamed", "work/old", "work/running", "cache/code", "superseded/train/abc-1"):
         put(store.root / name, days=3)
     with store.lock("running").acquire():
@@ -137,7 +136,7 @@ def test_a_store_whose_needs_are_not_known_keeps_every_stage(bench: Toys, cli: C
     store = bench.session.store
     put(store.root / "stages" / "train" / "unnamed")
     assert find_needless(store).kept[0].startswith("every stage: no report says what it needs")
-    note_stages(bench.load())
+    noted(bench.load())
     (store.reports("older") / "report.md").write_text("")
     assert needless(bench) == set()
     assert "kept: every stage: report older does not say what it needs" in cli("gc", "--dry-run").out
@@ -151,7 +150,7 @@ def test_a_spoiled_list_of_stages_stops_it(bench: Toys, cli: Cli) -> None:
 
 def test_what_has_been_claimed_meanwhile_is_left(bench: Toys) -> None:
     store = bench.session.store
-    note_stages(bench.load())
+    noted(bench.load())
     claimed, named, gone = (put(store.root / "stages" / "train" / name) for name in ("claimed", "named", "gone"))
     found = find_needless(store).needless
     assert {one.path for one in found} == {claimed, named, gone}
@@ -167,7 +166,7 @@ def test_what_has_been_claimed_meanwhile_is_left(bench: Toys) -> None:
 
 def test_it_shows_asks_and_frees(bench: Toys, cli: Cli) -> None:
     store = bench.session.store
-    note_stages(bench.load())
+    noted(bench.load())
     put(store.root / "superseded" / "train" / "abc-1", size=3 << 20)
     put(store.root / "stages" / "grade" / "unnamed")
     seen = cli("gc", "--dry-run")
@@ -186,7 +185,7 @@ def test_it_shows_asks_and_frees(bench: Toys, cli: Cli) -> None:
 
 def test_links_are_removed_and_what_they_lead_to_stays(bench: Toys, tmp_path: Path) -> None:
     store = bench.session.store
-    note_stages(bench.load())
+    noted(bench.load())
     mine = tmp_path / "adapter.safetensors"
     mine.write_bytes(b"x" * 5000)
     folder = put(store.root / "stages" / "train" / "unnamed" / "step-1", size=10).parent

@@ -10,7 +10,7 @@ import pytest
 from core_bench import Control, Listener, Toys
 from core_factories import keys, merged
 
-from distillbench.cli.session import Session
+from distillbench.cli.invocation import Invocation
 from distillbench.errors import PluginError
 from distillbench.hookspecs import hookimpl
 from distillbench.manager import make_manager
@@ -87,7 +87,7 @@ def make(bench: Toys, install_plugin: Any, tmp_path: Path, monkeypatch: pytest.M
     def installed(source: str, module: str) -> Toys:
         install_plugin(tmp_path / module, "oddities", {module: HEAD + source}, {"odd": module})
         monkeypatch.syspath_prepend(str(tmp_path / module))
-        session = Session(make_manager(), (), tmp_path / "store", 0)
+        session = Invocation(make_manager(), (), tmp_path / "store", 0)
         return Toys(session, lambda changes=None: bench.matrix(merged(SMALL, changes or {})))
 
     return installed

@@ -14,7 +14,7 @@ from core_factories import keys, trace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distillbench.cli.preflight import cells_by_pairing, preflight_of
+from distillbench.session.checking import cells_by_pairing
 from distillbench.store.rows import TRACES, read_rows, trace_of, trace_row, why_unwritable
 from distillbench.traces import why_unusable
 
@@ -112,22 +112,22 @@ def test_neither_rules_nor_evaluations_of_a_preflight_are_in_a_key(bench: Toys) 
 def test_what_was_found_is_remembered_until_something_changes(bench: Toys) -> None:
     bench.run(HUB)
     loaded = bench.load(HUB)
-    checks = cells_by_pairing(preflight_of(loaded), loaded.plan())
-    known = {cells[0]: preflight_of(loaded).known(check) for check, cells in checks.items()}
+    checks = cells_by_pairing(loaded.preflight(), loaded.plan())
+    known = {cells[0]: loaded.preflight().known(check) for check, cells in checks.items()}
     wise = known["wise"]
     assert wise is not None and (wise.n_rows, wise.source, wise.findings) == (4, "kept", ())
     assert known["base-small"] is None, "only the runner ran here, and the start of `run` looks at baselines"
     for change in (FORGETFUL, {"evaluations": {"toy": {"max_tokens": 7}}}, {"max_cut": 0.5}):
         loaded = bench.load(HUB | change)
         check = loaded.plan().pairings["wise"]
-        assert preflight_of(loaded).known(check) is None
-        preflight_of(loaded).look(check)
-        assert preflight_of(loaded).known(check) is not None
+        assert loaded.preflight().known(check) is None
+        loaded.preflight().look(check)
+        assert loaded.preflight().known(check) is not None
 
 
 def test_cells_that_differ_in_seed_or_learning_rate_alone_are_looked_at_once(bench: Toys) -> None:
     loaded = bench.load({"matrix": {"engine": "talk", "seed": [0, 1], "trainer.rate": [0.1, 0.2]}})
-    same, base = cells_by_pairing(preflight_of(loaded), loaded.plan()).values()
+    same, base = cells_by_pairing(loaded.preflight(), loaded.plan()).values()
     assert (len(same), base) == (4, ["base-small"])
 
 

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from core_bench import Control, Listener, Toys
+from core_bench import Control, Listener, Toys, noted
 from core_factories import keys, merged, states, tree
 
-from distillbench.cli.report import note_stages
-from distillbench.cli.session import Session
+from distillbench.cli.invocation import Invocation
 from distillbench.hookspecs import hookimpl
 from distillbench.manager import make_manager
 from distillbench.plan.plan import Plan
@@ -259,7 +258,7 @@ def test_a_trainer_that_breaks_its_contract_is_what_fails(
     """Its result must not be kept as finished: the samples after it would fail forever, or never become stale."""
     install_plugin(tmp_path / "lazy", "lazy", {f"lazy_{trainer[:3]}": LAZY}, {"lazy": f"lazy_{trainer[:3]}"})
     monkeypatch.syspath_prepend(str(tmp_path / "lazy"))
-    lazy = Toys(Session(make_manager(), (), tmp_path / "store", 0), bench.matrix)
+    lazy = Toys(Invocation(make_manager(), (), tmp_path / "store", 0), bench.matrix)
     summary = lazy.run({"trainers": {"fit": {"use": trainer}}, "evaluations": {"toy": {"limit": 1}}})
     (train,) = keys(summary.plan, "train")
     assert summary.endings[train] == "failed"
@@ -499,13 +498,13 @@ def test_full_checkpoints_that_stay(bench: Toys, changes: dict[str, Any]) -> Non
 
 
 def test_a_checkpoint_that_another_matrix_keeps_stays(bench: Toys) -> None:
-    note_stages(bench.load({**FULL, "name": "keeper", "keep": ["full"]}))
+    noted(bench.load({**FULL, "name": "keeper", "keep": ["full"]}))
     summary = bench.run(FULL)
     assert len(list(folder(bench, summary.plan, "train").glob("step-*"))) == 2
     (bench.session.store.reports("spoiled") / "stages.json").write_text("{")
     assert bench.run(FULL).freed_bytes == 0, "what it keeps is not known"
-    note_stages(bench.load({**FULL, "name": "spoiled"}))
-    note_stages(bench.load({**FULL, "name": "keeper"}))
+    noted(bench.load({**FULL, "name": "spoiled"}))
+    noted(bench.load({**FULL, "name": "keeper"}))
     assert bench.run(FULL).freed_bytes > 0
     assert not list(folder(bench, summary.plan, "train").glob("step-*"))
 

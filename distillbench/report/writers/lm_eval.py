@@ -88,9 +88,13 @@ def _is_same(path: Path, there: Path) -> bool:
     return filecmp.cmp(path, there, shallow=False)
 
 
-def _undated(path: Path) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(path.read_bytes())
-    return {key: value for key, value in document.items() if key != "date"}
+def _undated(path: Path) -> dict[str, Any] | None:
+    """What results say beside their date; None of a file that is not what was written."""
+    try:
+        document = json.loads(path.read_bytes())
+    except ValueError:  # no JSON, or no text
+        return None
+    return {key: value for key, value in document.items() if key != "date"} if isinstance(document, dict) else None
 
 
 def _put(path: Path, target: Path, earlier: Path | None) -> None:

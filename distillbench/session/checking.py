@@ -1,46 +1,64 @@
-"""What `check` and `run` share: every check of a plan, looked at once, and how findings are told."""
+"""What is looked at before anything runs: graders, tasks, and whether training and evaluation fit together."""
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from threading import Thread
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import click
-
-from distillbench.cli.unavailable import tell_missing, without_data
 from distillbench.errors import DistillbenchError, GraderError, TaskError
+from distillbench.preflight.look import Looked, Preflight, PreflightError, described, merged
+from distillbench.stages.grade import Grade
+from distillbench.stages.sample import Sample
 
 if TYPE_CHECKING:
-    from distillbench.cli.session import Loaded
     from distillbench.plan.plan import Pairing, Plan
-    from distillbench.preflight.look import Looked, Preflight
     from distillbench.protocols import Grader
     from distillbench.records import Evaluation
+    from distillbench.session.experiment import Experiment
     from distillbench.tasks.loader import LmEvalTasks
 
-#: What a report imports; half a second that can pass while an engine works.
-_OF_REPORTS = ("distillbench.report.collect", "distillbench.report.writers.folder", "pyarrow.parquet", "scipy.special")
-#: How long a run that is interrupted waits for its preflight, in seconds.
-_PATIENCE = 5.0
 _SOURCES: Mapping[str, str] = {
     "kept": "kept traces",
     "traces": "traces, before filters that read verdicts",
     "preview": "traces of a preview, before filters that read verdicts",
 }
+#: What `check` says of something that it could not look at.
+UNSEEN = "not looked at"
+#: How bad a line is.
+LEVELS = ("refused", "accepted", "warning", UNSEEN)
 
 
-def preflight_of(loaded: Loaded) -> Preflight:
-    """A preflight on the session's store and plugins."""
-    from distillbench.bench import Bench
-    from distillbench.preflight.look import Preflight
-    from distillbench.tasks.loader import LmEvalTasks
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """One thing that `check` has to say.
 
-    session = loaded.session
-    return Preflight(Bench(session.store, session.catalog, LmEvalTasks(loaded.tasks)))
+    Attributes:
+        level: `ok`, or one of `LEVELS`.
+        subject: What it is about.
+        text: What is to be said.
+        name: The finding's; empty for a line that is about its subject as a whole.
+        evaluation: The evaluation's; empty where it concerns all.
+    """
+
+    level: str
+    subject: str
+    text: str
+    name: str = ""
+    evaluation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """What a preflight lets pass.
+
+    Attributes:
+        told: Warnings, and what the matrix accepts, in words.
+        missing: Benchmarks that cannot be had and are left out, and why.
+    """
+
+    told: tuple[str, ...]
+    missing: Mapping[str, str]
 
 
 def cells_by_pairing(preflight: Preflight, plan: Plan) -> dict[Pairing, list[str]]:
@@ -86,7 +104,7 @@ def what_was_not_looked_at(pairing: Pairing, looked: Looked) -> str:
 
 
 def refused_by_graders(
-    loaded: Loaded, evaluations: Sequence[Evaluation], tasks: LmEvalTasks
+    loaded: Experiment, evaluations: Sequence[Evaluation], tasks: LmEvalTasks
 ) -> Iterator[tuple[str, str]]:
     """Asks the grader of every evaluation whether it could grade.
 
@@ -106,88 +124,36 @@ def refused_by_graders(
             continue  # told with the tasks
 
 
-def refuse_or_warn(loaded: Loaded, plan: Plan, spares_others: bool = False) -> None:
-    """Looks at everything before a run, tells warnings and what was accepted, and refuses the rest.
-
-    Args:
-        loaded: The matrix and the chosen cells.
-        plan: Its plan.
-        spares_others: Whether a benchmark whose documents cannot be had is told and left out.
-
-    Raises:
-        PreflightError: With every finding that the matrix does not accept, and what a grader refuses.
-    """
-    _tell(loaded, refuse(loaded, plan, spares_others=spares_others))
-
-
-@contextmanager
-def looking_beside(
-    loaded: Loaded, plan: Plan, stop: Callable[[Exception], None], spares_others: bool = False
-) -> Iterator[None]:
-    """As `refuse_or_warn`, in a thread beside the body; afterwards it loads what a report will need.
-
-    Args:
-        loaded: The matrix and the chosen cells.
-        plan: Its plan.
-        stop: Ends the body with an error.
-        spares_others: As there.
-    """
-    told: list[str] = []
-    refused: list[Exception] = []
-
-    def look() -> None:
+def without_data(look: Preflight, plan: Plan) -> Iterator[tuple[Evaluation, str]]:
+    """The evaluations that still have to be sampled and whose documents cannot be had, each once, and why."""
+    pending = (stage.evaluation for stage in plan.pending() if isinstance(stage, Sample))
+    for evaluation in {one.name: one for one in pending}.values():
         try:
-            told.extend(refuse(loaded, plan, "the run was stopped", spares_others))
-        except Exception as error:  # whatever it is, the body ends with it
-            refused.append(error)
-            stop(error)
-            return
-        for module in _OF_REPORTS:
-            importlib.import_module(module)
-
-    thread = Thread(target=look, name="preflight", daemon=True)
-    thread.start()
-    try:
-        yield
-    except BaseException:
-        thread.join(_PATIENCE)  # a thread that imports while the interpreter ends may crash it
-        raise
-    thread.join()
-    if refused:
-        raise refused[0]
-    _tell(loaded, told)
+            look.bench.tasks.evaluation_problems(replace(evaluation, limit=1, subset="first"))
+        except DistillbenchError as error:
+            yield evaluation, str(error)
 
 
-def _tell(loaded: Loaded, told: Sequence[str]) -> None:
-    if loaded.session.verbosity >= 0:
-        for line in told:
-            click.echo(f"preflight: {line}", err=True)
-
-
-def refuse(loaded: Loaded, plan: Plan, so: str = "nothing has run", spares_others: bool = False) -> list[str]:
+def refuse(loaded: Experiment, plan: Plan, so: str = "nothing has run", spares_others: bool = False) -> Refusals:
     """Looks at everything before a run.
 
     Args:
         loaded: The matrix and the chosen cells.
         plan: Its plan.
         so: What a refusal means, in words.
-        spares_others: As in `refuse_or_warn`.
+        spares_others: Whether a benchmark whose documents cannot be had is left out.
 
     Returns:
-        What to tell the user: warnings, and what the matrix accepts.
+        What to tell the user.
 
     Raises:
         PreflightError: With every finding that the matrix does not accept, and what a grader refuses.
     """
-    from distillbench.preflight.look import PreflightError, described, merged
-    from distillbench.stages.grade import Grade
-
-    look = preflight_of(loaded)
+    look = loaded.preflight()
     to_grade = [stage.evaluation for stage in plan.pending() if isinstance(stage, Grade)]
     refused = [f"evaluation {name}\n    {why}" for name, why in refused_by_graders(loaded, to_grade, look.bench.tasks)]
     told: list[str] = []
     missing = dict(without_data(look, plan)) if spares_others else {}
-    tell_missing({evaluation.name: why for evaluation, why in missing.items()})
     for pairing, cells in cells_by_pairing(look, plan).items():
         title = f"{subject(pairing)} (cell {', '.join(cells[:3])}{', ...' if len(cells) > 3 else ''})"
         try:
@@ -203,4 +169,53 @@ def refuse(loaded: Loaded, plan: Plan, so: str = "nothing has run", spares_other
     if refused:
         hint = "`distillbench check` shows all of it; a finding that is meant can be accepted: `accept: [NAME]`"
         raise PreflightError("\n".join([f"the preflight refuses this matrix; {so}", *refused, hint]))
-    return list(dict.fromkeys(told))
+    return Refusals(tuple(dict.fromkeys(told)), {one.name: why for one, why in missing.items()})
+
+
+def checked(loaded: Experiment) -> list[Checked]:
+    """Loads every task, asks every grader, and compares training rows with evaluation prompts."""
+    tasks = loaded.preflight().bench.tasks
+    return [*dict.fromkeys(_tasks(loaded, tasks)), *_graders(loaded, tasks), *_fits(loaded)]
+
+
+def _tasks(loaded: Experiment, tasks: LmEvalTasks) -> Iterator[Checked]:
+    """Loads every task of the matrix with lm-eval."""
+    for ref in dict.fromkeys(evaluation.ref for cell in loaded.cells for evaluation in cell.evaluations):
+        about = f"task {ref.name}" if ref.metadata == "{}" else f"task {ref.name} {ref.metadata}"
+        try:
+            problems = tasks.problems(ref, "test")
+        except DistillbenchError as error:
+            yield Checked("refused", about, f" {error}")
+        else:
+            yield Checked("ok", about, f" {len(problems)} problems")
+
+
+def _graders(loaded: Experiment, tasks: LmEvalTasks) -> Iterator[Checked]:
+    """What the graders refuse."""
+    evaluations = [evaluation for cell in loaded.cells for evaluation in cell.evaluations]
+    for name, why in refused_by_graders(loaded, evaluations, tasks):
+        yield Checked("refused", f"evaluation {name}", f" {why}", evaluation=name)
+
+
+def _fits(loaded: Experiment) -> Iterator[Checked]:
+    """Compares training rows and evaluation prompts, for everything in the matrix that differs."""
+    preflight = loaded.preflight()
+    for one, cells in cells_by_pairing(preflight, loaded.plan()).items():
+        about = f"{subject(one)} ({len(cells)} cells)" if len(cells) > 1 else f"{subject(one)} ({cells[0]})"
+        try:
+            looked = preflight.look(one)
+        except DistillbenchError as error:
+            yield Checked("refused", about, f" {error}")
+            continue
+        told = {
+            "refused": looked.refused(one.rules),
+            "accepted": looked.accepted(one.rules),
+            "warning": looked.warnings(one.rules),
+        }
+        if (seen := what_was_looked_at(one, looked)) or told["refused"]:
+            yield Checked("refused" if told["refused"] else "ok", about, f" {seen}")
+        if unseen := what_was_not_looked_at(one, looked):
+            yield Checked(UNSEEN, about, f" {unseen}")
+        for level, findings in told.items():
+            for finding in merged(findings):
+                yield Checked(level, about, f"\n{described(finding)}", finding.name, finding.evaluation)

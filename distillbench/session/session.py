@@ -1,0 +1,90 @@
+"""A store and the plugins that there are: what matrices are loaded with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distillbench.errors import DistillbenchError
+from distillbench.fingerprint import expanded
+
+if TYPE_CHECKING:
+    import pluggy
+
+    from distillbench.catalog import Catalog
+    from distillbench.session.experiment import Experiment
+    from distillbench.store.store import Store
+
+
+class Session:
+    """Loads matrices.
+
+    Args:
+        store: The folder of results and reports; made when something is first written.
+        blocked: Names of plugins that are left out, in workers too.
+        manager: The plugins; those that are installed where None.
+
+    Attributes:
+        manager: The plugins.
+        blocked: Names of those left out.
+    """
+
+    def __init__(
+        self,
+        store: Path | str = "distillbench-runs",
+        *,
+        blocked: Sequence[str] = (),
+        manager: pluggy.PluginManager | None = None,
+    ) -> None:
+        from distillbench.manager import make_manager
+
+        self.blocked = tuple(blocked)
+        self.manager = make_manager(self.blocked) if manager is None else manager
+        self._store_path = expanded(store)
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """The components of all plugins."""
+        from distillbench.catalog import Catalog
+
+        return Catalog(self.manager)
+
+    @cached_property
+    def store(self) -> Store:
+        """The store.
+
+        Raises:
+            StoreError: The folder belongs to another format, or cannot be read.
+        """
+        from distillbench.store.store import Store
+
+        return Store(self._store_path)
+
+    def load(
+        self, path: Path | str, only: Sequence[str] = (), limit: int | None = None, fast: bool = False
+    ) -> Experiment:
+        """Reads a matrix and chooses cells of it.
+
+        Args:
+            path: The YAML file.
+            only: Names of cells, which may hold `*`; the untouched students that they are compared with come along.
+                All cells where none is named.
+            limit: Only the first so many problems of each benchmark.
+            fast: Only 100 problems of each benchmark, a fixed shuffle.
+
+        Raises:
+            MatrixError: It has mistakes; each with its file, line and key.
+            DistillbenchError: A name in `only` is no cell's.
+        """
+        from distillbench.matrix.resolve import load_matrix
+        from distillbench.session.choosing import choose_cells
+        from distillbench.session.experiment import Experiment
+        from distillbench.stages.planner import planning_mistakes
+
+        if limit is not None and fast:
+            raise DistillbenchError("`limit` and `fast` exclude each other")
+        further = partial(planning_mistakes, catalog=self.catalog)
+        matrix = load_matrix(Path(path), self.catalog, limit=limit, fast=fast, further_mistakes=further)
+        return Experiment(self, matrix, choose_cells(matrix.cells, only), is_cut=limit is not None or fast)
