@@ -85,17 +85,17 @@ class Bench:
                 self._renderers[wanted] = component
             return self._renderers[wanted]
 
-    def benchmark(self, grader: Choice, task: str | TaskRef) -> Grader:
+    def grader(self, choice: Choice, task: str | TaskRef) -> Grader:
         """A grader; with lm-eval's own task object where it grades through that."""
-        component: Grader = self.catalog.build(grader)
+        component: Grader = self.catalog.build(choice)
         return component.with_task(self.tasks.load(task)) if component.needs_task else component
 
-    def grading(self, grader: Choice, task: str | TaskRef) -> tuple[Grader, Grading]:
+    def grading(self, choice: Choice, task: str | TaskRef) -> tuple[Grader, Grading]:
         """A grader, and its grading held open for all stages of this process."""
-        wanted = (grader.identity, task)
+        wanted = (choice.identity, task)
         with self.loading:
             if wanted not in self._gradings:
-                benchmark = self.benchmark(grader, task)
-                context = Context(self.store.cache(grader.component), tasks=self.tasks, resources=self.resources)
-                self._gradings[wanted] = benchmark, self.stack.enter_context(benchmark.open(context))
+                grader = self.grader(choice, task)
+                context = Context(self.store.cache(choice.component), tasks=self.tasks, resources=self.resources)
+                self._gradings[wanted] = grader, self.stack.enter_context(grader.open(context))
             return self._gradings[wanted]

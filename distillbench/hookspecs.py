@@ -92,8 +92,8 @@ def distillbench_stage_started(stage: Stage) -> None:
 
 
 @hookspec
-def distillbench_stage_finished(stage: Stage, outcome: str) -> None:
-    """Called when a stage ends; `outcome` is `done`, `reused`, `holes`, `failed` or `blocked`."""
+def distillbench_stage_finished(stage: Stage, ending: str) -> None:
+    """Called when a stage ends; `ending` is `done`, `reused`, `holes`, `failed` or `blocked`."""
 
 
 @hookspec

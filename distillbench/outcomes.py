@@ -34,20 +34,20 @@ _LOOP_LONGEST_PERIOD = 256
 _CHARACTERS_PER_TOKEN = 4
 
 
-def decide(completion: Completion, problem: Problem, benchmark: Grader, until: tuple[str, ...] = ()) -> Verdict:
+def decide(completion: Completion, problem: Problem, grader: Grader, until: tuple[str, ...] = ()) -> Verdict:
     """Gives one completion its outcome; see `decide_all`."""
-    return next(decide_all([(completion, problem)], benchmark, OneByOne(benchmark), until))
+    return next(decide_all([(completion, problem)], grader, OneByOne(grader), until))
 
 
 def decide_all(
-    samples: Iterable[tuple[Completion, Problem]], benchmark: Grader, grading: Grading, until: tuple[str, ...] = ()
+    samples: Iterable[tuple[Completion, Problem]], grader: Grader, grading: Grading, until: tuple[str, ...] = ()
 ) -> Iterator[Verdict]:
     """Gives every completion its outcome, in their order.
 
     Args:
         samples: Completions, parsed by the renderer, each with what was asked and its gold answer. Read as far ahead as
             the grading does.
-        benchmark: Finds the complete answers.
+        grader: Finds the complete answers.
         grading: Judges them.
         until: The task's stop strings; they apply to the answer part, never inside reasoning.
 
@@ -58,7 +58,7 @@ def decide_all(
 
     def answers() -> Iterator[tuple[Problem, str]]:
         for completion, problem in samples:
-            found = _read(completion, problem, benchmark, until)
+            found = _read(completion, problem, grader, until)
             read.append(found)
             if isinstance(found, _Answer):
                 yield problem, found.extracted
@@ -79,13 +79,13 @@ class _Answer:
     ran_on: bool
 
 
-def _read(completion: Completion, problem: Problem, benchmark: Grader, until: tuple[str, ...]) -> Verdict | _Answer:
+def _read(completion: Completion, problem: Problem, grader: Grader, until: tuple[str, ...]) -> Verdict | _Answer:
     """The complete answer that a completion holds, or what it is without one."""
     if completion.reasoning_state == "open":
         return _without_answer(completion, "in_reasoning")
     answer, stopped = cut_at(completion.answer, until)
     try:
-        extracted = benchmark.extract(answer, problem)
+        extracted = grader.extract(answer, problem)
     except Exception as error:  # a grader may fail in any way, and each is this outcome: shown, bounded, never scored
         return _failed(error)
     if extracted is None:

@@ -422,12 +422,12 @@ class Grading(Protocol):
 
 
 class OneByOne:
-    """The grading of a benchmark that needs nothing but its `judge`."""
+    """The grading of a grader that needs nothing but its `judge`."""
 
     facts: Mapping[str, Any] = MappingProxyType({})
 
-    def __init__(self, benchmark: Grader) -> None:
-        self._judge = benchmark.judge
+    def __init__(self, grader: Grader) -> None:
+        self._judge = grader.judge
 
     def judge_all(self, answers: Iterable[tuple[Problem, str]]) -> Iterator[Judgement]:
         """Judges one answer after the other."""
@@ -461,7 +461,7 @@ class Grader(Component):
         apart.
 
         Returns:
-            None where this benchmark cannot compare answers: then there is no `maj@k`.
+            None where this grader cannot compare answers: then there is no `maj@k`.
         """
         return None
 
@@ -475,11 +475,11 @@ class Grader(Component):
 
     @classmethod
     def lacks(cls) -> list[str]:
-        """The methods that a benchmark of this class still has to be given."""
+        """The methods that a grader of this class still has to be given."""
         is_empty = cls.judge is Grader.judge and cls.open is Grader.open
         return super().lacks() + (["judge"] if is_empty else [])
 
-    def check(self) -> None:
+    def refuse_unusable(self) -> None:
         """Refuses options under which nothing could be graded; asked by `distillbench check`, before samples are paid.
 
         Raises:
@@ -494,7 +494,7 @@ class Grader(Component):
         """Makes ready what grading needs; to be written where that is more than `judge`.
 
         Args:
-            context: Its `work` folder is shared by all stages that use this benchmark, and stays.
+            context: Its `work` folder is shared by all stages that use this grader, and stays.
         """
         return nullcontext(OneByOne(self))
 

@@ -318,7 +318,7 @@ class Judgement:
     """What a grader says of one complete answer.
 
     Attributes:
-        correct: Right or not; None for a benchmark that scores instead.
+        correct: Right or not; None for a grader that scores instead.
         detail: Why not, in one of the words of the outcome table.
         scores: Every metric by name; `score` decides where `correct` is None.
         error: Why the grader itself failed; None when it did not. Then nothing else counts.
@@ -469,7 +469,7 @@ class Evaluation:
         sample_identity: Identity of everything in the task that reaches the prompt.
         grade_identity: Identity of everything in the task that reaches the verdict.
         n_docs: How many problems the task says it has; None where it does not.
-        grader: The benchmark component.
+        grader: The component that grades.
         metadata: What it changes in the task's `metadata`, as canonical JSON.
         output_type: lm-eval's word: `generate_until`, or `multiple_choice` or `loglikelihood`, where given
             continuations are scored.

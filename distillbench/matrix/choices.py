@@ -237,7 +237,8 @@ def _names(axis: str, value: Any, keys: Keys) -> Iterator[tuple[str, Keys]]:
 
 
 def _owner(kind: str, label: str, component: str) -> str:
-    return f"{kind} {label!r}" if label == component else f"{kind} {label!r} ({component})"
+    word = "grader" if kind == "benchmark" else kind
+    return f"{word} {label!r}" if label == component else f"{word} {label!r} ({component})"
 
 
 def _unknown_component(place: Place, kind: str, name: str, known: Mapping[str, Any]) -> Mistake:

@@ -55,7 +55,7 @@ class EvaluationOptions:
         system: What the system turn begins with, as `lm_eval --system_instruction`; a description of the task's own
             follows it.
         until: Strings that end the answer part when it is graded.
-        grader: The benchmark component that grades.
+        grader: The component that grades.
         grader_options: Its options; they go over those in the task's YAML.
         metadata: What to change in the task's `metadata`, as `lm_eval --metadata` does.
     """
@@ -97,7 +97,7 @@ class TaskSettings:
     """What a task YAML may say in `metadata.distillbench`.
 
     Attributes:
-        grader: The benchmark component that grades.
+        grader: The component that grades.
         grader_options: Its options.
         docs: How many problems the task has.
         grading_columns: Columns that only the grader reads; they are not stored with the samples.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from distillbench.preflight.material import Row, begins_with, same_ids
+from distillbench.preflight.material import RenderedRow, begins_with, same_ids
 from distillbench.preflight.show import Side, aligned, compared, first_difference, quoted
 from distillbench.records import Prompt
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def wrong_prompt(row: Row, prompt: Prompt, auto: Prompt | None, opening: str | None) -> str | None:
+def wrong_prompt(row: RenderedRow, prompt: Prompt, auto: Prompt | None, opening: str | None) -> str | None:
     """What is wrong with what evaluation sends for the messages of a row.
 
     Nothing is, when the row begins with the prompt and the prompt with everything that training gives without loss.
@@ -42,7 +42,7 @@ def what_is_wrong(name: str, prefill: str) -> str:
     return f"have another prompt than evaluation sends for the same messages (`prefill: {prefill}`)"
 
 
-def told_boundary(name: str, row: Row, prompt: Prompt) -> str:
+def told_boundary(name: str, row: RenderedRow, prompt: Prompt) -> str:
     """What the difference means for the student."""
     if name == "prefilled_tag":
         return (
@@ -60,7 +60,7 @@ def told_boundary(name: str, row: Row, prompt: Prompt) -> str:
     return f"Loss begins at token {row.start}, inside the prompt: the student is taught to write its own questions."
 
 
-def shown_boundary(row: Row, prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> str:
+def shown_boundary(row: RenderedRow, prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> str:
     """Both sequences around the first difference; where there is none, around the place where loss begins."""
     training = Side("training", row.input_ids, row.start, "loss begins")
     evaluation = Side("evaluation", prompt.input_ids, len(prompt.input_ids), "the model continues here")

@@ -212,10 +212,10 @@ class Preflight:
             problems = self.bench.tasks.problems(evaluation.ref, "test", _PROBLEMS)
         else:
             problems = self.bench.tasks.evaluation_problems(evaluation)[:_PROBLEMS]
-        benchmark = self.bench.benchmark(evaluation.grader, evaluation.ref)
-        return preflight.Asked(evaluation, benchmark, problems, self._of_problems(evaluation, benchmark))
+        grader = self.bench.grader(evaluation.grader, evaluation.ref)
+        return preflight.Asked(evaluation, grader, problems, self._of_problems(evaluation, grader))
 
-    def _of_problems(self, evaluation: Evaluation, benchmark: Grader) -> list[tuple[str, str]]:
+    def _of_problems(self, evaluation: Evaluation, grader: Grader) -> list[tuple[str, str]]:
         """What is wrong with the problems of an evaluation, whoever answers them; remembered for every pairing."""
         facts = [sampling_params(evaluation), evaluation.grade_identity, evaluation.grader.identity]
         key = key_of({"version": VERSION, "problems": facts})
@@ -224,7 +224,7 @@ class Preflight:
         except (FileNotFoundError, DamagedError):
             problems = self.bench.tasks.evaluation_problems(evaluation)
         with self.bench.catalog.blaming(evaluation.grader):
-            found = preflight.check_problems(benchmark, problems, evaluation.task_path)
+            found = preflight.check_problems(grader, problems, evaluation.task_path)
         self._write(key, {"findings": found})
         return found
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from distillbench.preflight.material import Row, Tallies
+from distillbench.preflight.material import RenderedRow, Tallies
 from distillbench.preflight.show import Side, around
 from distillbench.protocols import Renderer, Trainer
 
@@ -101,7 +101,7 @@ class End:
         pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         return cls(tokenizer, frozenset(renderer.stop_token_ids()), pad if trainer.masks_pad_token else None)
 
-    def check(self, row: Row, tallies: Tallies) -> None:
+    def check(self, row: RenderedRow, tallies: Tallies) -> None:
         """Looks at the last token of a row with loss, unless its teacher was cut off."""
         if not row.is_complete:
             return
@@ -115,7 +115,7 @@ class End:
             what = "end with the token that also pads, so that the trainer leaves it out of the loss"
             tallies.add("end_is_pad", what, source, show)
 
-    def _shown(self, row: Row) -> str:
+    def _shown(self, row: RenderedRow) -> str:
         """The row's end; the bar stands where loss ends."""
         last = len(row.input_ids) - int(row.loss_mask[::-1].argmax())
         side = Side("training", row.input_ids, last, "loss ends")

@@ -26,13 +26,13 @@ class Asked:
 
     Attributes:
         evaluation: What is asked, and how.
-        benchmark: Its grader.
-        problems: Real problems of the benchmark, the first few.
+        grader: Its task's grader.
+        problems: Real problems of the task, the first few.
         findings: What is wrong with all of its problems: names of findings, with words.
     """
 
     evaluation: Evaluation
-    benchmark: Grader
+    grader: Grader
     problems: Sequence[Problem]
     findings: Sequence[tuple[str, str]] = ()
 
@@ -62,7 +62,7 @@ class Trained:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class RenderedRow:
     """A rendered training row.
 
     Attributes:
@@ -78,7 +78,7 @@ class Row:
     start: int
 
     @classmethod
-    def of(cls, trace: Trace, rendered: Rendered) -> Row:
+    def of(cls, trace: Trace, rendered: Rendered) -> RenderedRow:
         """The row of a trace."""
         has_loss = rendered.loss_mask.any()
         start = int(rendered.loss_mask.argmax()) if has_loss else len(rendered.input_ids)
@@ -198,7 +198,7 @@ class Lengths:
     longest: int = 0
     cut: str = ""
 
-    def add(self, row: Row, max_length: int | None) -> None:
+    def add(self, row: RenderedRow, max_length: int | None) -> None:
         """Measures a row."""
         self.rows += 1
         self.longest = max(self.longest, len(row.input_ids))

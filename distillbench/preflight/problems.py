@@ -1,4 +1,4 @@
-"""What can be wrong with a benchmark's problems, whoever answers them: their gold answers and their examples."""
+"""What can be wrong with a grader's problems, whoever answers them: their gold answers and their examples."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from distillbench.records import Message, Problem
 _MOST_NAMED = 3  # problems
 
 
-def check_problems(benchmark: Grader, problems: Sequence[Problem], place: Path) -> list[tuple[str, str]]:
+def check_problems(grader: Grader, problems: Sequence[Problem], place: Path) -> list[tuple[str, str]]:
     """Gold answers by which nothing can be judged, and problems that stand among their own examples.
 
     Args:
-        benchmark: The grader.
+        grader: The component that grades.
         problems: Every problem that is asked.
         place: The task's file.
 
     Returns:
         Names of findings, with words.
     """
-    reasons = benchmark.unusable_golds(problems)
+    reasons = grader.unusable_golds(problems)
     golds = [f"{one.problem_id}: {why}" for one, why in zip(problems, reasons, strict=True) if why is not None]
     shown = [one.problem_id for one in problems if _is_own_example(one.messages)]
     found = []

@@ -13,7 +13,7 @@ from distillbench.findings import Finding
 from distillbench.preflight.boundary import shown_boundary, told_boundary, what_is_wrong, wrong_prompt
 from distillbench.preflight.lost import told_lost
 from distillbench.preflight.marks import Bos, End
-from distillbench.preflight.material import Asked, Lengths, Row, Tallies, Trained
+from distillbench.preflight.material import Asked, Lengths, RenderedRow, Tallies, Trained
 from distillbench.preflight.prompts import PromptMaker
 from distillbench.preflight.show import Side, around
 from distillbench.preflight.tags import check_tags
@@ -41,7 +41,7 @@ def check_rows(
         if isinstance(rendered, StageError):
             checker.tallies.add("bad_row", "cannot be rendered", trace.source, detail=str(rendered))
             continue
-        row = Row.of(trace, rendered)
+        row = RenderedRow.of(trace, rendered)
         lengths.add(row, max_length)
         checker.check(row)
     totals = {"bad_row": len(trained.traces)}
@@ -123,7 +123,7 @@ class _RowChecker:
         """Reads the tokenizer once."""
         self.bos = Bos.of(self.renderer.tokenizer)
 
-    def check(self, row: Row) -> None:
+    def check(self, row: RenderedRow) -> None:
         """Counts everything that is wrong with a row."""
         if self.bos is not None:
             self.bos.check(row.input_ids, row.start, self.tallies, row.trace.source)
@@ -141,7 +141,7 @@ class _RowChecker:
         self.end.check(row, self.tallies)
 
     def _check_prompt(
-        self, row: Row, prefill: Prefill, names: Sequence[str], auto: Prompt | None, opening: str | None
+        self, row: RenderedRow, prefill: Prefill, names: Sequence[str], auto: Prompt | None, opening: str | None
     ) -> None:
         prompt, source = self.maker.prompt(row.trace.problem.messages, prefill), row.trace.source
         if isinstance(prompt, StageError):
@@ -158,5 +158,5 @@ class _RowChecker:
                 wrong, what_is_wrong(wrong, prefill), source, show, name, detail=told_boundary(wrong, row, prompt)
             )
 
-    def _shown_end(self, row: Row) -> str:
+    def _shown_end(self, row: RenderedRow) -> str:
         return around(self.renderer.tokenizer, Side("training", row.input_ids), max(0, len(row.input_ids) - 1))

@@ -95,7 +95,7 @@ def answer_format(asked: Asked, trained: Trained) -> Finding | None:
     for trace in (one for one in trained.traces if one.finish_reason == "stop"):
         first, n_ended = first or trace, n_ended + 1
         try:
-            if asked.benchmark.extract(trace.answer, trace.problem) is not None:
+            if asked.grader.extract(trace.answer, trace.problem) is not None:
                 return None
         except Exception as error:  # as in `outcomes.decide`: a grader may fail in any way, and this is only a warning
             failure, n_failed = failure or f"{trace.source}: {type(error).__name__}: {error}", n_failed + 1
@@ -103,7 +103,7 @@ def answer_format(asked: Asked, trained: Trained) -> Finding | None:
         return None
     text = (
         f"none of {n_ended:,} {trained.unit} that their teacher ended by itself holds an answer as the grader "
-        f"{asked.benchmark.name!r} looks for it, the first: {first.source}"
+        f"{asked.grader.name!r} looks for it, the first: {first.source}"
     )
     if failure:
         text += f"\nThe grader failed on {n_failed:,} of them, the first: {harmless(failure)}"

@@ -6,7 +6,7 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING
 
-from distillbench.preflight.material import Row, Tallies, begins_with
+from distillbench.preflight.material import RenderedRow, Tallies, begins_with
 from distillbench.preflight.show import decoded, excerpt
 from distillbench.records import Prompt
 
@@ -21,7 +21,7 @@ _WHAT = {
 
 
 def check_tags(
-    row: Row, prompt: Prompt | None, tags: tuple[str, str], tokenizer: PreTrainedTokenizerBase, tallies: Tallies
+    row: RenderedRow, prompt: Prompt | None, tags: tuple[str, str], tokenizer: PreTrainedTokenizerBase, tallies: Tallies
 ) -> None:
     """Looks at what stands in the assistant's turn of a row.
 
@@ -89,7 +89,7 @@ def _is_text(turn: str, tag: re.Match[str], answer: int | None) -> bool:
     return line.count("`") % 2 == 1 and "`" in turn[stop:].partition("\n")[0]
 
 
-def _turn(row: Row, prompt: Prompt | None, tokenizer: PreTrainedTokenizerBase) -> tuple[str, int]:
+def _turn(row: RenderedRow, prompt: Prompt | None, tokenizer: PreTrainedTokenizerBase) -> tuple[str, int]:
     """The text of the assistant's turn, and how many of its characters carry no loss."""
     stop = len(row.input_ids) - (1 if row.is_complete else 0)  # without the end-of-turn token
     response = decoded(tokenizer, row.input_ids[row.start : stop].tolist())

@@ -40,7 +40,7 @@ def budget_rows(results: Results, rows: Sequence[Evaluated]) -> dict[str, list[E
 
 
 def _cut_row(result: CheckpointResult, whole: Evaluated) -> Evaluated:
-    """A recomputed result, with what the benchmark gives from the result it was made of."""
+    """A recomputed result, with what the grader gives from the result it was made of."""
     summary = summarise(result, whole.summary.by_score)
     compares = whole.repeats is not None and whole.repeats.majority is not None
     return Evaluated(result, summary, None, None, repeats_of(result.scores, summary, compares), whole.axes)

@@ -85,7 +85,7 @@ class CheckpointResult:
         samples_in: The folder, seen from the store's, whose `samples.parquet` has the texts by `sample_id`.
         settings: How the completions were drawn (`temperature`, `max_tokens`, ...). `n_docs`, `num_fewshot` and
             `task_version` are used in lm-eval's files where they are given.
-        grader: The benchmark component's name.
+        grader: The grader's name.
         grading: What the grader says of itself: the judge model, the deciding metric, the isolation.
         accepted: Names of the preflight findings on it that the matrix accepts.
         budget: Tokens at which the completions were cut before they were graded; None where they are as generated.

@@ -59,7 +59,7 @@ class Scores:
         n_tokens: NONE where there is no completion.
         ran_on: The model went on after its answer was complete.
         form: Equal for equal answers, in the form that answers are compared in; 0 where there is none.
-        metrics: What the benchmark scored, by name.
+        metrics: What the grader scored, by name.
 
     Raises:
         ResultsError: A sample is there twice: the counts would not add up to n.

@@ -301,7 +301,7 @@ class Runner:
         if ending in (FAILED, BLOCKED):
             summary.reasons[stage.key] = why
         self.listener.ended(stage, ending, why)
-        self._call("distillbench_stage_finished", stage=stage, outcome=ending)
+        self._call("distillbench_stage_finished", stage=stage, ending=ending)
 
     def _end_units(self) -> None:
         for unit in self._units:

@@ -117,7 +117,7 @@ def refused_by_graders(
         try:
             if grader.needs_task:
                 grader = grader.with_task(tasks.load(evaluation.ref))
-            grader.check()
+            grader.refuse_unusable()
         except GraderError as error:
             yield evaluation.name, str(error)
         except TaskError:

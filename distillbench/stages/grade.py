@@ -255,7 +255,7 @@ class _Grader:
 
     def __init__(self, stage: Grade, bench: Bench) -> None:
         self.evaluation, self.until, self.budget = stage.asked, stage.until, stage.budget
-        self.benchmark, self.grading = bench.grading(stage.grader, self.evaluation.ref)
+        self.grader, self.grading = bench.grading(stage.grader, self.evaluation.ref)
         self.renderer = bench.renderer(stage.sample.student, stage.renderer, stage.sample.built)
 
     def verdicts(self, samples: Iterable[tuple[Sample, str]]) -> Iterator[SampleVerdict]:
@@ -267,7 +267,7 @@ class _Grader:
     def _verdicts(self, samples: Iterable[tuple[Sample, str]]) -> Iterator[SampleVerdict]:
         waiting: deque[tuple[SampleVerdict, Problem | None]] = deque()
         completions = self._completions(samples, waiting)
-        for verdict in decide_all(completions, self.benchmark, self.grading, self.until):
+        for verdict in decide_all(completions, self.grader, self.grading, self.until):
             found, problem = waiting.popleft()
             while problem is None:
                 yield found
@@ -300,7 +300,7 @@ class _Grader:
         """The complete answer in the form that answers are compared in."""
         if verdict.outcome not in COMPLETED or verdict.extracted is None:
             return None
-        return self.benchmark.canonical(verdict.extracted, problem)
+        return self.grader.canonical(verdict.extracted, problem)
 
     def _completion(self, sample: Sample) -> Completion | None:
         """A sample, parsed; None where its generation failed."""

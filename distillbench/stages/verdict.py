@@ -56,7 +56,7 @@ class Verdict(Measure):
 
     def _rows(self, bench: Bench, n_known: int) -> Iterator[Row]:
         """The verdicts on all traces after the first few, in order; those of an earlier result are kept."""
-        benchmark, grading = bench.grading(self.grader, self.task)
+        grader, grading = bench.grading(self.grader, self.task)
         waiting: deque[Row] = deque()
 
         def asked() -> Iterator[tuple[Completion, Problem]]:
@@ -72,7 +72,7 @@ class Verdict(Measure):
                 waiting.append({"trace_id": row["trace_id"]})
                 yield _as_sample(trace_of(row))
 
-        for verdict in decide_all(asked(), benchmark, grading):
+        for verdict in decide_all(asked(), grader, grading):
             while "outcome" in (found := waiting.popleft()):
                 yield found
             yield found | {"outcome": verdict.outcome, "detail": verdict.detail}

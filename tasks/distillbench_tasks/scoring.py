@@ -35,16 +35,16 @@ def graded_by(
     """Makes a task's `process_results`.
 
     Args:
-        grader: The benchmark component's name, as in the task's `metadata.distillbench`.
+        grader: The grader's name, as in the task's `metadata.distillbench`.
         metric: The name of the metric: 1 right, 0 wrong or without a complete answer, NaN when the grader fails.
         options: The grader's options.
         gold: The column of the gold answer.
     """
 
     def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
-        benchmark, grading = _grading(grader, canonical_json(options or {}))
+        judging, grading = _grading(grader, canonical_json(options or {}))
         problem = Problem(str(doc.get("id", "")), grader, (), str(doc[gold]) if gold else "", {"doc": dict(doc)})
-        verdict = next(decide_all([(_completion(results[0]), problem)], benchmark, grading))
+        verdict = next(decide_all([(_completion(results[0]), problem)], judging, grading))
         if verdict.outcome == GRADER_ERROR:  # stock lm_eval has no outcome for it: NaN shows in its mean, ends no run
             logging.getLogger(__name__).warning("%s failed on %s: %s", grader, problem.problem_id, verdict.detail)
             return {metric: math.nan}

@@ -82,7 +82,7 @@ def test_a_sample_that_failed_is_a_hole_at_every_budget(bench: Toys, control: Co
     assert all("generation_error" not in found for found in mended.values())
 
 
-def test_a_benchmark_that_cannot_compare_answers_stores_no_form(bench: Toys) -> None:
+def test_a_grader_that_cannot_compare_answers_stores_no_form(bench: Toys) -> None:
     summary = bench.run({"evaluations": {"toy": {"repeats": 2}}})
     grade = summary.plan.stages[keys(summary.plan, "grade")[0]]
     rows: list[dict[str, Any]] = read_rows(bench.session.store.folder(grade) / VERDICTS)

@@ -130,7 +130,7 @@ def test_a_renderer_that_is_not_bound_says_so() -> None:
         _ = renderer.tokenizer
 
 
-def test_a_benchmark_with_a_task_is_a_copy() -> None:
+def test_a_grader_with_a_task_is_a_copy() -> None:
     class Plain(Grader):
         """Plain."""
 

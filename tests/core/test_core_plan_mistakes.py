@@ -67,7 +67,7 @@ def line_of(path: Path, text: str) -> int:
         (None, ("a filter (right) reads verdicts", "teacher 'wise', which names no task", "leave the filter out")),
         ("toi", ("a task that can be read, for teacher 'wise'", "no task is named 'toi'", "did you mean 'toy'?")),
         ("unheard", ("a task with a registered grader", "whose grader is 'no-such'", "unheard.yaml")),
-        ("odd", ("odd.yaml: metadata.distillbench.grader_options.no_such", "an option of benchmark 'toy-grader'")),
+        ("odd", ("odd.yaml: metadata.distillbench.grader_options.no_such", "an option of grader 'toy-grader'")),
         ("twisted", ("twisted.yaml: metadata.distillbench.grader\n", "metadata.distillbench.grader_options\n")),
     ],
 )

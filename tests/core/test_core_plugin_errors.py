@@ -155,7 +155,7 @@ class Hooks:
         self._call("started")
 
     @hookimpl
-    def distillbench_stage_finished(self, stage: Stage, outcome: str) -> None:
+    def distillbench_stage_finished(self, stage: Stage, ending: str) -> None:
         self._call("finished")
 
 

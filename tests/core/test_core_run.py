@@ -153,8 +153,8 @@ def test_hooks_are_told(bench: Toys) -> None:
             self.said.append(("started", stage.kind))
 
         @hookimpl
-        def distillbench_stage_finished(self, stage: Stage, outcome: str) -> None:
-            self.said.append((stage.kind, outcome))
+        def distillbench_stage_finished(self, stage: Stage, ending: str) -> None:
+            self.said.append((stage.kind, ending))
 
     bench.session.manager.register(Spy(), "spy")
     bench.run(only_training())

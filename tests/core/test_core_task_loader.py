@@ -224,7 +224,7 @@ def test_bare_text_has_the_examples_in_it(local: Callable[..., LmEvalTasks]) -> 
     assert local(CHOICES + more, ("generate_until", "multiple_choice")).problems("t", "test", as_text=True) == texts
 
 
-def test_a_benchmark_gets_the_task_that_lm_eval_made(local: Callable[..., LmEvalTasks]) -> None:
+def test_a_grader_gets_the_task_that_lm_eval_made(local: Callable[..., LmEvalTasks]) -> None:
     class Through(Grader):
         """Grades through the task."""
 

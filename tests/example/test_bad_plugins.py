@@ -198,10 +198,10 @@ def test_a_hook_that_would_never_be_called(source: str, said: list[str], monkeyp
 
 def test_a_hook_may_take_fewer_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
     manager = registered(
-        HEAD + "@hookimpl\ndef distillbench_stage_finished(outcome):\n    said.append(outcome)\nsaid = []\n",
+        HEAD + "@hookimpl\ndef distillbench_stage_finished(ending):\n    said.append(ending)\nsaid = []\n",
         monkeypatch,
     )
-    manager.hook.distillbench_stage_finished(stage=None, outcome="done")
+    manager.hook.distillbench_stage_finished(stage=None, ending="done")
     assert manager.get_plugin("acme").said == ["done"]
 
 

@@ -200,7 +200,7 @@ TABLE = [
         "temperature: 0}",
         "grader_options: {strct: true}} #!",
         "evaluations.coins.grader_options.strct",
-        ("an option of benchmark 'math_boxed'", "did you mean 'strict'?"),
+        ("an option of grader 'math_boxed'", "did you mean 'strict'?"),
     ),
     Bad("axis without values", "seed: [0, 1]", "seed: [] #!", "matrix.seed", ("at least one value",)),
     Bad("axis that is null", "trainer: lora", "trainer: #!", "matrix.trainer", ("the name of a trainer", "None")),

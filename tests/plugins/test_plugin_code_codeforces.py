@@ -167,9 +167,9 @@ def test_tests_that_cannot_be_read_are_the_grader_s_error(sandbox: Sandbox, test
 
 @pytest.mark.parametrize("factor", [0.0, -1.0, float("inf"), float("nan")])
 def test_a_time_factor_that_leaves_no_time_is_refused(factor: float) -> None:
-    Codeforces(CodeforcesOptions()).check()
+    Codeforces(CodeforcesOptions()).refuse_unusable()
     with pytest.raises(GraderError, match="time_factor"):
-        Codeforces(CodeforcesOptions(time_factor=factor)).check()
+        Codeforces(CodeforcesOptions(time_factor=factor)).refuse_unusable()
 
 
 def test_problems_of_a_task_are_graded_and_the_share_without_a_checker_is_told(tmp_path: Path) -> None:

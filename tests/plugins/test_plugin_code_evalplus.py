@@ -63,8 +63,8 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def opened(documents: Documents, options: EvalPlusOptions, work: Path) -> Iterator[Grading]:
-    benchmark = EvalPlus(options).with_task(documents)
-    with benchmark.open(Context(work, resources=Resources(cpus=2))) as grading:
+    grader = EvalPlus(options).with_task(documents)
+    with grader.open(Context(work, resources=Resources(cpus=2))) as grading:
         yield grading
 
 

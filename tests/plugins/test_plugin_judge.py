@@ -408,7 +408,7 @@ def test_what_is_missing_is_said_before_anything_is_sent(
     server: Server, tmp_path: Path, options: dict[str, Any], told: str
 ) -> None:
     with pytest.raises(GraderError, match=told.replace("{", r"\{")):
-        judge(server, **options).check()
+        judge(server, **options).refuse_unusable()
     with pytest.raises(GraderError):
         one(judge(server, **options), tmp_path)
     assert not server.sent

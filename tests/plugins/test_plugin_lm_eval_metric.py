@@ -202,7 +202,7 @@ def grader(tmp_path: Path) -> Any:
 
 def test_what_decides_is_asked_for_before_anything_is_graded(grader: Any, tmp_path: Path) -> None:
     with pytest.raises(GraderError, match=r"several metrics, and none is named .*\['right', 'share'\]"):
-        grader(own("share", "right", "share")).check()
+        grader(own("share", "right", "share")).refuse_unusable()
     with pytest.raises(GraderError, match="several filters"), grader(TWO_FILTERS).open(Context(tmp_path)):
         pass
     with grader(TWO_FILTERS, filter="loose").open(Context(tmp_path)) as grading:
@@ -212,7 +212,7 @@ def test_what_decides_is_asked_for_before_anything_is_graded(grader: Any, tmp_pa
 def test_a_filter_that_needs_all_completions_of_a_problem_is_refused(grader: Any) -> None:
     vote = f"{EXACT}\nfilter_list: [{{name: vote, filter: [{{function: majority_vote}}, {{function: take_first}}]}}]"
     with pytest.raises(GraderError, match=r"'vote' has \['majority_vote'\], which needs all completions"):
-        grader(vote).check()
+        grader(vote).refuse_unusable()
 
 
 def test_a_task_that_runs_model_code_is_refused(grader: Any) -> None:

@@ -122,7 +122,7 @@ def test_what_cannot_be_a_key_is_refused_unseen(
         raise AssertionError
     judge = Judge(JudgeOptions(model="m", rubric=RUBRIC, base_url=server.base_url, api_key_variable="A_KEY"))
     with pytest.raises(GraderError, match="A_KEY holds cannot be an API key") as grader:
-        judge.check()
+        judge.refuse_unusable()
     assert not seen(KEY, repr(engine.value) + repr(grader.value) + repr(engine.value.__cause__))
     assert server.sent == []
 

@@ -210,11 +210,11 @@ def evaluation(name: str = "coins", prefill: Prefill = "auto", max_tokens: int =
 
 
 def asks(
-    *evaluations: Evaluation, problems: Sequence[Problem] | None = None, benchmark: Grader | None = None
+    *evaluations: Evaluation, problems: Sequence[Problem] | None = None, grader: Grader | None = None
 ) -> list[Asked]:
     chosen = evaluations or (evaluation(),)
     shown = [problem("How many?")] if problems is None else problems
-    return [Asked(one, benchmark or Boxed(None), shown) for one in chosen]
+    return [Asked(one, grader or Boxed(None), shown) for one in chosen]
 
 
 def trained(made: Sequence[Trace], **more: Any) -> Trained:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from preflight_factories import Chat, asks, bound, evaluation, find, only, problem, trace, traces
 
 from distillbench.preflight.boundary import wrong_prompt
-from distillbench.preflight.material import Row
+from distillbench.preflight.material import RenderedRow
 from distillbench.records import Prompt, Rendered
 
 TRAINING = "training    … '?' '<|im_end|>' '\\n' '<|im_start|>' 'assistant' '\\n'"
@@ -118,7 +118,7 @@ def test_thinking_off_asked_to_think_is_another_prompt() -> None:
 
 def test_a_row_that_ends_inside_the_prefill() -> None:
     """A prefilled tag of which training wrote the first token alone."""
-    row = Row(trace(), np.array([1, 2, 8], dtype=np.int32), np.array([False, False, True]), 2)
+    row = RenderedRow(trace(), np.array([1, 2, 8], dtype=np.int32), np.array([False, False, True]), 2)
     asked = Prompt(np.array([1, 2, 8, 9], dtype=np.int32), "<think>\n")
     auto = Prompt(np.array([1, 2], dtype=np.int32), "")
     assert wrong_prompt(row, asked, auto, "<think>") == "prefilled_tag"
@@ -135,7 +135,7 @@ def test_a_prompt_is_right_exactly_when_row_prompt_and_masked_part_are_prefixes(
     masked: list[int], response: list[int], asked: list[int], auto: list[int]
 ) -> None:
     whole = [*masked, *response]
-    row = Row(
+    row = RenderedRow(
         trace(),
         np.array(whole, dtype=np.int32),
         np.repeat([False, True], [len(masked), len(response)]),

@@ -155,7 +155,7 @@ def test_cut_traces_are_not_expected_to_show_the_format() -> None:
 
 @pytest.mark.parametrize(("kind", "told"), [(Fails, "GraderError: no"), (FailsOtherwise, "KeyError: 'doc'")])
 def test_a_grader_that_fails_is_never_silent_and_never_a_traceback(kind: type[Fails], told: str) -> None:
-    asked = asks(benchmark=kind(None))
+    asked = asks(grader=kind(None))
     found = only(find(bound(), traces(3, answer="five"), asked), "answer_format")
     assert found.text.endswith(f"\nThe grader failed on 1 of them, the first: row 0: {told}")
     found = only(find(bound(), traces(1), asked), "answer_format")

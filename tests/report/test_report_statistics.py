@@ -335,7 +335,7 @@ def test_verdicts_and_scores_do_not_mix() -> None:
         summarise(checkpoint([*scored(range(3)), sample("a", "correct")]))
 
 
-def test_a_scored_benchmark_without_one_complete_answer_has_no_accuracy_of_zero() -> None:
+def test_a_grader_of_scores_without_one_complete_answer_has_no_accuracy_of_zero() -> None:
     summary = summarise(checkpoint(samples({"truncated": 9})), by_score=True)
     assert (summary.accuracy, summary.score, summary.completion_rate) == (None, None, 0.0)
 

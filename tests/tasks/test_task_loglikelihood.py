@@ -288,7 +288,7 @@ GOOD, BAD = "[[-1.5, true], [-2.5, false]]", "[[-9.5, true], [-2.5, false]]"
 def test_acc_decides_where_nothing_is_named(tasks: LmEvalTasks) -> None:
     (one, *_) = tasks.problems("glued", "test")
     grader = LmEvalMetric(LmEvalOptions()).with_task(tasks.load("glued"))
-    grader.check()
+    grader.refuse_unusable()
     found = verdict(grader, one, GOOD)
     assert (found.outcome, found.scores) == ("correct", {"acc": 1.0, "acc_norm": 0.0})
     assert verdict(grader, one, BAD).outcome == "wrong"

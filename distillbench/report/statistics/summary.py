@@ -31,12 +31,12 @@ class Summary:
         errors: `generation_error` and `grader_error`.
         invalid: More than one error, and more than 1 % of n: no number but the bounds is given.
         completion_rate: Share of scored samples that hold a complete answer.
-        accuracy: Correct / scored; None where the benchmark gives scores.
+        accuracy: Correct / scored; None where the grader gives scores.
         accuracy_interval: Wilson, with the effective sample size of `effective_size`.
         accuracy_completed: Correct / samples with a complete answer.
         accuracy_completed_interval: As `accuracy_interval`.
         bounds: Accuracy over all n if every error had been wrong .. right; None without errors.
-        by_score: True where the benchmark gives scores instead of verdicts.
+        by_score: True where the grader gives scores instead of verdicts.
         score: Mean score of the samples with a complete answer.
         score_interval: Bootstrap over problems.
         reasoning: Shares of absent, open and closed reasoning among the samples that have a completion.
@@ -71,7 +71,7 @@ def summarise(result: CheckpointResult, by_score: bool | None = None) -> Summary
 
     Args:
         result: Its samples, in any order.
-        by_score: Whether the benchmark gives scores; None to see it from these samples (which cannot tell when no
+        by_score: Whether the grader gives scores; None to see it from these samples (which cannot tell when no
             sample holds a complete answer).
 
     Raises:
@@ -106,7 +106,7 @@ def is_invalid(scores: Scores) -> bool:
 
 
 def gives_scores(result: CheckpointResult, by_score: bool | None) -> bool:
-    """Whether a benchmark gives scores and no verdicts.
+    """Whether a grader gives scores and no verdicts.
 
     Args:
         result: Its samples.
@@ -118,7 +118,7 @@ def gives_scores(result: CheckpointResult, by_score: bool | None) -> bool:
     counts = result.scores.counts()
     by_score = counts[GRADED] > 0 if by_score is None else by_score
     if counts[CORRECT] + counts[WRONG] if by_score else counts[GRADED]:
-        raise ResultsError(f"{result.evaluation}: one benchmark gives both verdicts and scores; split it in two")
+        raise ResultsError(f"{result.evaluation}: one grader gives both verdicts and scores; split it in two")
     return by_score
 
 

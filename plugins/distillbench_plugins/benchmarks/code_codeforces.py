@@ -60,7 +60,7 @@ class Codeforces(CodeBenchmark):
         "typing",
     )
 
-    def check(self) -> None:
+    def refuse_unusable(self) -> None:
         """Refuses a time factor that leaves no time."""
         if not (math.isfinite(self.options.time_factor) and self.options.time_factor > 0):
             raise GraderError(

@@ -112,11 +112,11 @@ class _Prepared:
 
 
 class _Runner:
-    def __init__(self, benchmark: EvalPlus, sandbox: Sandbox, work: Path) -> None:
-        self.benchmark = benchmark
+    def __init__(self, grader: EvalPlus, sandbox: Sandbox, work: Path) -> None:
+        self.grader = grader
         self.sandbox = sandbox
         self.work = work
-        self.memory_bytes = int(benchmark.options.memory_gb * 2**30)
+        self.memory_bytes = int(grader.options.memory_gb * 2**30)
         self._preparing = threading.Lock()
         self._held: dict[str, _Prepared] = {}
 
@@ -167,12 +167,12 @@ class _Runner:
             if name not in self._held:
                 if len(self._held) == _HELD:
                     del self._held[next(iter(self._held))]
-                self._held[name] = self._prepare(name, self.benchmark.row(problem))
+                self._held[name] = self._prepare(name, self.grader.row(problem))
             return self._held[name]
 
     def _prepare(self, name: str, row: Mapping[str, Any]) -> _Prepared:
         """Reads what is kept of a problem; the first time, runs its reference solution."""
-        tests = Tests(self.benchmark.options.dataset, row)
+        tests = Tests(self.grader.options.dataset, row)
         kept = self.work / f"{tests.digest}.reference"
         whole = kept.with_suffix(".whole")
         if not kept.exists():
@@ -187,7 +187,7 @@ class _Runner:
         return _Prepared(
             message,
             lambda: tests.message(limits),
-            Expected(tests, references, self.benchmark.options.evalplus_exact, read_whole),
+            Expected(tests, references, self.grader.options.evalplus_exact, read_whole),
             [seconds for section in limits for seconds in section],
             math.ceil(sum(map(total_seconds, limits)) + 2 * _LOAD_SECONDS),
         )

@@ -87,7 +87,7 @@ class Judge(Grader):
         """The rubric."""
         return [self.options.rubric] if self.options.rubric else []
 
-    def check(self) -> None:
+    def refuse_unusable(self) -> None:
         """Refuses to go on without a model, a rubric, or the key.
 
         Raises:
@@ -112,7 +112,7 @@ class Judge(Grader):
         """
         from distillbench_plugins.grading.judge_client import Endpoint, JudgeClient, Replies
 
-        self.check()
+        self.refuse_unusable()
         about: JudgeOptions = self.options
         sampling = {"temperature": about.temperature, "max_tokens": about.max_tokens}
         kept = {name: value for name, value in sampling.items() if value is not None}

@@ -69,7 +69,7 @@ class LmEvalMetric(Grader):
             )
         return super().with_task(task)
 
-    def check(self) -> None:
+    def refuse_unusable(self) -> None:
         """Asks for the filter and the metric where there are several.
 
         Raises:
@@ -91,7 +91,7 @@ class LmEvalMetric(Grader):
         Raises:
             GraderError: See `check`.
         """
-        self.check()
+        self.refuse_unusable()
         return nullcontext(_Named(self, {"metric": self._metric(), "filter": self._filter()}))
 
     def unusable_golds(self, problems: Iterable[Problem]) -> Iterator[str | None]:
@@ -204,8 +204,8 @@ def _no_choice(target: Any, choices: list[str]) -> str | None:
 class _Named(OneByOne):
     """Judges one answer after the other, and says what decides."""
 
-    def __init__(self, benchmark: Grader, facts: Mapping[str, Any]) -> None:
-        super().__init__(benchmark)
+    def __init__(self, grader: Grader, facts: Mapping[str, Any]) -> None:
+        super().__init__(grader)
         self.facts = facts
 
 

@@ -22,7 +22,7 @@ Score = tuple[float, bool]
 
 
 @dataclass(slots=True)
-class Row:
+class BatchRow:
     """What a model is given once: continuations that differ in their last token alone have it together.
 
     Attributes:
@@ -39,15 +39,15 @@ class Row:
         return max(len(continuation) for _, continuation in self.parts)
 
 
-def rows_of(requests: Sequence[Request]) -> list[Row]:
+def rows_of(requests: Sequence[Request]) -> list[BatchRow]:
     """The rows of all continuations that hold any token, short ones first, in an order that only they decide."""
-    rows: dict[tuple[int, ...], Row] = {}
+    rows: dict[tuple[int, ...], BatchRow] = {}
     for request in sorted(requests, key=lambda one: one.sample_id):
         prompt = request.prompt.input_ids.tolist()
         for number, continuation in enumerate(request.continuations):
             if continuation:
                 ids = (*prompt, *continuation[:-1])
-                rows.setdefault(ids, Row(ids)).parts.append(((request.sample_id, number), continuation))
+                rows.setdefault(ids, BatchRow(ids)).parts.append(((request.sample_id, number), continuation))
     return sorted(rows.values(), key=lambda row: (len(row.ids), row.ids))
 
 
@@ -118,7 +118,7 @@ def _longest(request: Request) -> int:
     return len(request.prompt.input_ids) + max(map(len, request.continuations), default=0)
 
 
-def scored(model: Any, rows: Sequence[Row], device: str) -> dict[Part, Score]:
+def scored(model: Any, rows: Sequence[BatchRow], device: str) -> dict[Part, Score]:
     """Computes some rows together."""
     import torch
 

@@ -15,7 +15,7 @@ from distillbench.protocols import Context, Engine, EngineSession, Student
 from distillbench.records import Batch, Checkpoint, Generation, Prompt, Request
 from distillbench_plugins.engines import continuous
 from distillbench_plugins.engines.grouping import Penalties, SeededSampling, groups, left_padded, stop_strings
-from distillbench_plugins.engines.scoring import Gathering, Row, last_logits, rows_of, scored
+from distillbench_plugins.engines.scoring import BatchRow, Gathering, last_logits, rows_of, scored
 from distillbench_plugins.models.adapters import check_full, read_adapter
 
 #: How many first tokens are told of.
@@ -286,7 +286,7 @@ class _Session:
         """The number of tokens that a text takes."""
         return next(n for n in range(len(ids) + 1) if self._text(ids[:n]).startswith(text))
 
-    def _score(self, model: Any, rows: Sequence[Row], gathering: Gathering) -> list[Generation]:
+    def _score(self, model: Any, rows: Sequence[BatchRow], gathering: Gathering) -> list[Generation]:
         """The requests that are whole with a group of rows; when memory runs out, its halves are computed."""
         import torch
 
@@ -301,7 +301,7 @@ class _Session:
         return self._score(model, rows[:half], gathering) + self._score(model, rows[half:], gathering)
 
 
-def _in_groups(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
+def _in_groups(rows: Sequence[BatchRow], size: int) -> Iterator[Sequence[BatchRow]]:
     return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
