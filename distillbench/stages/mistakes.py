@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from distillbench.errors import DEFAULT, Mistake, Place, TaskError, nearest
-from distillbench.protocols import Renderer
+from distillbench.protocols import Engine, Renderer, Student
 from distillbench.records import Cell, Choice, Evaluation, Every
 from distillbench.stages.steps import chosen_steps
 from distillbench.tasks.identity import TaskSpec
@@ -29,6 +29,30 @@ def unknown_grader(teacher: Choice, spec: TaskSpec, name: str, known: Collection
     """The teacher's task names a grader that there is not."""
     got = f"task {spec.name!r} of teacher {teacher.label!r}, whose grader is {name!r} ({spec.path})"
     return Mistake(_at(teacher), "a task with a registered grader", got, nearest(name, known))
+
+
+def unfit_for_served(cell: Cell, student: Student, renderer: Renderer, engine: Engine) -> Iterator[Mistake]:
+    """Components that look for files of a model that is only reached through a server."""
+    if student.has_tokenizer:
+        return
+    served = f"student {cell.student.label!r} is only reached through a server"
+    if renderer.needs_tokenizer:
+        own = student.renderer()
+        hint = f"`renderer: {own}` is the student's own" if own and own != cell.renderer.label else ""
+        wanted, got = f"a renderer that needs no tokenizer, as {served}", f"renderer {cell.renderer.label!r}"
+        yield Mistake(_at(cell.renderer), wanted, got, hint)
+    if not engine.is_remote:
+        yield Mistake(_at(cell.engine), f"an engine that asks one, as {served}", f"engine {cell.engine.label!r}")
+
+
+def without_rows(cell: Cell, renderer: Renderer) -> Mistake | None:
+    """Something is to be trained on rows, which nothing makes."""
+    if renderer.needs_tokenizer:
+        return None
+    wanted = "a renderer with a tokenizer, as training rows are made with it"
+    got = f"renderer {cell.renderer.label!r}, with which a server makes the tokens"
+    hint = "a hosted model is evaluated untouched; to train, name a student with weights, such as `hf`"
+    return Mistake(_at(cell.renderer), wanted, got, hint)
 
 
 def without_tokens(evaluation: Evaluation, renderer: Renderer, label: str) -> Mistake | None:

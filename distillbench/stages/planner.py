@@ -19,7 +19,14 @@ from distillbench.stages.curate import Curate
 from distillbench.stages.grade import Grade, Graded
 from distillbench.stages.length import Length
 from distillbench.stages.measure import Measure
-from distillbench.stages.mistakes import steps_not_there, unknown_task, without_tokens, without_verdicts
+from distillbench.stages.mistakes import (
+    steps_not_there,
+    unfit_for_served,
+    unknown_task,
+    without_rows,
+    without_tokens,
+    without_verdicts,
+)
 from distillbench.stages.planned import PlannedCell
 from distillbench.stages.render import Render, counts_of
 from distillbench.stages.sample import Sample
@@ -124,6 +131,8 @@ class Planner:
         return self.stages
 
     def _plan(self, cell: Cell) -> PlannedCell:
+        student, engine = self._component(cell.student, Student), self._component(cell.engine, Engine)
+        self.mistakes += unfit_for_served(cell, student, self._component(cell.renderer, Renderer), engine)
         built = self._built(cell)
         planned = PlannedCell(cell, _pairing(cell, built))
         planned.add(built)
@@ -138,6 +147,8 @@ class Planner:
     def _train(self, planned: PlannedCell, trainer: Choice, built: Build | None) -> None:
         """Stages from the teacher to the checkpoints, and what asks these."""
         cell = planned.cell
+        if mistake := without_rows(cell, self._component(cell.renderer, Renderer)):
+            self.mistakes.append(mistake)
         kept = self._curate(cell, built)
         rows = self._render(cell, trainer, kept, built)
         planned.pairing = replace(planned.pairing, traces=kept.traces, kept=kept, rows=rows)

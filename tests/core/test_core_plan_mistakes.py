@@ -82,10 +82,7 @@ def test_a_teacher_whose_traces_cannot_be_verified(
         assert ran.err.startswith(f"toys.yaml:{line_of(path, 'wise:')}: teachers.wise\n")
 
 
-HOSTED = {
-    "students": {"served": {"use": "hosted", "model": "some"}},
-    "engines": {"api": {"base_url": "http://127.0.0.1:9/v1"}},
-}
+STUDENTS = "student: [small, served]"
 
 
 @pytest.mark.parametrize("command", ["plan", "check", "run"])
@@ -111,6 +108,42 @@ def test_a_served_student_has_no_tokens_to_cut_or_to_score(
     assert "1 mistake found" in ran.err
 
 
+SERVED = """
+students: {m: {use: hosted, model: some}}
+engines: {api: {base_url: http://127.0.0.1:9}, transformers: {}}
+evaluations: {digits: {limit: 1}}
+"""
+TRAINED = """
+teachers: {t: {use: synthetic, task: coins}}
+trainers: {lora: {use: sft, max_steps: 5}}
+"""
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+@pytest.mark.parametrize(
+    ("more", "places"),
+    [
+        ("matrix: {engine: api}", ()),
+        ("matrix: {engine: [transformers, api]}", ("3: engines.transformers",)),
+        ("renderers: {plain: {}}\nmatrix: {engine: api}", ("5: renderers.plain",)),
+        ("renderers: {plain: {}}\nmatrix: {engine: transformers}", ("3: engines.transformers", "5: renderers.plain")),
+        (TRAINED + "matrix: {engine: api}", ("2: students.m",)),
+    ],
+)
+def test_what_looks_for_files_of_a_served_model_is_refused(
+    cli: Any, tmp_path: Path, command: str, more: str, places: tuple[str, ...]
+) -> None:
+    path = tmp_path / "t.yaml"
+    path.write_text(SERVED + more)
+    if not places:
+        assert cli("plan", path).code == 0
+        return
+    ran = cli(command, path)
+    assert ran.code == 2
+    assert tuple(line.removeprefix("t.yaml:") for line in ran.err.splitlines() if line.startswith("t.yaml")) == places
+    assert not (tmp_path / "store" / "reports").exists()
+
+
 def test_every_mistake_of_the_plan_comes_at_once_and_once_with_those_of_the_file(
     teachers: Callable[[str | None], Path], cli: Any
 ) -> None:
@@ -120,15 +153,17 @@ def test_every_mistake_of_the_plan_comes_at_once_and_once_with_those_of_the_file
         "  toy: {}\n", "  short: {benchmark: toy, limit: 2}\n  toy:\n    budgets: [4]\n    steps: [1, 3]\n"
     )
     text = text.replace("  small:\n", "  served: {use: hosted, model: some}\n  small:\n")
-    path.write_text(text.replace("matrix:\n", "matrix:\n  student: [small, served]\n  seed: [0, 1]\n"))
+    path.write_text(text.replace("matrix:\n", f"matrix:\n  {STUDENTS}\n  seed: [0, 1]\n"))
     of_plan = [
         (line_of(path, "wise:"), "teachers.wise", "teacher 'wise', which names no task"),
+        (line_of(path, "talk:"), "engines.talk", "engine 'talk'"),
         (
             line_of(path, "budgets: [4]"),
             "evaluations.toy.budgets: evaluation 'toy'",
             "renderer 'hosted', which has no tokenizer",
         ),
         *[(line_of(path, "steps: [1, 3]"), "evaluations.toy.steps: evaluation 'toy'", "3")] * 4,
+        (line_of(path, STUDENTS), "matrix.student[1]", "renderer 'hosted', with which a server makes the tokens"),
     ]
     assert _told(cli("plan", path)) == of_plan
     path.write_text(path.read_text().replace("name: toys", "nmae: toys").replace("limit: 2", "limit: 0"))
