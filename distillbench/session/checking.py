@@ -62,7 +62,7 @@ class Refusals:
 
 
 def cells_by_pairing(preflight: Preflight, plan: Plan) -> dict[Pairing, list[str]]:
-    """Every check of a plan that differs in what a preflight sees, and the cells that it is for."""
+    """Every pairing of a plan that differs in what a preflight sees, and the cells that it is for."""
     first: dict[str, Pairing] = {}
     found: dict[Pairing, list[str]] = {}
     for name, pairing in plan.pairings.items():
@@ -71,13 +71,13 @@ def cells_by_pairing(preflight: Preflight, plan: Plan) -> dict[Pairing, list[str
 
 
 def subject(pairing: Pairing) -> str:
-    """What a check is about, in words."""
+    """What a pairing is of, in words."""
     teacher = f" on {pairing.teacher.label}" if pairing.teacher else ", untouched"
     return f"{pairing.student.label} with {pairing.renderer.label}{teacher}"
 
 
 def what_was_looked_at(pairing: Pairing, looked: Looked) -> str:
-    """How much a check looked at and how completions are read, in words; empty where it could look at nothing."""
+    """How much was looked at and how completions are read, in words; empty where it could look at nothing."""
     if looked.source == "unbuilt":
         return ""
     prompts = f"prompts of {', '.join(one.name for one in pairing.evaluations)}; {looked.reasoning}"
@@ -173,9 +173,14 @@ def refuse(loaded: Experiment, plan: Plan, so: str = "nothing has run", spares_o
 
 
 def checked(loaded: Experiment) -> list[Checked]:
-    """Loads every task, asks every grader, and compares training rows with evaluation prompts."""
+    """Loads every task, asks every grader, and compares training rows with evaluation prompts.
+
+    Raises:
+        MatrixError: What the matrix asks for cannot be planned.
+    """
+    plan = loaded.plan()
     tasks = loaded.preflight().bench.tasks
-    return [*dict.fromkeys(_tasks(loaded, tasks)), *_graders(loaded, tasks), *_fits(loaded)]
+    return [*dict.fromkeys(_tasks(loaded, tasks)), *_graders(loaded, tasks), *_fits(loaded, plan)]
 
 
 def _tasks(loaded: Experiment, tasks: LmEvalTasks) -> Iterator[Checked]:
@@ -197,10 +202,10 @@ def _graders(loaded: Experiment, tasks: LmEvalTasks) -> Iterator[Checked]:
         yield Checked("refused", f"evaluation {name}", f" {why}", evaluation=name)
 
 
-def _fits(loaded: Experiment) -> Iterator[Checked]:
+def _fits(loaded: Experiment, plan: Plan) -> Iterator[Checked]:
     """Compares training rows and evaluation prompts, for everything in the matrix that differs."""
     preflight = loaded.preflight()
-    for one, cells in cells_by_pairing(preflight, loaded.plan()).items():
+    for one, cells in cells_by_pairing(preflight, plan).items():
         about = f"{subject(one)} ({len(cells)} cells)" if len(cells) > 1 else f"{subject(one)} ({cells[0]})"
         try:
             looked = preflight.look(one)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distillbench.errors import DistillbenchError
+from distillbench.errors import DistillbenchError, Mistake
 from distillbench.fingerprint import expanded
 
 if TYPE_CHECKING:
     import pluggy
 
     from distillbench.catalog import Catalog
+    from distillbench.records import Cell
     from distillbench.session.experiment import Experiment
     from distillbench.store.store import Store
+    from distillbench.tasks.identity import TaskIndex
 
 
 class Session:
@@ -81,10 +83,13 @@ class Session:
         from distillbench.matrix.resolve import load_matrix
         from distillbench.session.choosing import choose_cells
         from distillbench.session.experiment import Experiment
-        from distillbench.stages.planner import planning_mistakes
 
         if limit is not None and fast:
             raise DistillbenchError("`limit` and `fast` exclude each other")
-        further = partial(planning_mistakes, catalog=self.catalog)
-        matrix = load_matrix(Path(path), self.catalog, limit=limit, fast=fast, further_mistakes=further)
+        matrix = load_matrix(Path(path), self.catalog, limit=limit, fast=fast, further_mistakes=self._planning_mistakes)
         return Experiment(self, matrix, choose_cells(matrix.cells, only), is_cut=limit is not None or fast)
+
+    def _planning_mistakes(self, cells: Sequence[Cell], tasks: TaskIndex) -> Sequence[Mistake]:
+        from distillbench.stages.planner import planning_mistakes  # 80 ms that a matrix without mistakes is spared
+
+        return planning_mistakes(cells, tasks, catalog=self.catalog)
