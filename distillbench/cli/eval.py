@@ -135,12 +135,10 @@ def evaluate(context: click.Context, /, dry_run: bool, unsafe_code_execution: bo
     if dry_run:
         from distillbench.cli.plan import print_plan
 
-        with in_options():
-            print_plan(loaded, session, as_json=as_json, show_all=False)
+        print_plan(loaded, session, as_json=as_json, show_all=False)
         return 1 if decided.missing else 0
     command, is_paid = f"distillbench eval --model {given['model']}", "api" in decided.matrix["engines"]
-    with in_options():
-        code = run_loaded(session, loaded, command, as_json, look_beside=not is_paid, spares_others=True)
+    code = run_loaded(session, loaded, command, as_json, look_beside=not is_paid, spares_others=True)
     _tell_missing(session, decided.missing)
     return code or (1 if decided.missing else 0)
 
@@ -186,7 +184,7 @@ def prepare(session: Invocation, asked: Asked, is_kept: bool = True) -> tuple[Ex
 
 
 def _loaded(session: Invocation, decided: Decided) -> tuple[Experiment, Decided]:
-    """Reads the matrix; benchmarks that cannot be had are taken out of it, as long as another is left.
+    """Reads and plans the matrix; benchmarks that cannot be had are taken out of it, as long as another is left.
 
     Raises:
         MatrixError: Anything else is wrong, in the words of the command line's options.
@@ -200,8 +198,7 @@ def _loaded(session: Invocation, decided: Decided) -> tuple[Experiment, Decided]
             found = by_benchmark(error.mistakes, asked, tasks)
             left = {name: options for name, options in asked.items() if not found or name not in found}
             if not found or not left:
-                with in_options():
-                    raise
+                raise in_options(error) from error
             why = {name: "; ".join(mistake.got for mistake in found[name]) for name in found}
             decided = replace(decided, matrix=decided.matrix | {"evaluations": left}, missing=decided.missing | why)
 
@@ -210,7 +207,9 @@ def _read(session: Invocation, matrix: Mapping[str, Any]) -> Experiment:
     with tempfile.TemporaryDirectory() as folder:  # what is wrong leaves no trace in the store
         path = Path(folder) / MATRIX_FILE
         path.write_text(_as_yaml(matrix), encoding="utf-8")
-        return session.load(path)
+        loaded = session.load(path)
+    loaded.make_plan()
+    return loaded
 
 
 def decide(session: Invocation, asked: Asked) -> Decided:

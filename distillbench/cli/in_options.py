@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 
 from distillbench.errors import MatrixError, Mistake, Place
@@ -22,17 +21,9 @@ _OPTIONS: Mapping[str, str] = {
 }
 
 
-@contextmanager
-def in_options() -> Iterator[None]:
-    """Tells mistakes in the matrix at the options of the command line that they come from.
-
-    Raises:
-        MatrixError: There are some.
-    """
-    try:
-        yield
-    except MatrixError as error:
-        raise MatrixError(map(_in_option, error.mistakes)) from error
+def in_options(error: MatrixError) -> MatrixError:
+    """The mistakes in the matrix, at the options of the command line that they come from."""
+    return MatrixError(map(_in_option, error.mistakes))
 
 
 def _in_option(mistake: Mistake) -> Mistake:

@@ -65,9 +65,9 @@ def without_tokens(evaluation: Evaluation, renderer: Renderer, label: str) -> Mi
         hint = "leave `budgets` out, or write one evaluation for each `max_tokens`"
         return Mistake(_option_of(evaluation, "budgets"), wanted, got, hint)
     if evaluation.output_type != "generate_until":
-        wanted = f"a renderer with a tokenizer, as the task scores given continuations ({evaluation.output_type})"
-        hint = "evaluate this student on tasks with `output_type: generate_until`"
-        return Mistake(_option_of(evaluation, "benchmark"), wanted, got, hint)
+        wanted = "a task with `output_type: generate_until`, where nothing here makes tokens to score"
+        got = f"task {evaluation.task!r}, which scores given continuations ({evaluation.output_type}), and {got}"
+        return Mistake(_option_of(evaluation, "benchmark"), wanted, got)
     return None
 
 
@@ -75,7 +75,7 @@ def steps_not_there(cell: Cell, evaluation: Evaluation, steps: Sequence[int]) ->
     """An evaluation names steps at which the cell's training leaves no checkpoints."""
     asked, known = evaluation.steps, ", ".join(map(str, steps)) or "none"
     wanted = f"steps at which cell {cell.name!r} has checkpoints: {known}"
-    place = _option_of(evaluation, "steps")
+    place = replace(_option_of(evaluation, "steps"), words=_named(evaluation))
     hint = "`steps: last`, `{every: N}` and `all` fit trainings of any length"
     if isinstance(asked, tuple) and (missing := sorted(set(asked) - set(steps))):
         return Mistake(place, wanted, ", ".join(map(str, missing)), hint)
@@ -90,8 +90,11 @@ def _at(choice: Choice) -> Place:
 
 
 def _option_of(evaluation: Evaluation, name: str) -> Place:
-    """What says so of an evaluation, and which evaluation that is."""
+    """What says so of an evaluation, or of a group of them; its name where no file does."""
     origin = evaluation.origins.get(name, DEFAULT)
-    if origin == DEFAULT:
-        origin = evaluation.place
-    return replace(origin, words=f"evaluation {evaluation.name!r}")
+    place = evaluation.place if origin == DEFAULT else origin
+    return place if place.file else Place(words=_named(evaluation))
+
+
+def _named(evaluation: Evaluation) -> str:
+    return f"evaluation {evaluation.name!r}"

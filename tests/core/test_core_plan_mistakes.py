@@ -108,6 +108,20 @@ def test_a_served_student_has_no_tokens_to_cut_or_to_score(
     assert "1 mistake found" in ran.err
 
 
+def test_eval_tells_mistakes_of_the_plan_at_its_options_and_leaves_a_benchmark_out(
+    toys: Path, cli: Any, tmp_path: Path
+) -> None:
+    task(tmp_path, "scored", output_type="loglikelihood")
+    asked = ["eval", "--model", "some", "--engine", "api", "--task-path", tmp_path, "--dry-run"]
+    asked += ["--set", "engine.base_url=http://127.0.0.1:9/v1", "--benchmarks"]
+    left_out = cli(*asked, "toy,scored")
+    assert left_out.code == 1 and "not evaluated: scored: task 'scored', which scores given" in left_out.err
+    alone = cli(*asked, "scored")
+    assert alone.code == 2 and "--benchmarks: scored\n    wanted:" in alone.err
+    cut = cli(*asked, "toy", "--set", "evaluation.budgets=[5]")
+    assert cut.code == 2 and "--set: evaluation.budgets\n    wanted: `budgets` only" in cut.err
+
+
 SERVED = """
 students: {m: {use: hosted, model: some}}
 engines: {api: {base_url: http://127.0.0.1:9}, transformers: {}}
@@ -159,7 +173,7 @@ def test_every_mistake_of_the_plan_comes_at_once_and_once_with_those_of_the_file
         (line_of(path, "talk:"), "engines.talk", "engine 'talk'"),
         (
             line_of(path, "budgets: [4]"),
-            "evaluations.toy.budgets: evaluation 'toy'",
+            "evaluations.toy.budgets",
             "renderer 'hosted', which has no tokenizer",
         ),
         *[(line_of(path, "steps: [1, 3]"), "evaluations.toy.steps: evaluation 'toy'", "3")] * 4,

@@ -106,7 +106,7 @@ def test_budgets_where_no_token_ids_come_are_refused_before_anything_runs(bench:
     hosted = {"matrix": {"renderer": "hosted"}, "evaluations": {"toy": {"budgets": [2]}}}
     with pytest.raises(MatrixError) as caught:
         bench.plan(hosted)
-    for told in ("evaluations.toy.budgets: evaluation 'toy'", "`budgets`", "renderer 'hosted'", "leave `budgets` out"):
+    for told in ("evaluations.toy.budgets\n", "`budgets`", "renderer 'hosted'", "leave `budgets` out"):
         assert told in str(caught.value)
 
 
