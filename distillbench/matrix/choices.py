@@ -224,8 +224,14 @@ def choice_of(
         digests = [(path.name, digest_path(path, remember=True)) for path in built.inputs()]
     except OSError as error:
         path = Path(error.filename or "")
-        giver = _giver_of(path, resolved.options, resolved.origins) or place
-        return (Mistake(giver, "a file or folder that can be read", f"{path}: {error.strerror or error}"),)
+        giver = _giver_of(path, resolved.options, resolved.origins)
+        return (
+            Mistake(
+                giver if giver and giver.file else place,
+                "a file or folder that can be read",
+                f"{path}: {error.strerror or error}",
+            ),
+        )
     return Choice(kind, label, component, resolved.options, identity_of(built, digests), resolved.origins, place)
 
 

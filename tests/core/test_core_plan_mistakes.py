@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from core_bench import Toys
+from core_factories import keys
 
 from distillbench.errors import MatrixError
 from distillbench.records import Cell
@@ -38,7 +39,7 @@ def teachers(bench: Toys, tmp_path: Path) -> Callable[[str | None], Path]:
         "unheard": {"grader": "no-such"},
         "odd": {"grader": "toy-grader", "grader_options": {"no_such": 1}},
         "twisted": {"grader": ["toy-grader"], "grader_options": 3},
-        "lost": {"grader": "judge", "grader_options": {"prompt": "gone.txt", "model": "m", "base_url": "http://h/v1"}},
+        "lost": {"grader": "judge", "grader_options": {"rubric": "gone.txt", "model": "m"}},
     }
     for name, found in settings.items():
         task(tmp_path, name, metadata={"distillbench": found})
@@ -68,6 +69,7 @@ def line_of(path: Path, text: str) -> int:
         ("toi", ("a task that can be read, for teacher 'wise'", "no task is named 'toi'", "did you mean 'toy'?")),
         ("unheard", ("a task with a registered grader", "whose grader is 'no-such'", "unheard.yaml")),
         ("odd", ("odd.yaml: metadata.distillbench.grader_options.no_such", "an option of grader 'toy-grader'")),
+        ("lost", ("lost.yaml: metadata.distillbench\n", "a file or folder that can be read", "gone.txt: No such")),
         ("twisted", ("twisted.yaml: metadata.distillbench.grader\n", "metadata.distillbench.grader_options\n")),
     ],
 )
@@ -78,8 +80,18 @@ def test_a_teacher_whose_traces_cannot_be_verified(
     ran = cli("plan", path)
     assert ran.code == 2
     assert all(fragment in ran.err for fragment in told), ran.err
-    if name not in ("odd", "twisted"):
+    if name in (None, "toi", "unheard"):
         assert ran.err.startswith(f"toys.yaml:{line_of(path, 'wise:')}: teachers.wise\n")
+
+
+def test_what_lies_in_a_file_of_the_grader_is_in_the_key_of_verdicts_on_traces(
+    teachers: Callable[[str | None], Path], bench: Toys, tmp_path: Path
+) -> None:
+    path, found = teachers("lost"), set()
+    for text in ("- right: it is", "- right: it is not", "- right: it is"):
+        (tmp_path / "gone.txt").write_text(text)
+        found.update(keys(bench.session.load(path).plan(), "verdict"))
+    assert len(found) == 2
 
 
 STUDENTS = "student: [small, served]"
