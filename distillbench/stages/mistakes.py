@@ -12,6 +12,14 @@ from distillbench.stages.steps import chosen_steps
 from distillbench.tasks.identity import TaskSpec
 
 
+def needed_for_themselves(circle: Sequence[str]) -> Mistake:
+    """Cells each of which needs the next, and the last the first; told alike wherever one comes upon it."""
+    start = circle.index(min(circle))
+    first, *others = [*circle[start:], *circle[:start]]
+    told = " -> ".join([first, *others, first])
+    return Mistake(Place(words=f"cell {first!r}"), "cells that do not need themselves", told)
+
+
 def unknown_task(teacher: Choice, error: TaskError) -> Mistake:
     """A teacher's problems are of a task that there is not, or that cannot be read."""
     return Mistake(_at(teacher), f"a task that can be read, for teacher {teacher.label!r}", str(error))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from distillbench.catalog import Catalog
-from distillbench.errors import MatrixError, Mistake, Place, PluginError, TaskError, nearest
+from distillbench.errors import MatrixError, Mistake, PluginError, TaskError, nearest
 from distillbench.fingerprint import key_of
 from distillbench.plan.plan import Pairing, Plan
 from distillbench.plan.sampling import effective_sampling
@@ -20,6 +20,7 @@ from distillbench.stages.grade import Grade, Graded
 from distillbench.stages.length import Length
 from distillbench.stages.measure import Measure
 from distillbench.stages.mistakes import (
+    needed_for_themselves,
     steps_not_there,
     unfit_for_served,
     unknown_task,
@@ -114,8 +115,7 @@ class Planner:
             MatrixError: It is needed for itself.
         """
         if name in self._under_way:
-            circle = " -> ".join([*self._under_way[self._under_way.index(name) :], name])
-            raise MatrixError([Mistake(Place(words=f"cell {name!r}"), "cells that do not need themselves", circle)])
+            raise MatrixError([needed_for_themselves(self._under_way[self._under_way.index(name) :])])
         if name not in self._planned:
             self._under_way.append(name)
             try:

@@ -15,7 +15,7 @@ from core_factories import keys
 from distillbench.errors import MatrixError
 from distillbench.records import Cell
 from distillbench.stages.planned import PlannedCell
-from distillbench.stages.planner import Planner, build_plan, planning_mistakes
+from distillbench.stages.planner import Planner
 
 TASK = {
     "custom_dataset": "data.jsonl",
@@ -94,6 +94,7 @@ def test_what_lies_in_a_file_of_the_grader_is_in_the_key_of_verdicts_on_traces(
     assert len(found) == 2
 
 
+CIRCLE = "one -> three -> two -> one"
 STUDENTS = "student: [small, served]"
 
 
@@ -208,18 +209,18 @@ def _told(ran: Any) -> list[tuple[int, str, str]]:
     return [(int(line), keys, came) for (line, _, keys), came in zip(places, got, strict=True)]
 
 
-def test_cells_that_need_each_other_are_told_with_all_others(bench: Toys, monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded = bench.load()
-    (cell,) = [one for one in loaded.cells if not one.is_baseline]
-    circle = [replace(cell, name="one"), replace(cell, name="two")]
+def test_cells_that_need_each_other_are_told_once_with_all_other_mistakes(bench: Toys) -> None:
+    following = {"one": "three", "two": "one", "three": "two", "after": "two"}
 
-    class Circle(Planner):
+    class Following(Planner):
+        """Cells that name cells."""
+
         def _plan(self, cell: Cell) -> PlannedCell:
-            return self.cell({"one": "two", "two": "one"}[cell.name]) if cell.name != "alone" else super()._plan(cell)
+            return self.cell(following[cell.name]) if cell.name in following else super()._plan(cell)
 
-    monkeypatch.setattr("distillbench.stages.planner.Planner", Circle)
-    cells = [*circle, replace(cell, name="alone")]
-    found = planning_mistakes(cells, loaded.tasks, catalog=bench.session.catalog)
-    assert [mistake.got for mistake in found] == ["one -> two -> one", "two -> one -> two"]
-    with pytest.raises(MatrixError, match="cell 'one'"):
-        build_plan("m", cells, bench.session.catalog, loaded.tasks, lambda stage: None)
+    loaded = bench.load({"evaluations": {"toy": {"steps": [9]}}})
+    cells = [*loaded.cells, *(replace(loaded.cells[0], name=name) for name in following)]
+    planner = Following(cells, bench.session.catalog, loaded.tasks, lambda stage: None)
+    assert set(planner.all_cells()) == {"wise", "base-small"}
+    told = [(mistake.got, str(mistake.place)) for mistake in MatrixError(planner.mistakes).mistakes]
+    assert told == [("9", "toys.yaml:14: evaluations.toy.steps: evaluation 'toy'"), (CIRCLE, "cell 'one'")]
