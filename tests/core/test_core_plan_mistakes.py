@@ -223,4 +223,4 @@ def test_cells_that_need_each_other_are_told_once_with_all_other_mistakes(bench:
     planner = Following(cells, bench.session.catalog, loaded.tasks, lambda stage: None)
     assert set(planner.all_cells()) == {"wise", "base-small"}
     told = [(mistake.got, str(mistake.place)) for mistake in MatrixError(planner.mistakes).mistakes]
-    assert told == [("9", "toys.yaml:14: evaluations.toy.steps: evaluation 'toy'"), (CIRCLE, "cell 'one'")]
+    assert told == [("9", "toys.yaml:16: evaluations.toy.steps: evaluation 'toy'"), (CIRCLE, "cell 'one'")]
