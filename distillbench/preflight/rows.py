@@ -21,7 +21,7 @@ from distillbench.protocols import Renderer
 from distillbench.records import Prefill, Prompt, Rendered, Trace
 
 #: Rows rendered at a time, and so the most that are held in memory.
-_CHUNK = 512
+_CHUNK = 128
 #: The measure of how long the row of a trace is.
 LENGTH = "length"
 
