@@ -41,20 +41,22 @@ class Bench:
     _renderers: dict[tuple[str, str, int], Renderer] = field(default_factory=dict)
     _gradings: dict[tuple[str, str | TaskRef], tuple[Grader, Grading]] = field(default_factory=dict)
 
-    def context(self, stage: Stage, progress: Progress, seed: int = 0) -> Context:
-        """The context of a component's method."""
+    def context(self, stage: Stage, choice: Choice, progress: Progress, seed: int = 0) -> Context:
+        """The context of a method of the component that a stage chose."""
         return Context(
             work=self.store.scratch(stage),
             seed=seed,
             progress=progress,
             tasks=self.tasks,
             resources=self.resources,
+            components=self.catalog.needed(choice),
         )
 
-    def session_context(self, stage: Stage, progress: Progress) -> Context:
+    def session_context(self, stage: Stage, engine: Choice, progress: Progress) -> Context:
         """The context of the engine that serves a sample stage and all others of its session."""
         work = self.store.session(stage.process.rpartition(" ")[2])
-        return Context(work, progress=progress, tasks=self.tasks, resources=self.resources)
+        needed = self.catalog.needed(engine)
+        return Context(work, progress=progress, tasks=self.tasks, resources=self.resources, components=needed)
 
     def built(self, build: Stage | None) -> Path | None:
         """The folder of a student that a stage built; None for one that needs no building.

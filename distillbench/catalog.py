@@ -38,6 +38,10 @@ class Catalog:
         """The component that a cell chose."""
         return self._kinds[choice.kind][choice.component](choice.options)
 
+    def needed(self, choice: Choice) -> dict[str, Any]:
+        """The components that a chosen one needs, by the option that names each."""
+        return {name: self.build(one) for name, one in choice.components.items()}
+
     @contextmanager
     def blaming(self, choice: Choice) -> Iterator[None]:
         """Names the component, and the plugin that it is of, in whatever it raises.

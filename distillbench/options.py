@@ -67,6 +67,7 @@ class OptionField:
         default: Its default; None when it is required.
         in_key: False when it only affects speed or memory.
         is_shown: False where its value may be a secret, which no message repeats.
+        component: The kind of component that it names; None where it names none.
     """
 
     name: str
@@ -75,6 +76,7 @@ class OptionField:
     default: Any
     in_key: bool
     is_shown: bool = True
+    component: str | None = None
 
     @property
     def wanted(self) -> str:
@@ -123,6 +125,7 @@ def fields_of(cls: type) -> Mapping[str, OptionField]:
             default=None if required else _default(entry),
             in_key=bool(entry.metadata.get("key", True)),
             is_shown=bool(entry.metadata.get("shown", True)),
+            component=entry.metadata.get("component"),
         )
         for entry in dataclasses.fields(cls)
         if entry.init

@@ -69,6 +69,7 @@ class Context:
         progress: Call as `progress(done, total, note)`.
         tasks: The problems of lm-eval tasks.
         resources: What the launcher granted.
+        components: The components that this one needs, built, by the option that names each.
     """
 
     work: Path
@@ -76,6 +77,7 @@ class Context:
     progress: Progress = no_progress
     tasks: TaskSource | None = None
     resources: Resources = field(default_factory=Resources)
+    components: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

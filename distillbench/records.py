@@ -387,6 +387,7 @@ class Choice:
         identity: Canonical JSON of what its stages' keys hold about it.
         origins: For each option, where its value came from.
         place: Where the user wrote it.
+        components: The components that it needs, by the option that names each; its identity holds theirs.
     """
 
     kind: str
@@ -396,6 +397,7 @@ class Choice:
     identity: str
     origins: Mapping[str, Place] = field(default_factory=dict, compare=False)
     place: Place = field(default=Place(), compare=False)
+    components: Mapping[str, Choice] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,7 @@ from distillbench.records import Choice
 
 Layers = Sequence[Mapping[str, Given]]
 _CHOSEN = Place(words="chosen by the model's files")
+_BY_COMPONENTS = "needed by components"
 #: The dotted axis values of a combination that reach one component, each known by its place.
 Picks = tuple[tuple[str, Source], ...]
 
@@ -43,6 +45,8 @@ class Choices:
         self.mistakes = mistakes
         self._resolved: dict[tuple[str, str, Picks, str], Choice | None] = {}
         self._default_renderers: dict[str, Chosen | None] = {}
+        #: Whose components are being resolved, outermost first.
+        self._owners: list[tuple[str, str]] = []
         #: What nobody named, and why it was chosen, by what it was chosen for.
         self.chosen: dict[str, str] = {}
 
@@ -115,9 +119,41 @@ class Choices:
         """
         found = choice_of(self.catalog, kind, label, component, layers, place)
         if isinstance(found, Choice):
-            return found
+            return self._completed(found)
         self.mistakes.extend(found)
         return None
+
+    def _completed(self, owner: Choice) -> Choice | None:
+        """A choice with the components that its options name; None when a mistake is in the way."""
+        fields = fields_of(self.catalog.kind(owner.kind)[owner.component].Options).values()
+        named = {one.name: (one.component, getattr(owner.options, one.name)) for one in fields if one.component}
+        found: dict[str, Choice] = {}
+        self._owners.append((owner.kind, owner.label))
+        for option, (kind, label) in named.items():
+            origin = owner.origins[option]
+            one = self._needed(kind, label, origin if origin.file else owner.place) if label is not None else None
+            if one is None and label is not None:
+                self._owners.pop()
+                return None
+            found |= {option: one} if one else {}
+        self._owners.pop()
+        return needing(owner, found) if found else owner
+
+    def _needed(self, kind: str, label: str, place: Place) -> Choice | None:
+        """A component that another one needs, under its entry's options and the defaults."""
+        if kind not in COMPONENT_AXES.values():
+            raise PluginError(f"an option names a component of kind {kind!r}: it can be one of {[*SECTIONS]}")
+        if (kind, label) in self._owners:
+            circle = [*self._owners[self._owners.index((kind, label)) :], (kind, label)]
+            told = " needs ".join(f"{each} {name!r}" for each, name in circle)
+            self.mistakes.append(Mistake(place, "components that do not need themselves", told))
+            return None
+        key = (kind, label, (), _BY_COMPONENTS)
+        if key not in self._resolved and self.check_name(kind, label, place):
+            entry = self.sections.entries[kind].get(label)
+            layers = (self._preset(kind, entry), entry.options if entry else {})
+            self._resolved[key] = self._with_defaults(kind, label, layers, entry.place if entry else place)
+        return self._resolved.get(key)
 
     def launcher(self) -> Choice | None:
         """The launcher; None when a mistake is in the way."""
@@ -233,6 +269,14 @@ def choice_of(
             ),
         )
     return Choice(kind, label, component, resolved.options, identity_of(built, digests), resolved.origins, place)
+
+
+def needing(owner: Choice, components: Mapping[str, Choice]) -> Choice:
+    """A choice whose identity holds, in place of the names that its options give, what these name."""
+    identity = json.loads(owner.identity)
+    identity["options"] = {name: value for name, value in identity["options"].items() if name not in components}
+    identity["components"] = {name: json.loads(one.identity) for name, one in components.items()}
+    return dataclasses.replace(owner, identity=canonical_json(identity), components=components)
 
 
 def _names(axis: str, value: Any, keys: Keys) -> Iterator[tuple[str, Keys]]:

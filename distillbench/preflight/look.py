@@ -192,7 +192,9 @@ class Preflight:
             raise ValueError("a training has a teacher")
         teacher: Teacher = self.bench.catalog.build(pairing.teacher)
         with tempfile.TemporaryDirectory() as folder, self.bench.catalog.blaming(pairing.teacher):
-            found = list(teacher.preview(Context(work=Path(folder), tasks=self.bench.tasks), limit))
+            needed = self.bench.catalog.needed(pairing.teacher)
+            context = Context(work=Path(folder), tasks=self.bench.tasks, components=needed)
+            found = list(teacher.preview(context, limit))
         return [trace for trace in found if why_unusable(trace) is None]
 
     def _filtered(self, pairing: Pairing, renderer: Renderer, traces: Sequence[Trace]) -> list[Trace]:
@@ -202,7 +204,7 @@ class Preflight:
             context = Context(work=Path(folder), tasks=self.bench.tasks)
             for choice in pairing.filters:
                 reads = self.bench.catalog.build(choice).reads
-                if reads <= {LENGTH}:
+                if reads <= {LENGTH} and not choice.components:  # what it needs may have to be paid
                     known = with_lengths(kept, renderer) if reads else kept
                     kept = [trace for trace, why in decided(choice, self.bench.catalog, known, context) if why is None]
         return kept

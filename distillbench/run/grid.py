@@ -114,7 +114,7 @@ class Grid:
         stage = runs[0].stage
         student: Student = self.bench.catalog.build(stage.student)
         distinct = {run.checkpoint.path: run.checkpoint for run in runs if run.checkpoint is not None}
-        context = self.bench.session_context(stage, self.attempts.progress(stage))
+        context = self.bench.session_context(stage, stage.engine, self.attempts.progress(stage))
         return engine.open(student, self.bench.built(stage.built), list(distinct.values()), context)
 
     def _prove(self, session: EngineSession, is_remote: bool) -> None:

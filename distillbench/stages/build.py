@@ -32,5 +32,5 @@ class Build(Stage):
         work = bench.store.work(self)
         (work / MODEL).mkdir(exist_ok=True)
         with bench.catalog.blaming(self.student):
-            student.build(work / MODEL, bench.context(self, progress))
+            student.build(work / MODEL, bench.context(self, self.student, progress))
         return Made(weight_files(work), {})

@@ -72,7 +72,7 @@ class Curate(Stage):
         left = np.flatnonzero(is_kept)
         paths = {one.kind: one.path(bench.store) for one in self.measures}
         traces = measured(bench.store.file(self.traces, TRACES), paths, is_kept.copy())
-        context = bench.context(self, progress)
+        context = bench.context(self, choice, progress)
         for number, (trace, reason) in zip(left, decided(choice, bench.catalog, traces, context), strict=True):
             if reason is not None:
                 is_kept[number] = False

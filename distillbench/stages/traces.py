@@ -44,7 +44,7 @@ class Traces(Stage):
     def run(self, bench: Bench, progress: Progress) -> Made:
         """Journals what the teacher gives, and writes what can be used of it."""
         teacher: Teacher = bench.catalog.build(self.teacher)
-        context = bench.context(self, progress)
+        context = bench.context(self, self.teacher, progress)
         with Journal(context.work / "traces.jsonl", self.key, in_order=True) as journal:
             given = teacher.traces(context, start=journal.n_rows)
             for trace in bench.catalog.given_by(self.teacher, given):

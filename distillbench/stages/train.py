@@ -69,7 +69,7 @@ class Train(Stage):
         job = TrainingJob(student, bench.built(self.built), renderer, rows, work)
         trainer: Trainer = bench.catalog.build(self.trainer)
         with bench.catalog.blaming(self.trainer):
-            checkpoints = trainer.train(job, bench.context(self, progress, self.seed or 0))
+            checkpoints = trainer.train(job, bench.context(self, self.trainer, progress, self.seed or 0))
         counts = None if self.rows is None else self.rows.counts(bench.store)
         promised, left = trainer.checkpoint_steps(counts), [checkpoint.step for checkpoint in checkpoints]
         if not set(promised or ()) <= set(left):
