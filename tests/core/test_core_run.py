@@ -379,6 +379,20 @@ def test_rows_are_tokenised_once_for_every_limit_and_for_the_training(bench: Toy
     assert control.log("rendered") == [f"toy {number}" for number in range(4)]
 
 
+def test_a_filter_asks_the_judge_that_it_needs_and_another_judge_filters_again(bench: Toys, control: Control) -> None:
+    def judged(**judge: Any) -> dict[str, Any]:
+        engines = {"judge": {"use": "toy-engine", **judge}}
+        return {"filters": {"fair": {"use": "toy-asking-filter", "judge": "judge"}}, "engines": engines}
+
+    mild = bench.run(judged())
+    assert not mild.reasons and endings(mild, "curate") == ["done"]
+    assert control.log("judge") == [""] * 4
+    assert endings(bench.run(judged(batch_size=2)), "curate") == ["reused"], "speed is not in the key"
+    strict = bench.run(judged(words="no"))
+    assert endings(strict, "traces") == ["reused"] and endings(strict, "curate") == ["failed"]
+    assert control.log("judge") == ["no"] * 4
+
+
 # ---------------------------------------------------------------- kills and what they leave
 
 

@@ -301,6 +301,29 @@ class ToyVerdictFilter(ToyFilter):
 
 
 @dataclass(frozen=True)
+class AskingOptions:
+    """Options of the toy filter that asks.
+
+    Attributes:
+        judge: The engine that it asks.
+    """
+
+    judge: str | None = field(default=None, metadata={"component": "engine"})
+
+
+class ToyAskingFilter(Filter):
+    """Rejects what its judge does: everything, where that has a word."""
+
+    name = "toy-asking-filter"
+    Options = AskingOptions
+
+    def reason(self, trace, context):
+        words = context.components["judge"].options.words
+        record("judge", words)
+        return f"judged: {words}" if words else None
+
+
+@dataclass(frozen=True)
 class TrainerOptions:
     """Options of the toy trainer.
 
@@ -500,7 +523,7 @@ def distillbench_renderers():
 
 @hookimpl
 def distillbench_filters():
-    return [ToyFilter, ToyRowFilter, ToyVerdictFilter]
+    return [ToyFilter, ToyRowFilter, ToyVerdictFilter, ToyAskingFilter]
 
 
 @hookimpl
