@@ -281,6 +281,10 @@ class Renderer(Component):
         """The training rows of many traces, in their order; to be overridden where a batch is faster."""
         return [self.render(trace) for trace in traces]
 
+    def tokenising(self) -> str:
+        """By what texts became tokens, for people; it is stored beside rows. Empty where there is nothing to tell."""
+        return ""
+
     @abstractmethod
     def prompt(self, messages: Sequence[Message], prefill: Prefill = "auto") -> Prompt:
         """The tokens a student is asked to continue.

@@ -49,7 +49,8 @@ def why_malformed(given: Any) -> str | None:
     if not given.problem.messages:
         return "no messages: nothing was asked"
     try:
-        json.dumps(given.problem.metadata, sort_keys=True, default=str)
+        if given.problem.metadata:
+            json.dumps(given.problem.metadata, sort_keys=True, default=str)
     except (TypeError, ValueError, RecursionError) as error:
         return f"malformed: metadata: cannot be written as JSON: {error}"
     return None
@@ -77,6 +78,11 @@ def _fields(given: Any) -> Iterator[tuple[str, Any, str]]:
 
 _ROLE = "one of: " + ", ".join(get_args(Role))
 _FINISH_REASON = "one of: " + ", ".join(get_args(FinishReason))
+#: What is wanted, in words, and the words that are it.
+_WORDS: Mapping[str, frozenset[str]] = {
+    _ROLE: frozenset(get_args(Role)),
+    _FINISH_REASON: frozenset(get_args(FinishReason)),
+}
 #: What is wanted, in words, and the types that are it.
 _TYPES: Mapping[str, tuple[type, ...]] = {
     "a Trace": (Trace,),
@@ -84,7 +90,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "a Message": (Message,),
     "a text": (str,),
     "a text or null": (str, type(None)),
-    "a mapping": (Mapping,),
+    "a mapping": (dict, Mapping),  # the usual one first: whether a class is abstractly a mapping takes long to say
     "a list of messages": (tuple, list),
 }
 
@@ -97,7 +103,7 @@ def _is(value: Any, wanted: str) -> bool:
     if wanted == "a whole number or null":
         is_whole = isinstance(value, int) and not isinstance(value, bool)
         return value is None or (is_whole and 0 <= value < 2**63)
-    return isinstance(value, str) and value in wanted.removeprefix("one of: ").split(", ")
+    return isinstance(value, str) and value in _WORDS[wanted]
 
 
 def _texts(trace: Trace) -> Iterator[tuple[str, str, re.Pattern[str]]]:

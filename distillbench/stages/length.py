@@ -52,4 +52,4 @@ class Length(Measure):
                 lengths.append(told)
                 n_tokens += row["n_trained"]
                 progress(number, n_all, "traces")
-        return Made((self.file, ROWS), {"traces": n_all, "tokens": n_tokens})
+        return Made((self.file, ROWS), {"traces": n_all, "tokens": n_tokens, "tokenising": renderer.tokenising()})

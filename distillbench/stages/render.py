@@ -58,7 +58,8 @@ class Render(Stage):
         if self.lengths is not None:
             known = compress(rendered_again(bench.store.file(self.lengths, ROWS)), kept.is_kept)
             made = zip(kept, known, strict=True)
-        return Made((ROWS,), _written(path, made, len(kept), cut, progress))
+        facts = _written(path, made, len(kept), cut, progress)
+        return Made((ROWS,), {**facts, "tokenising": renderer.tokenising()} if self.lengths is None else facts)
 
     def counts(self, store: Store) -> RowCounts | None:
         """How much there is to train on; None while it has not run."""

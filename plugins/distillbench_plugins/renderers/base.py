@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -21,10 +20,8 @@ if TYPE_CHECKING:
 
 Reasoning = Literal["native", "text", "strip"]
 
-#: Rows whose texts are tokenised together: enough for every core, little enough for memory.
+#: Rows whose texts are tokenised together: enough for every core of the slower way, little enough for memory.
 _CHUNK = 256
-#: While one thread tokenises, which takes no part of Python's lock, another applies the template to the next rows.
-_THREADS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +59,10 @@ class SegmentRenderer(Renderer):
         bound._tokeniser = Tokeniser(tokenizer, f"renderer {self.name!r}")
         return bound
 
+    def tokenising(self) -> str:
+        """Which library makes the tokens, and why it is the slower one where it is."""
+        return self._tokeniser.how()
+
     def reasoning_tags(self) -> tuple[str, str]:
         """What opens and what closes reasoning."""
         return TAGS
@@ -95,10 +96,7 @@ class SegmentRenderer(Renderer):
         """The rows of many traces, tokenised in batches; as `render` gives them one by one."""
         _ = self.tokenizer  # refuses use before `bind`
         chunks = [traces[begin : begin + _CHUNK] for begin in range(0, len(traces), _CHUNK)]
-        if len(chunks) <= 1:
-            return [row for chunk in chunks for row in self._rows(chunk)]
-        with ThreadPoolExecutor(_THREADS) as pool:
-            return [row for rows in pool.map(self._rows, chunks) for row in rows]
+        return [row for chunk in chunks for row in self._rows(chunk)]
 
     def parse(self, token_ids: Sequence[int], text: str, finish_reason: FinishReason, prefill: str) -> Completion:
         """Splits a completion; what was prefilled belongs to the assistant's turn as much as what was written."""
@@ -192,7 +190,7 @@ def begun_turn(messages: Sequence[Message]) -> tuple[Sequence[Message], str]:
 def _row(prompt: list[int], response: list[int]) -> Rendered:
     import numpy as np
 
-    ids = np.array(prompt + response, dtype=np.int32)
+    ids = np.fromiter(prompt + response, dtype=np.int32, count=len(prompt) + len(response))
     mask = np.ones(len(ids), dtype=np.bool_)
     mask[: len(prompt)] = False
     return Rendered(ids, mask)
