@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+import re
 from collections.abc import Iterable, Iterator
 
 from distillbench.catalog import Catalog
@@ -10,38 +10,40 @@ from distillbench.protocols import Context, Filter
 from distillbench.records import Choice, Trace
 
 
-def decided(
-    choice: Choice, catalog: Catalog, traces: Iterable[Trace], context: Context
-) -> Iterator[tuple[Trace, str | None]]:
-    """Each trace with the reason why a filter rejects it, or None; as many are held as the filter reads ahead.
+def decided(choice: Choice, catalog: Catalog, traces: Iterable[Trace], context: Context) -> Iterator[str | None]:
+    """For each trace the reason why a filter rejects it, or None; no trace is held, however far the filter reads ahead.
 
     Raises:
-        PluginError: The filter raised, or does not decide once for each trace.
+        PluginError: The filter raised, gave something that is no reason, or does not decide once for each trace.
     """
     component: Filter = catalog.build(choice)
-    read: deque[Trace] = deque()
     n_read = n_decided = 0
 
     def given() -> Iterator[Trace]:
         nonlocal n_read
         for trace in traces:
             n_read += 1
-            read.append(trace)
             yield trace
 
     source = given()
     with catalog.blaming(choice):
-        reasons = component.decide(source, context)
+        reasons = iter(component.decide(source, context))
     for reason in catalog.given_by(choice, reasons):
         n_decided += 1
         with catalog.blaming(choice):
-            if not read and next(source, None) is None:
+            if n_decided > n_read and next(source, None) is None:
                 raise ValueError(f"it decided {n_decided} times on {n_read} traces")
-            if not (reason is None or isinstance(reason, str)):
-                raise TypeError(f"wanted a reason in words, or None for a trace that is kept; got {reason!r}")
-        yield read.popleft(), reason
+            _refuse_wordless(reason)
+        yield reason
     for _ in source:  # what it did not even read
         pass
     with catalog.blaming(choice):
-        if read:
+        if n_decided < n_read:
             raise ValueError(f"it decided {n_decided} times on {n_read} traces")
+
+
+def _refuse_wordless(reason: object) -> None:
+    if not (reason is None or isinstance(reason, str)):
+        raise TypeError(f"wanted a reason in words, or None for a trace that is kept; got {reason!r}")
+    if reason is not None and (half := re.search("[\ud800-\udfff]", reason)):
+        raise ValueError(f"a reason holds half a character, which cannot be written: {half.group()!a} in {reason!a}")

@@ -114,7 +114,7 @@ def _texts(trace: Trace) -> Iterator[tuple[str, str, re.Pattern[str]]]:
     yield "gold answer", problem.gold, _FORBIDDEN
     for name, text in (("problem_id", problem.problem_id), ("domain", problem.domain), ("teacher", trace.teacher)):
         yield name, text, _UNWRITABLE
-    yield "source", trace.source, _UNWRITABLE
+    yield from (("source", trace.source, _UNWRITABLE), ("trace_id", trace.trace_id, _UNWRITABLE))
 
 
 def _shown(value: Any) -> str:

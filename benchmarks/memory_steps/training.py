@@ -1,4 +1,4 @@
-"""The way of traces into a trainer: `traces`, `curate`, `render`, and the rows as a trainer takes them."""
+"""The way of traces into a trainer: `traces`, `verdict`, `curate`, `render`, and the rows as a trainer takes them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from distillbench.protocols import no_progress
 from distillbench.stages.curate import Curate
 from distillbench.stages.render import Render
 from distillbench.stages.traces import Traces
+from distillbench.stages.verdict import Verdict
 from memory_steps.made import Size, Step
 from memory_steps.parts import bench_in, catalog, choice
 from memory_steps.tables import STORE
@@ -25,6 +26,12 @@ BATCH = 8
 def traces_stage(size: Size) -> Traces:
     """A teacher's traces."""
     return Traces(teacher=choice("teacher", "made", n=size.n, scale=size.scale))
+
+
+def verdict_stage(size: Size) -> Verdict:
+    """Verdicts on them."""
+    grader = choice("benchmark", "number")
+    return Verdict(grader=grader, task="t", task_identity="t", traces=traces_stage(size))
 
 
 def curate_stage(size: Size) -> Curate:
@@ -57,6 +64,11 @@ def curate(folder: Path, size: Size) -> int:
     return size.n
 
 
+def verdict(folder: Path, size: Size) -> int:
+    """A grader's verdict on each trace; where there are some already, what is known is kept."""
+    return sum(finished(verdict_stage(size), folder)["outcomes"].values())
+
+
 def render(folder: Path, size: Size) -> int:
     """The kept ones as token ids."""
     return int(finished(render_stage(size), folder)["rows"])
@@ -85,6 +97,8 @@ def tokenizer() -> object:
 
 STEPS = {
     "traces": Step(traces, STORE, ready=catalog),
+    "verdict": Step(verdict, STORE, after="traces", ready=catalog),
+    "verdict-known": Step(verdict, STORE, after="verdict", ready=catalog),
     "curate": Step(curate, STORE, after="traces", ready=catalog),
     "render": Step(render, STORE, after="curate", ready=tokenizer),
     "train-input": Step(train_input, (*STORE, "datasets"), after="render", ready=tokenizer),

@@ -206,7 +206,8 @@ class Preflight:
                 reads = self.bench.catalog.build(choice).reads
                 if reads <= {LENGTH} and not choice.components:  # what it needs may have to be paid
                     known = with_lengths(kept, renderer) if reads else kept
-                    kept = [trace for trace, why in decided(choice, self.bench.catalog, known, context) if why is None]
+                    reasons = decided(choice, self.bench.catalog, known, context)
+                    kept = [trace for trace, why in zip(kept, reasons, strict=True) if why is None]
         return kept
 
     def _asked(self, evaluation: Evaluation) -> preflight.Asked:

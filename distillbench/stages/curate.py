@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 from distillbench.bench import Bench
@@ -69,16 +70,17 @@ class Curate(Stage):
         """One filter's decisions on what the ones before it have kept; those that it rejects are written."""
         import numpy as np
 
-        left = np.flatnonzero(is_kept)
+        left, path = is_kept.copy(), bench.store.file(self.traces, TRACES)
         paths = {one.kind: one.path(bench.store) for one in self.measures}
-        traces = measured(bench.store.file(self.traces, TRACES), paths, is_kept.copy())
         context = bench.context(self, choice, progress)
-        for number, (trace, reason) in zip(left, decided(choice, bench.catalog, traces, context), strict=True):
+        reasons = decided(choice, bench.catalog, measured(path, paths, left), context)
+        ids = compress(iterate(path, ("trace_id",)), left)
+        for number, row, reason in zip(np.flatnonzero(left), ids, reasons, strict=True):
             if reason is not None:
                 is_kept[number] = False
-                row = _rejected(choice, reason) | {"trace_id": trace.trace_id, "row": int(number), "kept": False}
-                writer.append(row)
-                counts[f"{choice.label}: {row['category']}"] += 1
+                rejected = row | {"row": int(number), "kept": False} | _rejected(choice, reason)
+                writer.append(rejected)
+                counts[f"{choice.label}: {rejected['category']}"] += 1
         progress(int(is_kept.sum()), None, f"kept by {choice.label}")
 
 

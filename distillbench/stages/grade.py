@@ -14,20 +14,19 @@ from typing import Any
 from filelock import Timeout
 
 from distillbench.bench import Bench
-from distillbench.errors import DamagedError
 from distillbench.outcomes import COMPLETED, GENERATION_ERROR, GRADER_ERROR, decide_all
 from distillbench.plan.stage import UNKEYED, Pace, Stage, alike, unkeyed
 from distillbench.protocols import Progress
 from distillbench.records import Choice, Completion, Evaluation, Problem, Sample, SampleVerdict, Verdict
 from distillbench.stages.budgets import cut, is_cut
+from distillbench.stages.known import KnownVerdicts
 from distillbench.stages.sample import Sample as SampleStage
 from distillbench.store.columns import Row
 from distillbench.store.journal import Journal
-from distillbench.store.mapped import StoredRows
 from distillbench.store.places import Places, Whereabouts
 from distillbench.store.rows import SAMPLES, VERDICTS, RowWriter, count_rows, iterate
 from distillbench.store.samples import digest_of, sample_of, verdict_row
-from distillbench.store.store import Made, Store
+from distillbench.store.store import Made
 
 #: In a grade stage's scratch folder: verdicts, those on samples that came while others were still being made too.
 _JOURNAL = "verdicts.jsonl"
@@ -159,7 +158,8 @@ class GradeRun:
         store = self._bench.store
         path = store.file(self.stage.sample, SAMPLES)
         journal = self._opened()
-        stored = _Stored(self.stage, store), _Stored(self.stage.whole, store, failed_too=True)
+        earlier = KnownVerdicts(self.stage, store, VERDICTS, "sample_digest")
+        stored = earlier, KnownVerdicts(self.stage.whole, store, VERDICTS, "sample_digest", failed_too=True)
         where = Whereabouts(count_rows(path), [journal.rows_at, *(one.rows_at for one in stored)])
         asked: deque[int] = deque()
         for verdict in self._grader.verdicts(self._unknown(path, stored, where, asked)):
@@ -180,7 +180,7 @@ class GradeRun:
             self._journal = None
 
     def _unknown(
-        self, path: Path, stored: tuple[_Stored, _Stored], where: Whereabouts, asked: deque[int]
+        self, path: Path, stored: tuple[KnownVerdicts, KnownVerdicts], where: Whereabouts, asked: deque[int]
     ) -> Iterator[tuple[Sample, str]]:
         """The samples that nothing has a verdict on, with their digests; of the others, where it lies.
 
@@ -225,29 +225,6 @@ class GradeRun:
         place = journal.append(row)
         self._note(place, row)
         return place
-
-
-class _Stored:
-    """The verdicts of a finished result of a grade stage; none where there is none, or it is damaged."""
-
-    def __init__(self, stage: Grade | None, store: Store, failed_too: bool = False) -> None:
-        self.places = Places()
-        self._rows: StoredRows | None = None
-        if stage is None:
-            return
-        try:
-            path = store.file(stage, VERDICTS)
-        except DamagedError:
-            return
-        for number, row in enumerate(iterate(path, ("sample_digest", "outcome"))):
-            if failed_too or row["outcome"] != GRADER_ERROR:
-                self.places.add(row["sample_digest"], number)
-        self._rows = StoredRows(path)
-
-    def rows_at(self, numbers: Iterable[int]) -> Iterator[Row]:
-        """The verdicts of these numbers."""
-        assert self._rows is not None  # noqa: S101 - a number was found in it
-        return self._rows.rows_at(numbers)
 
 
 class _Grader:

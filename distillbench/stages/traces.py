@@ -16,6 +16,7 @@ from distillbench.protocols import Progress, Teacher
 from distillbench.records import Choice, Trace
 from distillbench.store.columns import Row
 from distillbench.store.journal import Journal
+from distillbench.store.places import Places
 from distillbench.store.rows import TRACES, UNUSABLE, RowWriter, trace_of, trace_row
 from distillbench.store.store import Made
 from distillbench.traces import why_malformed, why_unusable
@@ -70,13 +71,22 @@ def _id_of(row: Row, number: int) -> str:
     return f"{number:06d}-{key_of([row['problem_id'], row['messages'], row['reasoning'], row['answer']])[:12]}"
 
 
+def _why_repeated(row: Row, places: Places) -> str | None:
+    """Why a trace cannot be told from an earlier one of its teacher; None for the first of an id, which is noted."""
+    digest = key_of(row["trace_id"])
+    if places.get(digest) is not None:
+        return f"repeated id: {row['trace_id']!r} is an earlier trace's too"
+    places.add(digest, 0)
+    return None
+
+
 def _write_usable(rows: Journal, work: Path, teacher: str) -> Made:
     """Writes the usable traces, and apart from them the others: whole, with their reasons."""
     counts: Counter[str] = Counter()
-    first = ""
+    first, places = "", Places()
     with RowWriter(work / TRACES) as usable, (work / UNUSABLE).open("w", encoding="utf-8") as bad:
         for row in rows:
-            reason = row["reason"] if "given" in row else why_unusable(trace_of(row))
+            reason = row["reason"] if "given" in row else why_unusable(trace_of(row)) or _why_repeated(row, places)
             if reason is None:
                 usable.append(row)
                 continue

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 
 from distillbench.bench import Bench
-from distillbench.errors import DamagedError
+from distillbench.fingerprint import key_of
 from distillbench.outcomes import CORRECT, GRADER_ERROR, decide_all
 from distillbench.plan.stage import Pace, alike
 from distillbench.protocols import Progress
 from distillbench.records import Choice, Completion, Problem, Trace
+from distillbench.stages.known import KnownVerdicts
 from distillbench.stages.measure import Measure
 from distillbench.store.columns import TEXT, Row
 from distillbench.store.journal import Journal
 from distillbench.store.rows import TRACES, iterate, trace_of, write_rows
 from distillbench.store.store import Made
+
+#: Traces of which something is held while they are graded.
+_TOGETHER = 1024
 
 
 class Verdict(Measure):
@@ -30,7 +35,7 @@ class Verdict(Measure):
     """
 
     kind = "verdict"
-    columns = {"outcome": TEXT, "detail": TEXT}  # noqa: RUF012 - read only
+    columns = {"outcome": TEXT, "detail": TEXT, "trace_digest": TEXT}  # noqa: RUF012 - read only
 
     grader: Choice
     task: str
@@ -55,22 +60,26 @@ class Verdict(Measure):
         return Made((self.file,), facts, holes=counts[GRADER_ERROR])
 
     def _rows(self, bench: Bench, n_known: int) -> Iterator[Row]:
-        """The verdicts on all traces after the first few, in order; those of an earlier result are kept."""
+        """The verdicts on all traces after the first few, in order; of bounded many, something is held."""
+        earlier = KnownVerdicts(self, bench.store, self.file, "trace_digest")
+        given = islice(iterate(bench.store.file(self.traces, TRACES)), n_known, None)
+        for first in given:
+            yield from self._verdicts(bench, chain([first], islice(given, _TOGETHER - 1)), earlier)
+
+    def _verdicts(self, bench: Bench, traces: Iterable[Row], earlier: KnownVerdicts) -> Iterator[Row]:
+        """The verdicts on some traces. One that is known of the same content is kept, wherever it stood."""
         grader, grading = bench.grading(self.grader, self.task)
         waiting: deque[Row] = deque()
 
         def asked() -> Iterator[tuple[Completion, Problem]]:
-            earlier = self._earlier(bench)
-            for number, row in enumerate(iterate(bench.store.file(self.traces, TRACES))):
-                known = next(earlier, None)
-                if number < n_known:
-                    continue
-                is_known = known is not None and known["trace_id"] == row["trace_id"]
-                if known is not None and is_known and known["outcome"] != GRADER_ERROR:
-                    waiting.append(known)
-                    continue
-                waiting.append({"trace_id": row["trace_id"]})
-                yield _as_sample(trace_of(row))
+            for row in traces:
+                whose = {"trace_id": row["trace_id"], "trace_digest": _digest_of(row)}
+                place = earlier.places.get(whose["trace_digest"])
+                if place is None:
+                    waiting.append(whose)
+                    yield _as_sample(trace_of(row))
+                else:
+                    waiting.append(next(earlier.rows_at([place])) | whose)
 
         for verdict in decide_all(asked(), grader, grading):
             while "outcome" in (found := waiting.popleft()):
@@ -78,13 +87,10 @@ class Verdict(Measure):
             yield found | {"outcome": verdict.outcome, "detail": verdict.detail}
         yield from waiting
 
-    def _earlier(self, bench: Bench) -> Iterator[Row]:
-        """The rows of an earlier result; none where there is none, or it is damaged."""
-        try:
-            path = self.path(bench.store)
-        except DamagedError:
-            return iter(())
-        return iterate(path)
+
+def _digest_of(row: Row) -> str:
+    """Tells what a trace says from what it said before; which id it has, and where it stands, is no matter."""
+    return key_of({name: value for name, value in row.items() if name != "trace_id"})
 
 
 def _counted(rows: Journal, counts: Counter[str]) -> Iterator[Row]:

@@ -80,6 +80,7 @@ class TeacherOptions:
         bad: Traces, from the end, that hold a character which no text holds; all beyond the first such are empty.
         path: A file whose content is part of the key.
         odd: What it gives after them, by name: see `odd_traces`.
+        ids: Of its first traces; the others have none.
     """
 
     n: int = 4
@@ -88,6 +89,7 @@ class TeacherOptions:
     bad: int = 0
     path: Path | None = None
     odd: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
 
 
 def odd_traces(trace):
@@ -117,6 +119,7 @@ def odd_traces(trace):
         "tokens": replace(trace, n_tokens=float("nan")),
         "null source": replace(trace, source=None),
         "half a character": replace(trace, source="row \ud800"),
+        "half an id": replace(trace, trace_id="row \ud800"),
     }
 
 
@@ -148,7 +151,8 @@ class ToyTeacher(Teacher):
         reasoning = "hm " * number + (control("salt") or "")
         if self.options.bad and number >= self.options.n - self.options.bad:
             reasoning, answer = ("", " ") if number > self.options.n - self.options.bad else ("\x0crac", gold)
-        return Trace(problem, reasoning, answer, "stop", None, self.name, f"toy {number}")
+        trace_id = self.options.ids[number] if number < len(self.options.ids) else ""
+        return Trace(problem, reasoning, answer, "stop", None, self.name, f"toy {number}", trace_id)
 
 
 @dataclass(frozen=True)
@@ -277,6 +281,41 @@ class ToyFilter(Filter):
     def reason(self, trace, context):
         record("filter", trace.source)
         return None if len(trace.reasoning or "") <= self.options.limit else f"long: {len(trace.reasoning)}"
+
+
+@dataclass(frozen=True)
+class OddFilterOptions:
+    """Options of the odd filter.
+
+    Attributes:
+        gives: What it gives: see `decide`.
+    """
+
+    gives: str = "whole"
+
+
+class ToyOddFilter(Filter):
+    """Decides on the whole set at once, well or not."""
+
+    name = "toy-odd-filter"
+    Options = OddFilterOptions
+
+    def decide(self, traces, context):
+        if self.options.gives == "nothing":
+            return None
+        if self.options.gives == "unread":
+            return iter([None])
+        n = sum(1 for _ in traces)
+        return iter(
+            {
+                "whole": [None] * n,
+                "few": [None] * (n - 1),
+                "none": [],
+                "many": [None] * (n + 1),
+                "number": [5] * n,
+                "half": ["a \ud800"] * n,
+            }[self.options.gives]
+        )
 
 
 class ToyRowFilter(ToyFilter):
@@ -523,7 +562,7 @@ def distillbench_renderers():
 
 @hookimpl
 def distillbench_filters():
-    return [ToyFilter, ToyRowFilter, ToyVerdictFilter, ToyAskingFilter]
+    return [ToyFilter, ToyOddFilter, ToyRowFilter, ToyVerdictFilter, ToyAskingFilter]
 
 
 @hookimpl
