@@ -71,8 +71,10 @@ def _id_of(row: Row, number: int) -> str:
     return f"{number:06d}-{key_of([row['problem_id'], row['messages'], row['reasoning'], row['answer']])[:12]}"
 
 
-def _why_repeated(row: Row, places: Places) -> str | None:
+def _why_repeated(row: Row, number: int, places: Places) -> str | None:
     """Why a trace cannot be told from an earlier one of its teacher; None for the first of an id, which is noted."""
+    if row["trace_id"] == _id_of(row, number):  # its number is in it, so that there is nothing to note
+        return None
     digest = key_of(row["trace_id"])
     if places.get(digest) is not None:
         return f"repeated id: {row['trace_id']!r} is an earlier trace's too"
@@ -85,8 +87,8 @@ def _write_usable(rows: Journal, work: Path, teacher: str) -> Made:
     counts: Counter[str] = Counter()
     first, places = "", Places()
     with RowWriter(work / TRACES) as usable, (work / UNUSABLE).open("w", encoding="utf-8") as bad:
-        for row in rows:
-            reason = row["reason"] if "given" in row else why_unusable(trace_of(row)) or _why_repeated(row, places)
+        for number, row in enumerate(rows):
+            reason = row.get("reason") or why_unusable(trace_of(row)) or _why_repeated(row, number, places)
             if reason is None:
                 usable.append(row)
                 continue
