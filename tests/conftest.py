@@ -107,6 +107,21 @@ def run_cli() -> Callable[..., Ran]:
     return _run_cli
 
 
+@pytest.fixture(scope="session")
+def samples_with_texts() -> Callable[[Path, str], list[dict[str, Any]]]:
+    """The rows of a report's `samples.parquet`, joined with the texts, which stand in the store alone."""
+    import pyarrow.parquet as pq
+
+    def read(store: Path, report: str) -> list[dict[str, Any]]:
+        rows = pq.read_table(store / "reports" / report / "samples.parquet").to_pylist()
+        places = {row["samples_in"] for row in rows}
+        stored = {place: pq.read_table(store / place / "samples.parquet").to_pylist() for place in places}
+        texts = {(place, row["sample_id"]): row["text"] for place, found in stored.items() for row in found}
+        return [row | {"text": texts[row["samples_in"], row["sample_id"]]} for row in rows]
+
+    return read
+
+
 @pytest.fixture
 def cli(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Ran]:
     """Runs a command line in this process, on a store of the test's own."""

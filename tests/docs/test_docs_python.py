@@ -33,3 +33,5 @@ def test_a_notebook_loads_plans_checks_runs_and_has_a_frame(
     assert list(frame["cell"]) == ["base-tiny", "concise"] and list(frame["n"]) == [4, 4]
     assert "stages to run" in capsys.readouterr().out and names["report"].exit_code == 0
     assert (names["report"].folder / "report.md").is_file()
+    [base, trained] = names["report"].tables.results.checkpoints
+    assert [bool(sample.text) for one in (base, trained) for sample in one.samples()] == [True] * 8

@@ -6,6 +6,7 @@ import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -39,8 +40,8 @@ def test_training_lowers_the_held_out_negative_log_likelihood(store: Path) -> No
     assert metrics[-1]["held_out_nll"] < 0.9 * metrics[0]["held_out_nll"]
 
 
-def test_the_student_learns_to_reason(store: Path) -> None:
-    rows = pq.read_table(store / "reports/small/samples.parquet").to_pylist()
+def test_the_student_learns_to_reason(store: Path, samples_with_texts: Callable[..., Any]) -> None:
+    rows = samples_with_texts(store, "small")
     last = [row for row in rows if row["cell"] == "concise" and row["step"] == 20]
     untouched = [row for row in rows if row["cell"] == "base-tiny"]
     assert sum("<think>" in row["text"] for row in last) > 0.9 * len(last)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 import yaml
 from plugin_helpers import Tiny
@@ -337,7 +336,9 @@ def matrix(folder: Path, own: Path, evaluations: Any, **more: Any) -> Path:
 
 
 @pytest.mark.slow
-def test_arc_easy_runs_by_its_bare_name_beside_other_tasks(here: Path, tmp_path: Path, run_cli: Any) -> None:
+def test_arc_easy_runs_by_its_bare_name_beside_other_tasks(
+    here: Path, tmp_path: Path, run_cli: Any, samples_with_texts: Any
+) -> None:
     store = tmp_path / "store"
     evaluations = {
         "arc_easy": {},
@@ -348,7 +349,7 @@ def test_arc_easy_runs_by_its_bare_name_beside_other_tasks(here: Path, tmp_path:
     path = matrix(tmp_path, here / "own", evaluations, defaults={"evaluation": {"temperature": 0.5}})
     ran = run_cli("--store", store, "run", path, cwd=here, HF_HOME=str(here / "home"))
     assert ran.code == 0, ran.out + ran.err
-    rows = pq.read_table(store / "reports/scored/samples.parquet").to_pylist()
+    rows = samples_with_texts(store, "scored")
     counts = {name: [row["outcome"] for row in rows if row["evaluation"] == name] for name in evaluations}
     assert {name: len(found) for name, found in counts.items()} == {
         "arc_easy": 3, "by-length": 3, "lambada_openai": 1, "coins": 3,
