@@ -1,0 +1,46 @@
+"""What a plugin implements: one base class for each kind of component. Nothing heavy is imported here.
+
+A component is a class with a `name`, a `version` (bumped when its meaning changes: it is part of the key of every
+stage that uses the component), an `Options` dataclass, and a docstring whose first line is its summary. It is built
+as `cls(options)`. Its module imports nothing heavy; its methods do.
+"""
+
+from __future__ import annotations
+
+from distillbench.protocols.component import UNSHOWN, Component, Context, NoOptions, Progress, TaskSource, no_progress
+from distillbench.protocols.engine import Engine, EngineSession
+from distillbench.protocols.filter import Filter
+from distillbench.protocols.grader import Grader, Grading, OneByOne
+from distillbench.protocols.kinds import COMPONENT_KINDS
+from distillbench.protocols.launcher import Handle, Launcher
+from distillbench.protocols.renderer import Renderer
+from distillbench.protocols.student import Student
+from distillbench.protocols.teacher import Teacher
+from distillbench.protocols.trainer import ListedRows, Overlong, Trainer, TrainingJob, TrainingRows
+
+__all__ = [
+    "COMPONENT_KINDS",
+    "UNSHOWN",
+    "Component",
+    "Context",
+    "Engine",
+    "EngineSession",
+    "Filter",
+    "Grader",
+    "Grading",
+    "Handle",
+    "Launcher",
+    "ListedRows",
+    "NoOptions",
+    "OneByOne",
+    "Overlong",
+    "Progress",
+    "Renderer",
+    "Student",
+    "TaskSource",
+    "Teacher",
+    "Trainer",
+    "TrainingJob",
+    "TrainingRows",
+    "no_progress",
+]

@@ -1,0 +1,81 @@
+"""What every component has, and what its methods are given."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from distillbench.records import Problem, Resources
+
+Progress = Callable[[int, int | None, str], None]
+#: For an option whose value may hold a secret, such as an address: `field(metadata=UNSHOWN)`.
+UNSHOWN: dict[str, Any] = {"shown": False}
+
+
+def no_progress(done: int, total: int | None, note: str) -> None:
+    """A progress callback that shows nothing."""
+
+
+class TaskSource(Protocol):
+    """Gives components the problems of an lm-eval task without importing lm_eval themselves."""
+
+    def problems(self, task: str, split: str, limit: int | None = None) -> list[Problem]:
+        """The problems of one split (`train` or `test`) of a task, in the task's own order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a component's method is given to work with.
+
+    Attributes:
+        work: A folder of the stage's own; it survives a kill, so that the next run goes on from what lies there.
+        seed: The stage's seed.
+        progress: Call as `progress(done, total, note)`.
+        tasks: The problems of lm-eval tasks.
+        resources: What the launcher granted.
+        components: The components that this one needs, built, by the option that names each.
+    """
+
+    work: Path
+    seed: int = 0
+    progress: Progress = no_progress
+    tasks: TaskSource | None = None
+    resources: Resources = field(default_factory=Resources)
+    components: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """For a component without options."""
+
+
+class Component(ABC):
+    """Base of every component.
+
+    Attributes:
+        name: What a matrix calls it.
+        version: Bumped when results with the same options would differ.
+        packages: Distributions whose version decides the result (math-verify for a math grader).
+        Options: A frozen dataclass. A field with `metadata={"key": False}` only affects speed or memory; the value of
+            one with `metadata=UNSHOWN` may be a secret, and is repeated in no message.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    packages: ClassVar[tuple[str, ...]] = ()
+    Options: ClassVar[type] = NoOptions
+
+    def __init__(self, options: Any) -> None:
+        self.options = options
+
+    def inputs(self) -> Sequence[Path]:
+        """Files and folders whose content is part of the key."""
+        return ()
+
+    @classmethod
+    def lacks(cls) -> list[str]:
+        """The methods that a component of this class still has to be given."""
+        return sorted(cls.__abstractmethods__)
