@@ -120,7 +120,7 @@ def traces_of(rows: Sequence[Conversation]) -> list[Trace]:
     ]
 
 
-def ours(rows: Sequence[Conversation], renderer: SegmentRenderer) -> tuple[Cost, list[Rendered]]:
+def ours(rows: Sequence[Conversation], renderer: SegmentRenderer[Any]) -> tuple[Cost, list[Rendered]]:
     """What it takes, and the rows."""
     traces = traces_of(rows)
     begin = Cost.so_far()
@@ -128,7 +128,7 @@ def ours(rows: Sequence[Conversation], renderer: SegmentRenderer) -> tuple[Cost,
     return Cost.so_far() - begin, rendered
 
 
-def check_each(rows: Sequence[Conversation], renderer: SegmentRenderer, rendered: Sequence[Rendered]) -> None:
+def check_each(rows: Sequence[Conversation], renderer: SegmentRenderer[Any], rendered: Sequence[Rendered]) -> None:
     """Sees that every row has the tokens that the tokenizer itself makes."""
     slow = renderer.bind(renderer.tokenizer)
     slow._tokeniser._fast = "to compare with"
@@ -162,7 +162,9 @@ def trl(rows: Sequence[Conversation], tokenizer: Any, num_proc: int | None) -> t
         return Cost.so_far() - begin, trainer.train_dataset
 
 
-def compare(title: str, rows: Sequence[Conversation], renderer: SegmentRenderer, workers: Sequence[int | None]) -> None:
+def compare(
+    title: str, rows: Sequence[Conversation], renderer: SegmentRenderer[Any], workers: Sequence[int | None]
+) -> None:
     """Prints one part; ours runs before and after each run of TRL's, so that a busy moment hits both."""
     tokenizer = renderer.tokenizer
     overhead, _ = trl(rows[:1], tokenizer, None)

@@ -117,7 +117,7 @@ def _validate(component: Any, kind: str, plugin_name: str) -> None:
     elif not isinstance(getattr(component, "name", None), str):
         problem = f"{component.__qualname__} has no `name`"
     elif not dataclasses.is_dataclass(component.Options):
-        problem = f"{component.__qualname__}.Options is not a dataclass"
+        problem = f"the options of {component.__qualname__} are not a dataclass: {component.Options!r}"
     elif not (component.__doc__ or "").strip():
         problem = f"{component.__qualname__} has no docstring; its first line is its summary"
     elif missing := component.lacks():

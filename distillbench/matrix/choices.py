@@ -295,7 +295,7 @@ def _unknown_component(place: Place, kind: str, name: str, known: Mapping[str, A
     return Mistake(place, f"`use:` and the name of a registered {kind}", repr(name), nearest(name, known))
 
 
-def identity_of(built: Component, digests: list[tuple[str, str]]) -> str:
+def identity_of(built: Component[Any], digests: list[tuple[str, str]]) -> str:
     """Canonical JSON of what a stage's key holds about a component."""
     options = {
         entry.name: getattr(built.options, entry.name)

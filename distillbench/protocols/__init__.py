@@ -1,13 +1,23 @@
 """What a plugin implements: one base class for each kind of component. Nothing heavy is imported here.
 
 A component is a class with a `name`, a `version` (bumped when its meaning changes: it is part of the key of every
-stage that uses the component), an `Options` dataclass, and a docstring whose first line is its summary. It is built
-as `cls(options)`. Its module imports nothing heavy; its methods do.
+stage that uses the component), the dataclass of its options behind the base (`class Short(Filter[ShortOptions])`;
+`class Short(Filter)` has none), and a docstring whose first line is its summary. It is built as `cls(options)`. Its
+module imports nothing heavy; its methods do.
 """
 
 from __future__ import annotations
 
-from distillbench.protocols.component import UNSHOWN, Component, Context, NoOptions, Progress, TaskSource, no_progress
+from distillbench.protocols.component import (
+    UNSHOWN,
+    Component,
+    Context,
+    NoOptions,
+    OptionsT_co,
+    Progress,
+    TaskSource,
+    no_progress,
+)
 from distillbench.protocols.engine import Engine, EngineSession
 from distillbench.protocols.filter import Filter
 from distillbench.protocols.grader import Grader, Grading, OneByOne
@@ -33,6 +43,7 @@ __all__ = [
     "ListedRows",
     "NoOptions",
     "OneByOne",
+    "OptionsT_co",
     "Overlong",
     "Progress",
     "Renderer",

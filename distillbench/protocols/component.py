@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import typing
 from abc import ABC
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, get_args, get_origin
 
 from distillbench.records import Problem, Resources
 
@@ -47,20 +48,29 @@ class Context:
     components: Mapping[str, Any] = field(default_factory=dict)
 
 
+if TYPE_CHECKING:  # type checkers alone need to know what stands for options that are not given
+    from typing_extensions import TypeVar
+
+    OptionsT_co = TypeVar("OptionsT_co", covariant=True, default=object)
+else:
+    OptionsT_co = typing.TypeVar("OptionsT_co", covariant=True)
+
+
 @dataclass(frozen=True)
 class NoOptions:
     """For a component without options."""
 
 
-class Component(ABC):
+class Component(ABC, Generic[OptionsT_co]):
     """Base of every component.
 
     Attributes:
         name: What a matrix calls it.
         version: Bumped when results with the same options would differ.
         packages: Distributions whose version decides the result (math-verify for a math grader).
-        Options: A frozen dataclass. A field with `metadata={"key": False}` only affects speed or memory; the value of
-            one with `metadata=UNSHOWN` may be a secret, and is repeated in no message.
+        Options: The frozen dataclass that stands behind the base, as in `class Short(Filter[ShortOptions])`. A field
+            with `metadata={"key": False}` only affects speed or memory; the value of one with `metadata=UNSHOWN` may
+            be a secret, and is repeated in no message.
     """
 
     name: ClassVar[str]
@@ -68,7 +78,23 @@ class Component(ABC):
     packages: ClassVar[tuple[str, ...]] = ()
     Options: ClassVar[type] = NoOptions
 
-    def __init__(self, options: Any) -> None:
+    def __init_subclass__(cls, **more: Any) -> None:
+        """Finds the options behind the base.
+
+        Raises:
+            TypeError: They are given in another way.
+        """
+        super().__init_subclass__(**more)
+        if "Options" in cls.__dict__:
+            raise TypeError(
+                f"{cls.__qualname__}.Options is set\n"
+                f"    wanted: the options behind the base, as in `class {cls.__name__}(Filter[ShortOptions])`"
+            )
+        for base in cls.__dict__.get("__orig_bases__", ()):
+            if issubclass(get_origin(base) or object, Component) and not isinstance(get_args(base)[0], typing.TypeVar):
+                cls.Options = get_args(base)[0]
+
+    def __init__(self, options: OptionsT_co) -> None:
         self.options = options
 
     def inputs(self) -> Sequence[Path]:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from distillbench.protocols.component import Component, Context
+from distillbench.protocols.component import Component, Context, OptionsT_co
 from distillbench.protocols.student import Student
 from distillbench.records import Batch, Checkpoint, Generation, Prompt, Resources
 
@@ -61,7 +61,7 @@ class EngineSession(Protocol):
         """
 
 
-class Engine(Component):
+class Engine(Component[OptionsT_co]):
     """Generates completions."""
 
     #: True where a server computes: the untouched student is then the server's affair, and is not looked at beforehand.

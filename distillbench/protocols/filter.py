@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
-from distillbench.protocols.component import Component, Context
+from distillbench.protocols.component import Component, Context, OptionsT_co
 from distillbench.records import Trace
 
 
-class Filter(Component):
+class Filter(Component[OptionsT_co]):
     """Keeps or rejects traces, with a reason.
 
     Attributes:

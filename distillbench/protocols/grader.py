@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Protocol, Self
 
 from distillbench.errors import GraderError
-from distillbench.protocols.component import Component, Context
+from distillbench.protocols.component import Component, Context, OptionsT_co
 from distillbench.records import Judgement, Problem, Resources
 
 
@@ -51,7 +51,7 @@ class OneByOne:
                 yield Judgement(None, error=f"{type(error).__name__}: {error}")
 
 
-class Grader(Component):
+class Grader(Component[OptionsT_co]):
     """How the completions of a task are graded: by `judge`, or where that needs something held ready, by `open`."""
 
     #: True when it grades through lm-eval's own task object, given by `with_task`.

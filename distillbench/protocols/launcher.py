@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from distillbench.protocols.component import Component
+from distillbench.protocols.component import Component, OptionsT_co
 from distillbench.records import Resources
 
 
@@ -30,7 +30,7 @@ class Handle(Protocol):
         """Ends the job and everything it started; returns when it is gone."""
 
 
-class Launcher(Component):
+class Launcher(Component[OptionsT_co]):
     """Where stages run."""
 
     @abstractmethod

@@ -5,16 +5,16 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
-from distillbench.protocols.component import Component
+from distillbench.protocols.component import Component, OptionsT_co
 from distillbench.records import Completion, FinishReason, Message, Prefill, Prompt, Rendered, Trace
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-class Renderer(Component):
+class Renderer(Component[OptionsT_co]):
     """Messages and traces to tokens and loss mask, and completions back to reasoning and answer.
 
     The same object serves training and evaluation. `bind` gives it the student's tokenizer.
@@ -32,7 +32,7 @@ class Renderer(Component):
     #: True without a chat format: given continuations are then scored after lm-eval's own text, white space included.
     is_plain: ClassVar[bool] = False
 
-    def __init__(self, options: Any) -> None:
+    def __init__(self, options: OptionsT_co) -> None:
         super().__init__(options)
         self._tokenizer: PreTrainedTokenizerBase | None = None
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from distillbench.errors import StageError
-from distillbench.protocols.component import Component, Context
+from distillbench.protocols.component import Component, Context, OptionsT_co
 from distillbench.records import Checkpoint, ModelSource, Resources
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-class Student(Component):
+class Student(Component[OptionsT_co]):
     """The model that is trained, or evaluated untouched."""
 
     #: True when `build` makes the model in a stage of its own.

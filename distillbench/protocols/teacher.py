@@ -6,11 +6,11 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from distillbench.protocols.component import Component, Context
+from distillbench.protocols.component import Component, Context, OptionsT_co
 from distillbench.records import Trace
 
 
-class Teacher(Component):
+class Teacher(Component[OptionsT_co]):
     """Where traces come from."""
 
     def task(self) -> str | None:

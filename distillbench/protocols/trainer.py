@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from distillbench.protocols.component import Component, Context
+from distillbench.protocols.component import Component, Context, OptionsT_co
 from distillbench.protocols.renderer import Renderer
 from distillbench.protocols.student import Student
 from distillbench.records import Checkpoint, RowCounts, TrainingRow
@@ -51,7 +51,7 @@ class TrainingJob:
     output: Path
 
 
-class Trainer(Component):
+class Trainer(Component[OptionsT_co]):
     """Fits a student to traces and leaves checkpoints.
 
     Attributes:

@@ -29,11 +29,10 @@ class JsonlOptions:
     task: str | None = None
 
 
-class JsonlTeacher(Teacher):
+class JsonlTeacher(Teacher[JsonlOptions]):
     """Traces from a file of JSON lines."""
 
     name = "example-jsonl"
-    Options = JsonlOptions
 
     def inputs(self):  # the file's content is part of the key: an edited file is read again
         return (self.options.path,)
@@ -64,11 +63,10 @@ class TinyOptions:
     seed: int = 0
 
 
-class TinyStudent(Student):
+class TinyStudent(Student[TinyOptions]):
     """A language model of some 70,000 random weights that reads bytes; made in a second."""
 
     name = "example-tiny"
-    Options = TinyOptions
     builds = True  # so that `build` runs as a stage of its own, once, whatever uses it
 
     def renderer(self):
@@ -148,11 +146,10 @@ class ShortOptions:
     words: int = 20
 
 
-class ShortFilter(Filter):
+class ShortFilter(Filter[ShortOptions]):
     """Rejects traces whose reasoning has too many words."""
 
     name = "example-short"
-    Options = ShortOptions
 
     def reason(self, trace, context):
         words = len((trace.reasoning or "").split())
@@ -176,11 +173,10 @@ class LoopOptions:
     learning_rate: float = 5e-3
 
 
-class LoopTrainer(Trainer):
+class LoopTrainer(Trainer[LoopOptions]):
     """A plain torch loop over all weights, a full checkpoint every few steps."""
 
     name = "example-loop"
-    Options = LoopOptions
 
     def checkpoint_steps(self, counts):  # known before anything runs, so that `plan` can show every evaluation
         every = self.options.checkpoint_every

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, new_class
 from typing import Any
 
 import pytest
@@ -226,8 +226,9 @@ def catalog_of(kind: str, components: Any) -> Catalog:
     return Catalog(manager)
 
 
-def component(base: type = Filter, doc: str | None = "A toy.", **members: Any) -> type:
-    return type("Toy", (base,), {"__doc__": doc, "name": "toy", "reason": lambda *unused: None, **members})
+def component(base: Any = Filter, doc: str | None = "A toy.", **members: Any) -> type:
+    body = {"__doc__": doc, "name": "toy", "reason": lambda *unused: None, **members}
+    return new_class("Toy", (base,), exec_body=lambda namespace: namespace.update(body))
 
 
 @dataclass
@@ -246,8 +247,8 @@ def raising() -> Any:
         ([component(doc="  \n ")], "Toy has no docstring"),
         ([component(name=3)], "Toy has no `name`"),
         ([type("Toy", (Filter,), {"__doc__": "A toy."})], "Toy has no `name`"),
-        ([component(Options=dict)], "Toy.Options is not a dataclass"),
-        ([component(Options=None)], "Toy.Options is not a dataclass"),
+        ([component(base=Filter[dict])], "the options of Toy are not a dataclass: <class 'dict'>"),
+        ([component(base=Filter["Later"])], "the options of Toy are not a dataclass: ForwardRef('Later')"),
         ([component(base=Trainer)], "is not a subclass of distillbench.protocols.Filter"),
         ([component()(Fine())], "is not a subclass of distillbench.protocols.Filter"),
         (["keep"], "'keep' is not a subclass of distillbench.protocols.Filter"),

@@ -30,44 +30,47 @@ def only_declared(cls: type[Component]) -> type[Component]:
     return cls
 
 
+@dataclass(frozen=True)
+class SyntheticOptions:
+    style: Literal["concise", "verbose"] = "concise"
+    n: int = 10
+
+
 @only_declared
-class Synthetic(Teacher):
+class Synthetic(Teacher[SyntheticOptions]):
     """Makes traces."""
 
     name = "synthetic"
 
-    @dataclass(frozen=True)
-    class Options:
-        style: Literal["concise", "verbose"] = "concise"
-        n: int = 10
+
+@dataclass(frozen=True)
+class RecordedOptions:
+    path: Path
+    column: str = "text"
 
 
 @only_declared
-class Recorded(Teacher):
+class Recorded(Teacher[RecordedOptions]):
     """Reads traces from a file."""
 
     name = "recorded"
-
-    @dataclass(frozen=True)
-    class Options:
-        path: Path
-        column: str = "text"
 
     def inputs(self) -> Sequence[Path]:
         return (self.options.path,)
 
 
+@dataclass(frozen=True)
+class TinyOptions:
+    hidden: int = 96
+    device: str = field(default="cpu", metadata={"key": False})
+
+
 @only_declared
-class Tiny(Student):
+class Tiny(Student[TinyOptions]):
     """A small student."""
 
     name = "tiny"
     packages = ("pyyaml",)
-
-    @dataclass(frozen=True)
-    class Options:
-        hidden: int = 96
-        device: str = field(default="cpu", metadata={"key": False})
 
     def renderer(self) -> str:
         return "qwen3"
@@ -80,15 +83,16 @@ class Silent(Student):
     name = "silent"
 
 
+@dataclass(frozen=True)
+class Qwen3Options:
+    thinking: bool = True
+
+
 @only_declared
-class Qwen3(Renderer):
+class Qwen3(Renderer[Qwen3Options]):
     """Qwen3's format."""
 
     name = "qwen3"
-
-    @dataclass(frozen=True)
-    class Options:
-        thinking: bool = True
 
 
 @only_declared
@@ -105,47 +109,50 @@ class CorrectOnly(Filter):
     name = "correct_only"
 
 
+@dataclass(frozen=True)
+class FitsOptions:
+    max_tokens: int = 160
+
+
 @only_declared
-class Fits(Filter):
+class Fits(Filter[FitsOptions]):
     """Keeps what is short."""
 
     name = "fits"
 
-    @dataclass(frozen=True)
-    class Options:
-        max_tokens: int = 160
+
+@dataclass(frozen=True)
+class SftOptions:
+    method: Literal["lora", "full"] = "lora"
+    learning_rate: Annotated[float, Gt(0)] = 1e-3
+    max_steps: int = 10
+    rank: int | None = 16
+    targets: tuple[str, ...] = ()
+    packing: bool = False
+
+    def __post_init__(self) -> None:
+        if self.method == "full" and self.rank is not None:
+            raise ValueError("method full has no rank")
 
 
 @only_declared
-class Sft(Trainer):
+class Sft(Trainer[SftOptions]):
     """Fine-tunes."""
 
     name = "sft"
     version = 3
 
-    @dataclass(frozen=True)
-    class Options:
-        method: Literal["lora", "full"] = "lora"
-        learning_rate: Annotated[float, Gt(0)] = 1e-3
-        max_steps: int = 10
-        rank: int | None = 16
-        targets: tuple[str, ...] = ()
-        packing: bool = False
 
-        def __post_init__(self) -> None:
-            if self.method == "full" and self.rank is not None:
-                raise ValueError("method full has no rank")
+@dataclass(frozen=True)
+class ReplayOptions:
+    epochs: int = 1
 
 
 @only_declared
-class Replay(Trainer):
+class Replay(Trainer[ReplayOptions]):
     """A trainer with other options."""
 
     name = "replay"
-
-    @dataclass(frozen=True)
-    class Options:
-        epochs: int = 1
 
 
 @only_declared
@@ -155,15 +162,16 @@ class TransformersEngine(Engine):
     name = "transformers"
 
 
+@dataclass(frozen=True)
+class VllmOptions:
+    memory: float = 0.9
+
+
 @only_declared
-class Vllm(Engine):
+class Vllm(Engine[VllmOptions]):
     """Generates fast."""
 
     name = "vllm"
-
-    @dataclass(frozen=True)
-    class Options:
-        memory: float = 0.9
 
 
 @only_declared
@@ -173,27 +181,29 @@ class LmEval(Grader):
     name = "lm_eval"
 
 
+@dataclass(frozen=True)
+class MathBoxedOptions:
+    strict: bool = False
+    digits: int = 6
+
+
 @only_declared
-class MathBoxed(Grader):
+class MathBoxed(Grader[MathBoxedOptions]):
     """Grades boxes."""
 
     name = "math_boxed"
 
-    @dataclass(frozen=True)
-    class Options:
-        strict: bool = False
-        digits: int = 6
+
+@dataclass(frozen=True)
+class LocalOptions:
+    workers: int = 1
 
 
 @only_declared
-class Local(Launcher):
+class Local(Launcher[LocalOptions]):
     """Runs here."""
 
     name = "local"
-
-    @dataclass(frozen=True)
-    class Options:
-        workers: int = 1
 
 
 class ToyPlugin:

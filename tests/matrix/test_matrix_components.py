@@ -24,11 +24,10 @@ class JudgedOptions:
     strange: str | None = field(default=None, metadata={"component": "planet"})
 
 
-class Judged(Filter):
+class Judged(Filter[JudgedOptions]):
     """Asks a judge."""
 
     name = "judged"
-    Options = JudgedOptions
 
     def reason(self, trace: Trace, context: Context) -> str | None:
         raise AssertionError("resolving a matrix filters nothing")
@@ -40,11 +39,10 @@ class RelayOptions:
     heat: float = 0.5
 
 
-class Relay(Engine):
+class Relay(Engine[RelayOptions]):
     """An engine that asks another one."""
 
     name = "relay"
-    Options = RelayOptions
 
     def open(self, *unused: object) -> Any:
         raise AssertionError("resolving a matrix opens nothing")

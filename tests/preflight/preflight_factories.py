@@ -81,11 +81,10 @@ class ChatOptions:
     bos: str = ""
 
 
-class Chat(Renderer):
+class Chat(Renderer[ChatOptions]):
     """ChatML, right in every respect."""
 
     name = "chat"
-    Options = ChatOptions
 
     def text(self, text: str) -> list[int]:
         ids: list[int] = []

@@ -34,7 +34,7 @@ class CodeforcesOptions:
     time_factor: float = 1.0
 
 
-class Codeforces(CodeBenchmark):
+class Codeforces(CodeBenchmark[CodeforcesOptions]):
     """Grades Codeforces problems as open-r1 does, in a sandbox: each test is a process under the problem's own limits.
 
     Where a problem has a checker, it decides. Otherwise the words of the output must be the expected ones, yes and no
@@ -45,7 +45,6 @@ class Codeforces(CodeBenchmark):
 
     name = "code_codeforces"
     version = 2
-    Options = CodeforcesOptions
     preload = (
         "collections",
         "math",

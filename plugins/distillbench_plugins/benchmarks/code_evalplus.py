@@ -65,7 +65,7 @@ class EvalPlusOptions:
     memory_gb: float = 4.0
 
 
-class EvalPlus(CodeBenchmark):
+class EvalPlus(CodeBenchmark[EvalPlusOptions]):
     """Grades HumanEval+ and MBPP+ as evalplus 0.3.1 does, in a sandbox.
 
     A solution is right when it passes the base and the plus tests; `scores` has both. The plus tests are run only after
@@ -75,7 +75,6 @@ class EvalPlus(CodeBenchmark):
     name = "code_evalplus"
     version = 2
     packages = ("evalplus", "numpy")
-    Options = EvalPlusOptions
     preload = ("numpy", "typing", "collections", "math", "re", "itertools", "functools", "heapq", "string", "hashlib")
 
     def extract(self, answer: str, problem: Problem) -> str | None:

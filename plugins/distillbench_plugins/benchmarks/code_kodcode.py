@@ -114,7 +114,7 @@ class TestRun:
         return self.failure == "time_limit" or any(ending.is_out_of_time for ending in self.endings)
 
 
-class CodeKodCode(CodeBenchmark):
+class CodeKodCode(CodeBenchmark[KodCodeOptions]):
     """Grades KodCode: every test that the reference solution passes must pass, under pytest.
 
     Tests are counted by their ids. Where the reference shows that a problem's tests need no more of the solution than
@@ -124,7 +124,6 @@ class CodeKodCode(CodeBenchmark):
     name = "code_kodcode"
     version = 2
     packages = ("pytest",)
-    Options = KodCodeOptions
     preload: ClassVar[tuple[str, ...]] = (*_PYTEST, "timeit", "typing", "collections", "heapq", "inspect")
 
     def entry_point(self, problem: Problem) -> str:

@@ -52,7 +52,7 @@ class LiveCodeBenchOptions:
     memory_gb: float = 4.0
 
 
-class LiveCodeBench(CodeBenchmark):
+class LiveCodeBench(CodeBenchmark[LiveCodeBenchOptions]):
     """Grades LiveCodeBench by its official rules, in a sandbox.
 
     The tests of a problem are run in order until one fails. What a program writes is compared line by line, as text or
@@ -63,7 +63,6 @@ class LiveCodeBench(CodeBenchmark):
 
     name = "code_livecodebench"
     version = 2
-    Options = LiveCodeBenchOptions
     preload = (*MODULES, "typing", "numpy")
 
     def facts(self) -> Mapping[str, Any]:

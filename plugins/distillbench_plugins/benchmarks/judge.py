@@ -72,7 +72,7 @@ class JudgeOptions:
         check_model(self.model)
 
 
-class Judge(Grader):
+class Judge(Grader[JudgeOptions]):
     """Grades open-ended answers: a judge model marks them by a published rubric, several times over.
 
     Any answer part that is not empty is a complete answer. The judge sees the question, the gold answer where there is
@@ -81,7 +81,6 @@ class Judge(Grader):
     """
 
     name = "judge"
-    Options = JudgeOptions
 
     def inputs(self) -> Sequence[Path]:
         """The rubric."""
@@ -113,7 +112,7 @@ class Judge(Grader):
         from distillbench_plugins.grading.judge_client import Endpoint, JudgeClient, Replies
 
         self.refuse_unusable()
-        about: JudgeOptions = self.options
+        about = self.options
         sampling = {"temperature": about.temperature, "max_tokens": about.max_tokens}
         kept = {name: value for name, value in sampling.items() if value is not None}
         client = JudgeClient(Endpoint(str(about.model), self._server(), kept))
@@ -131,7 +130,7 @@ class Judge(Grader):
     def _server(self) -> Server:
         from distillbench_plugins.servers.client import Server
 
-        about: JudgeOptions = self.options
+        about = self.options
         return Server(
             about.base_url,
             self._api_key(),

@@ -41,7 +41,7 @@ class LmEvalOptions:
     graded: bool = False
 
 
-class LmEvalMetric(Grader):
+class LmEvalMetric(Grader[LmEvalOptions]):
     """Grades through lm-eval: the task's own filters, process_results and metric.
 
     Any answer part that is not empty is a complete answer. A metric that is a list of numbers for each sample, as those
@@ -52,7 +52,6 @@ class LmEvalMetric(Grader):
     name = "lm_eval"
     version = 3
     packages = ("lm_eval",)
-    Options = LmEvalOptions
     needs_task = True
     _task: Any
 

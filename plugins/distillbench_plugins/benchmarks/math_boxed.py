@@ -42,7 +42,7 @@ class MathBoxedOptions:
     math_verify_exact: bool = False
 
 
-class MathBoxed(Grader):
+class MathBoxed(Grader[MathBoxedOptions]):
     r"""Grades mathematics: the last complete `\boxed{}` of the answer, checked by math-verify.
 
     A box that is not closed, or blank, is no answer. Integers, and answers that are the gold answer but for how they
@@ -54,7 +54,6 @@ class MathBoxed(Grader):
     name = "math_boxed"
     version = 5
     packages = ("latex2sympy2_extended", "math-verify", "sympy")
-    Options = MathBoxedOptions
 
     def extract(self, answer: str, problem: Problem) -> str | None:
         r"""The content of the last complete `\boxed{}` that is not blank; None when there is none."""

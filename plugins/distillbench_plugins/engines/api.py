@@ -71,7 +71,7 @@ class ApiOptions:
             raise ValueError(f"extra_body {', '.join(taken)}: the engine sets that itself, from the evaluation")
 
 
-class ApiEngine(Engine):
+class ApiEngine(Engine[ApiOptions]):
     """Asks an OpenAI-compatible server: a hosted model, or `vllm serve`.
 
     No error becomes an empty answer: what fails is tried again, then it is a `generation_error` with the server's
@@ -79,7 +79,6 @@ class ApiEngine(Engine):
     """
 
     name = "api"
-    Options = ApiOptions
     rank: ClassVar[int] = 10
     is_remote = True
 
@@ -99,7 +98,7 @@ class ApiEngine(Engine):
         from distillbench_plugins.engines.api_session import ApiSession, Asking
         from distillbench_plugins.servers.client import Server
 
-        about: ApiOptions = self.options
+        about = self.options
         mode: Mode = about.mode or ("tokens" if student.has_tokenizer else "chat")
         if mode == "tokens" and not student.has_tokenizer:
             raise StageError(

@@ -36,7 +36,7 @@ class TransformersOptions:
     continuous: bool | None = field(default=None, metadata={"key": False})
 
 
-class TransformersEngine(Engine):
+class TransformersEngine(Engine[TransformersOptions]):
     """Generates with transformers: batched, one checkpoint after the other on one loaded base model.
 
     Greedy is greedy: nothing of the model's own generation_config is used. Sampled completions are drawn under a seed
@@ -44,7 +44,6 @@ class TransformersEngine(Engine):
     """
 
     name = "transformers"
-    Options = TransformersOptions
     rank: ClassVar[int] = 20
 
     def why_not(self, student: Student) -> str:

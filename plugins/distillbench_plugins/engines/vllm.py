@@ -64,7 +64,7 @@ class VllmOptions:
     window: Annotated[int, Gt(0)] | None = field(default=None, metadata={"key": False})
 
 
-class VllmEngine(Engine):
+class VllmEngine(Engine[VllmOptions]):
     """Generates with vLLM: all adapters of a student mixed under way on one loaded model.
 
     Greedy is greedy: nothing of the model's own generation_config is used. Full checkpoints, and adapters that vLLM
@@ -74,7 +74,6 @@ class VllmEngine(Engine):
     """
 
     name = "vllm"
-    Options = VllmOptions
     rank: ClassVar[int] = 30
 
     def why_not(self, student: Student) -> str:

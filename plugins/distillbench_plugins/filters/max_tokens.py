@@ -24,11 +24,10 @@ class MaxTokensOptions:
     limit: Annotated[int, Gt(0)]
 
 
-class MaxTokens(Filter):
+class MaxTokens(Filter[MaxTokensOptions]):
     """Rejects traces that are longer than a number of tokens, as the cell's student and renderer see them."""
 
     name = "max_tokens"
-    Options = MaxTokensOptions
     reads = frozenset({"length"})
 
     def reason(self, trace: Trace, context: Context) -> str | None:

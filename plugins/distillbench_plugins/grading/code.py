@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from distillbench.errors import GraderError
-from distillbench.protocols import Context, Grader, Grading
+from distillbench.protocols import Context, Grader, Grading, OptionsT_co
 from distillbench.records import Judgement, Problem, Resources
 from distillbench_plugins.grading.fences import Block, blocks
 from distillbench_plugins.grading.sandbox.isolation import SandboxError
@@ -91,7 +91,7 @@ def was_disturbed(ending: Ending) -> bool:
     return ending.wall_seconds > _DISTURBED * ending.cpu_seconds + 0.05
 
 
-class CodeBenchmark(Grader):
+class CodeBenchmark(Grader[OptionsT_co]):
     """A grader that runs the code of an answer in a sandbox.
 
     Attributes:

@@ -36,11 +36,10 @@ class LocalOptions:
     gpus: int = -1
 
 
-class LocalLauncher(Launcher):
+class LocalLauncher(Launcher[LocalOptions]):
     """Runs stages in processes on this machine, as many at once as cores, GPUs and memory allow."""
 
     name = "local"
-    Options = LocalOptions
 
     def __init__(self, options: LocalOptions) -> None:
         super().__init__(options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, Protocol, Self, TypeVar
 
 from distillbench.errors import RowError, StageError
 from distillbench.protocols import Renderer
@@ -39,7 +39,18 @@ class Start:
     is_open: bool
 
 
-class SegmentRenderer(Renderer):
+class HasReasoning(Protocol):
+    """Options that say what becomes of reasoning."""
+
+    @property
+    def reasoning(self) -> Reasoning:
+        """Whether it is trained in the student's own block, as text, or not at all."""
+
+
+RowOptionsT_co = TypeVar("RowOptionsT_co", bound=HasReasoning, covariant=True)
+
+
+class SegmentRenderer(Renderer[RowOptionsT_co]):
     r"""A renderer whose rows are lists of segments: ids of control tokens, and texts each tokenised on its own.
 
     The prompt and the response are never tokenised together, in training as in evaluation: `<think>\n` and `\nOkay`
@@ -150,7 +161,7 @@ class SegmentRenderer(Renderer):
         token is trained. Blank reasoning is none, and no block is made up for it; only where the prompt has opened
         one is it closed at once.
         """
-        mode: Reasoning = self.options.reasoning
+        mode = self.options.reasoning
         is_cut = trace.finish_reason == "length"
         end: list[Segment] = [] if is_cut else [self.end_token_id()]
         reasoning = trace.reasoning if trace.reasoning and trace.reasoning.strip() else ""

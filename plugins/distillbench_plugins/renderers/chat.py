@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from distillbench.errors import StageError
 from distillbench.hookspecs import hookimpl
@@ -41,7 +41,10 @@ class ChatOptions:
     system_in_user: bool = False
 
 
-class ChatRenderer(SegmentRenderer):
+ChatOptionsT_co = TypeVar("ChatOptionsT_co", bound=ChatOptions, covariant=True)
+
+
+class ChatRenderer(SegmentRenderer[ChatOptionsT_co]):
     r"""Prompts from the tokenizer's own chat template, and responses that follow them.
 
     The prompt is the official one, id for id, but for two things. The text of control tokens in messages stays text.
@@ -182,7 +185,7 @@ class ChatTemplateOptions(ChatOptions):
             raise ValueError(f"template_options {', '.join(taken)}: the renderer sets that itself")
 
 
-class ChatTemplateRenderer(ChatRenderer):
+class ChatTemplateRenderer(ChatRenderer[ChatTemplateOptions]):
     """Whatever chat template the tokenizer carries, for families without a renderer of their own.
 
     The token that ends a turn is the one that the template writes after an assistant's message, or else the
@@ -192,7 +195,6 @@ class ChatTemplateRenderer(ChatRenderer):
 
     name = "chat-template"
     version = 2
-    Options = ChatTemplateOptions
     tokens = ()
     _end: int
     _found: Format | None = None

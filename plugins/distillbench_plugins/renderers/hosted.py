@@ -33,7 +33,7 @@ class HostedRendererOptions:
         check_tags_option(self.reasoning_tags)
 
 
-class HostedRenderer(Renderer):
+class HostedRenderer(Renderer[HostedRendererOptions]):
     """For models behind a chat API: the server makes the prompt's tokens, and reasoning is found in what it sends.
 
     Reasoning that a server sends apart from the answer comes here in one text with it, from which it is taken unchanged
@@ -41,7 +41,6 @@ class HostedRenderer(Renderer):
     """
 
     name = "hosted"
-    Options = HostedRendererOptions
     parser_version = PARSER_VERSION
     needs_tokenizer = False
 

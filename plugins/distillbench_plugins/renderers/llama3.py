@@ -31,7 +31,7 @@ class Llama3Options(ChatOptions):
             raise ValueError("reasoning: native needs think tokens, which Llama 3 has not; set text or strip")
 
 
-class Llama3Renderer(ChatRenderer):
+class Llama3Renderer(ChatRenderer[Llama3Options]):
     """Llama 3.1, 3.2 and 3.3 Instruct, with a pinned date.
 
     The 3.2 template writes today's date unless it is given one, so that rows and prompts would change overnight; the
@@ -42,7 +42,6 @@ class Llama3Renderer(ChatRenderer):
 
     name = "llama3"
     templates = frozenset({"93c0e9aa3629bbd7", "d82792f95932f1c9"})
-    Options = Llama3Options
     tokens = ("<|eot_id|>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>")
     other_stops = ("<|end_of_text|>", "<|eom_id|>")
 

@@ -36,7 +36,7 @@ class PlainOptions:
             raise ValueError("reasoning: native belongs to a chat format, which plain has not; set text or strip")
 
 
-class PlainRenderer(SegmentRenderer):
+class PlainRenderer(SegmentRenderer[PlainOptions]):
     r"""A prompt and its continuation: what a base model without a chat template is trained on.
 
     The prompt is the text of all messages, an empty line between them, and the separator; the response is
@@ -45,7 +45,6 @@ class PlainRenderer(SegmentRenderer):
     """
 
     name = "plain"
-    Options = PlainOptions
     is_plain = True
     _bos: tuple[int, ...]
 

@@ -9,7 +9,7 @@ from typing import Any
 from distillbench.errors import StageError
 from distillbench.hookspecs import hookimpl
 from distillbench.protocols import Renderer
-from distillbench_plugins.renderers.chat import QUESTION, ChatOptions, ChatRenderer
+from distillbench_plugins.renderers.chat import QUESTION, ChatOptions, ChatOptionsT_co, ChatRenderer
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,14 @@ class Qwen3Options(ChatOptions):
             raise ValueError(f"thinking: false leaves no place for `reasoning: {self.reasoning}`; set reasoning: strip")
 
 
-class QwenRenderer(ChatRenderer):
+class QwenRenderer(ChatRenderer[ChatOptionsT_co]):
     """ChatML, as all Qwen models have it."""
 
     tokens = ("<|im_end|>", "<|im_start|>")
     other_stops = ("<|endoftext|>",)
 
 
-class Qwen3Renderer(QwenRenderer):
+class Qwen3Renderer(QwenRenderer[Qwen3Options]):
     r"""Qwen3 hybrid models: ChatML, and a thinking block that the student writes itself.
 
     A training row is the official prompt, without loss, and then, with loss,
@@ -57,7 +57,6 @@ class Qwen3Renderer(QwenRenderer):
     version = 2
     #: Qwen3-0.6B's as first published and as TRL has it, and that of the student `tiny-qwen3`.
     templates = frozenset({"87a2728cb8dc9fe4", "a55ee1b1660128b7", "2bd6de7110984e88"})
-    Options = Qwen3Options
 
     def template_options(self) -> Mapping[str, Any]:
         """The template's own switch."""
@@ -73,7 +72,7 @@ class Qwen3Renderer(QwenRenderer):
             )
 
 
-class Qwen3BaseRenderer(QwenRenderer):
+class Qwen3BaseRenderer(QwenRenderer[QwenOptions]):
     """Qwen3 base models: the template and the tokens of `qwen3`, and no habit of thinking to switch off.
 
     Rows are those of `qwen3`. A base model that was never taught to end its turn may end the text instead, so that
@@ -83,10 +82,9 @@ class Qwen3BaseRenderer(QwenRenderer):
     """
 
     name = "qwen3-base"
-    Options = QwenOptions
 
 
-class Qwen3InstructRenderer(QwenRenderer):
+class Qwen3InstructRenderer(QwenRenderer[QwenOptions]):
     """Qwen3-Instruct-2507: ChatML without a thinking mode.
 
     Its template knows no thinking block, and never writes one. `reasoning: native` teaches one all the same, with the
@@ -97,7 +95,6 @@ class Qwen3InstructRenderer(QwenRenderer):
 
     name = "qwen3-instruct-2507"
     templates = frozenset({"64f85b198065d0fb"})
-    Options = QwenOptions
 
 
 class Qwen35Renderer(Qwen3Renderer):

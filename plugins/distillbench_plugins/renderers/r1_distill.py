@@ -15,7 +15,7 @@ class R1DistillOptions(ChatOptions):
     """Options of the `r1-distill` renderer."""
 
 
-class R1DistillRenderer(ChatRenderer):
+class R1DistillRenderer(ChatRenderer[R1DistillOptions]):
     r"""DeepSeek-R1-Distill: the prompt opens the thinking block.
 
     The prompt ends with `<think>\n`, without loss; the response is `{reasoning}\n</think>\n\n{answer}` and the end
@@ -28,7 +28,6 @@ class R1DistillRenderer(ChatRenderer):
 
     name = "r1-distill"
     templates = frozenset({"56a1447ad31926fd"})
-    Options = R1DistillOptions
     tokens = ("<｜end▁of▁sentence｜>", "<｜begin▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>")  # noqa: RUF001
 
 

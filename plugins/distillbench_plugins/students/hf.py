@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from distillbench.errors import StageError
 from distillbench.fingerprint import expanded
@@ -47,11 +47,11 @@ class HfOptions:
     memory_gb: float = field(default=16.0, metadata={"key": False})
 
 
-class HfStudent(Student):
-    """A causal language model from the Hugging Face Hub or from a folder."""
+HfOptionsT_co = TypeVar("HfOptionsT_co", bound=HfOptions, covariant=True)
 
-    name = "hf"
-    Options = HfOptions
+
+class HfModel(Student[HfOptionsT_co]):
+    """A model that transformers loads."""
 
     def inputs(self) -> Sequence[Path]:
         """The model's folder, when it is one; also when it is written as one, so that a missing one is told early."""
@@ -60,7 +60,7 @@ class HfStudent(Student):
 
     def renderer(self) -> str:
         """The renderer named in the options."""
-        return str(self.options.renderer)
+        return self.options.renderer
 
     def load_tokenizer(self, built: Path | None) -> PreTrainedTokenizerBase:
         """The model's own tokenizer."""
@@ -134,6 +134,12 @@ class HfStudent(Student):
             ) from error
 
 
+class HfStudent(HfModel[HfOptions]):
+    """A causal language model from the Hugging Face Hub or from a folder."""
+
+    name = "hf"
+
+
 @dataclass(frozen=True)
 class Qwen3BaseOptions(HfOptions):
     """Options of `qwen3-30b-a3b-base`: those of `hf`."""
@@ -143,11 +149,10 @@ class Qwen3BaseOptions(HfOptions):
     lora_targets: tuple[str, ...] | None = ATTENTION
 
 
-class Qwen3Base(HfStudent):
+class Qwen3Base(HfModel[Qwen3BaseOptions]):
     """Qwen3-30B-A3B-Base; adapters on its attention, because vLLM cannot be trusted with adapters on MoE experts."""
 
     name = "qwen3-30b-a3b-base"
-    Options = Qwen3BaseOptions
 
 
 @dataclass(frozen=True)
@@ -159,11 +164,10 @@ class Qwen3InstructOptions(HfOptions):
     lora_targets: tuple[str, ...] | None = ATTENTION
 
 
-class Qwen3Instruct(HfStudent):
+class Qwen3Instruct(HfModel[Qwen3InstructOptions]):
     """Qwen3-30B-A3B-Instruct-2507; adapters on its attention, as for the base model."""
 
     name = "qwen3-30b-a3b-instruct-2507"
-    Options = Qwen3InstructOptions
 
 
 @dataclass(frozen=True)
@@ -174,11 +178,10 @@ class LlamaOptions(HfOptions):
     renderer: str = "llama3"
 
 
-class Llama(HfStudent):
+class Llama(HfModel[LlamaOptions]):
     """Llama-3.1-8B-Instruct."""
 
     name = "llama-3.1-8b-instruct"
-    Options = LlamaOptions
 
 
 @dataclass(frozen=True)
@@ -189,11 +192,10 @@ class Qwen35Options(HfOptions):
     renderer: str = "qwen3.5"
 
 
-class Qwen35(HfStudent):
+class Qwen35(HfModel[Qwen35Options]):
     """Qwen3.5-4B."""
 
     name = "qwen3.5-4b"
-    Options = Qwen35Options
 
 
 @hookimpl

@@ -34,20 +34,19 @@ class HostedOptions:
         check_model(self.model)
 
 
-class HostedStudent(Student):
+class HostedStudent(Student[HostedOptions]):
     """A model that is only reached through an API: it is evaluated by the `api` engine, and cannot be trained."""
 
     name = "hosted"
-    Options = HostedOptions
     has_tokenizer = False
 
     def renderer(self) -> str:
         """The renderer named in the options."""
-        return str(self.options.renderer)
+        return self.options.renderer
 
     def served_name(self, built: Path | None) -> str:
         """The model's name at the API."""
-        return str(self.options.model)
+        return self.options.model
 
     def preview_tokenizer(self) -> PreTrainedTokenizerBase | None:
         """None: there is none, and there will be none."""

@@ -33,15 +33,14 @@ class SyntheticOptions:
     n: Annotated[int, Gt(0)] = 1000
 
 
-class SyntheticTeacher(Teacher):
+class SyntheticTeacher(Teacher[SyntheticOptions]):
     """Worked solutions of step-by-step word problems, always right, concise or verbose."""
 
     name = "synthetic"
-    Options = SyntheticOptions
 
     def task(self) -> str:
         """The task whose problems it solves."""
-        return str(self.options.task)
+        return self.options.task
 
     def preview(self, context: Context, limit: int) -> list[Trace]:
         """The first traces; they cost nothing."""

@@ -41,7 +41,7 @@ class ExistingOptions:
             object.__setattr__(self, "found", found)
 
 
-class ExistingTrainer(Trainer):
+class ExistingTrainer(Trainer[ExistingOptions]):
     """Checkpoints that are there already: LoRA adapters, or full models of the student's architecture.
 
     A cell with it has no teacher and no filters. Nothing is trained, copied, changed or deleted: the store holds links
@@ -53,7 +53,6 @@ class ExistingTrainer(Trainer):
     """
 
     name = "existing"
-    Options = ExistingOptions
     needs_traces: ClassVar[bool] = False
 
     def inputs(self) -> Sequence[Path]:

@@ -81,7 +81,7 @@ class SftOptions:
             raise ValueError(f"micro_batch_size {self.micro_batch_size} does not divide batch_size {self.batch_size}")
 
 
-class SftTrainer(Trainer):
+class SftTrainer(Trainer[SftOptions]):
     """Supervised fine-tuning with TRL's SFTTrainer and peft.
 
     Rows are the renderer's token ids; TRL neither tokenizes nor truncates. Every checkpoint measures the held-out rows.
@@ -89,7 +89,6 @@ class SftTrainer(Trainer):
     """
 
     name = "sft"
-    Options = SftOptions
 
     def max_length(self) -> int:
         """The option of that name."""

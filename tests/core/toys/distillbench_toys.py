@@ -123,11 +123,10 @@ def odd_traces(trace):
     }
 
 
-class ToyTeacher(Teacher):
+class ToyTeacher(Teacher[TeacherOptions]):
     """Says numbers again: the training problems of the toy task, without loading it."""
 
     name = "toy-teacher"
-    Options = TeacherOptions
 
     def inputs(self):
         return (self.options.path,) if self.options.path else ()
@@ -188,11 +187,10 @@ class ToyTokenizer:
         return "".join(chr(int(token)) for token in ids if token)
 
 
-class ToyStudent(Student):
+class ToyStudent(Student[StudentOptions]):
     """A file of text that stands for weights."""
 
     name = "toy-student"
-    Options = StudentOptions
     builds = True
 
     def renderer(self):
@@ -230,11 +228,10 @@ class RendererOptions:
     end_loss: bool = True
 
 
-class ToyRenderer(Renderer):
+class ToyRenderer(Renderer[RendererOptions]):
     """Characters; what follows `=` is the answer, token 0 ends the turn."""
 
     name = "toy-renderer"
-    Options = RendererOptions
 
     def stop_token_ids(self):
         return (0,)
@@ -272,11 +269,10 @@ class FilterOptions:
     limit: int = 1000
 
 
-class ToyFilter(Filter):
+class ToyFilter(Filter[FilterOptions]):
     """Rejects long reasoning."""
 
     name = "toy-filter"
-    Options = FilterOptions
 
     def reason(self, trace, context):
         record("filter", trace.source)
@@ -294,11 +290,10 @@ class OddFilterOptions:
     gives: str = "whole"
 
 
-class ToyOddFilter(Filter):
+class ToyOddFilter(Filter[OddFilterOptions]):
     """Decides on the whole set at once, well or not."""
 
     name = "toy-odd-filter"
-    Options = OddFilterOptions
 
     def decide(self, traces, context):
         if self.options.gives == "nothing":
@@ -350,11 +345,10 @@ class AskingOptions:
     judge: str | None = field(default=None, metadata={"component": "engine"})
 
 
-class ToyAskingFilter(Filter):
+class ToyAskingFilter(Filter[AskingOptions]):
     """Rejects what its judge does: everything, where that has a word."""
 
     name = "toy-asking-filter"
-    Options = AskingOptions
 
     def reason(self, trace, context):
         words = context.components["judge"].options.words
@@ -379,11 +373,10 @@ class TrainerOptions:
     micro: int = field(default=0, metadata={"key": False})
 
 
-class ToyTrainer(Trainer):
+class ToyTrainer(Trainer[TrainerOptions]):
     """Writes files that say what they were trained on."""
 
     name = "toy-trainer"
-    Options = TrainerOptions
 
     def checkpoint_steps(self, counts):
         if self.options.steps:
@@ -435,11 +428,10 @@ class EngineOptions:
     batch_size: int = field(default=8, metadata={"key": False})
 
 
-class ToyEngine(Engine):
+class ToyEngine(Engine[EngineOptions]):
     """Answers every other question right: those with an even number."""
 
     name = "toy-engine"
-    Options = EngineOptions
 
     @contextmanager
     def open(self, student, built, checkpoints, context):
@@ -506,11 +498,10 @@ class BenchmarkOptions:
     strict: bool = True
 
 
-class ToyBenchmark(Grader):
+class ToyBenchmark(Grader[BenchmarkOptions]):
     """Compares texts."""
 
     name = "toy-grader"
-    Options = BenchmarkOptions
 
     def extract(self, answer, problem):
         return answer or None

@@ -30,7 +30,7 @@ class TinyQwen3Options:
     steps: Annotated[int, Gt(0)] = 260
 
 
-class TinyQwen3(Student):
+class TinyQwen3(Student[TinyQwen3Options]):
     """A Qwen3 architecture of 0.3 M parameters with its own tokenizer, pretrained here in a minute.
 
     It has seen worked coins problems as plain text, but in chat only direct answers: the skill is there for a teacher
@@ -38,7 +38,6 @@ class TinyQwen3(Student):
     """
 
     name = "tiny-qwen3"
-    Options = TinyQwen3Options
     builds = True
 
     def renderer(self) -> str:
