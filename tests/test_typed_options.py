@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import new_class
+from typing import Generic, TypeVar
 
 import pytest
 
@@ -83,6 +84,14 @@ class Fine:
 def test_options_are_inherited_and_a_component_without_has_none() -> None:
     short = new_class("Short", (Filter[Fine],))
     assert Filter.Options is NoOptions and short.Options is Fine and type("Shorter", (short,), {}).Options is Fine
+
+
+def test_of_several_brackets_the_one_of_the_options_counts() -> None:
+    T, U = TypeVar("T"), TypeVar("U")
+    paired = new_class("Paired", (Filter[U], Generic[T, U]))
+    counted = new_class("Counted", (Filter[Fine], Generic[T]))
+    assert paired.Options is NoOptions and new_class("Both", (paired[int, Fine],)).Options is Fine
+    assert counted.Options is Fine and new_class("One", (counted[int],)).Options is Fine
 
 
 def test_options_that_are_given_in_another_way_are_refused() -> None:

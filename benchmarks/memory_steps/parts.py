@@ -47,11 +47,10 @@ class MadeOptions:
     scale: float
 
 
-class Made(Teacher):
+class Made(Teacher[MadeOptions]):
     """Gives as many traces as it is told to."""
 
     name = "made"
-    Options = MadeOptions
 
     def traces(self, context: Context, start: int) -> Iterator[Trace]:
         """All of them; every run gives the same."""

@@ -77,6 +77,8 @@ class Component(ABC, Generic[OptionsT_co]):
     version: ClassVar[int] = 1
     packages: ClassVar[tuple[str, ...]] = ()
     Options: ClassVar[type] = NoOptions
+    #: What stands for the options in a class that leaves them open; None where they are given.
+    _open: ClassVar[Any] = None
 
     def __init_subclass__(cls, **more: Any) -> None:
         """Finds the options behind the base.
@@ -91,8 +93,13 @@ class Component(ABC, Generic[OptionsT_co]):
                 f"    wanted: the options behind the base, as in `class {cls.__name__}(Filter[ShortOptions])`"
             )
         for base in cls.__dict__.get("__orig_bases__", ()):
-            if issubclass(get_origin(base) or object, Component) and not isinstance(get_args(base)[0], typing.TypeVar):
-                cls.Options = get_args(base)[0]
+            owner = get_origin(base)
+            if isinstance(owner, type) and issubclass(owner, Component):
+                given = dict(zip(vars(owner)["__parameters__"], get_args(base), strict=False))
+                found = given.get(owner._open, owner._open)
+                if not isinstance(found, typing.TypeVar | None):
+                    cls.Options, found = found, None
+                cls._open = found
 
     def __init__(self, options: OptionsT_co) -> None:
         self.options = options
@@ -105,3 +112,6 @@ class Component(ABC, Generic[OptionsT_co]):
     def lacks(cls) -> list[str]:
         """The methods that a component of this class still has to be given."""
         return sorted(cls.__abstractmethods__)
+
+
+Component._open = vars(Component)["__parameters__"][0]

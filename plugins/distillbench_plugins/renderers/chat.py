@@ -137,7 +137,7 @@ class ChatRenderer(SegmentRenderer[ChatOptionsT_co]):
         self._check_reasoning()
 
     def _check_reasoning(self) -> None:
-        reasoning: Reasoning = self.options.reasoning
+        reasoning = self.options.reasoning
         spelled = {tag: self._tokeniser.split(tag) for tag in self.reasoning_tags()}
         missing = [tag for tag, parts in spelled.items() if not any(isinstance(part, int) for part in parts)]
         if reasoning == "native" and missing:
@@ -201,7 +201,7 @@ class ChatTemplateRenderer(ChatRenderer[ChatTemplateOptions]):
 
     def reasoning_tags(self) -> tuple[str, str]:
         """The tags of the options, or those that the tokenizer shows."""
-        given: tuple[str, str] | None = self.options.reasoning_tags
+        given = self.options.reasoning_tags
         return given or (self._found or THINK).tags
 
     def reasoning_told(self) -> str:

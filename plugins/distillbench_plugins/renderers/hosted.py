@@ -63,8 +63,7 @@ class HostedRenderer(Renderer[HostedRendererOptions]):
 
     def reasoning_tags(self) -> tuple[str, str]:
         """The tags of the options; other known formats are found as well."""
-        tags: tuple[str, str] | None = self.options.reasoning_tags
-        return tags or TAGS
+        return self.options.reasoning_tags or TAGS
 
     def reasoning_told(self) -> str:
         """The tags, and that others are known."""

@@ -63,8 +63,7 @@ class ExistingTrainer(Trainer[ExistingOptions]):
 
     def checkpoint_steps(self, counts: RowCounts | None) -> tuple[int, ...]:
         """The steps of the chosen checkpoints."""
-        steps: tuple[int, ...] = self.options.found
-        return steps
+        return self.options.found
 
     def train(self, job: TrainingJob, context: Context) -> Sequence[Checkpoint]:
         """Leaves a folder `step-N` of links for each checkpoint.

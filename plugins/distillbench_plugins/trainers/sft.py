@@ -92,12 +92,11 @@ class SftTrainer(Trainer[SftOptions]):
 
     def max_length(self) -> int:
         """The option of that name."""
-        return int(self.options.max_length)
+        return self.options.max_length
 
     def overlong(self) -> Overlong:
         """The option of that name."""
-        found: Overlong = self.options.overlong
-        return found
+        return self.options.overlong
 
     def checkpoint_steps(self, counts: RowCounts | None) -> tuple[int, ...] | None:
         """Every `checkpoint_every` steps, and the last; None while the number of rows decides and is not known."""
@@ -131,11 +130,11 @@ class SftTrainer(Trainer[SftOptions]):
 
     def _total_steps(self, n_traces: int | None) -> int | None:
         if self.options.max_steps is not None:
-            return int(self.options.max_steps)
+            return self.options.max_steps
         if n_traces is None:
             return None
         n_train = n_traces - _n_held_out(n_traces, self.options.holdout)
-        return max(1, math.ceil(float(n_train * self.options.epochs) / int(self.options.batch_size)))
+        return max(1, math.ceil(n_train * self.options.epochs / self.options.batch_size))
 
     def _trl_trainer(self, job: TrainingJob, context: Context, recorder: _Recorder, numbers: Sequence[int]) -> Any:
         import torch
