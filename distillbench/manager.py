@@ -38,6 +38,7 @@ BUILTIN_MODULES = (
     "distillbench.cli.data",
     "distillbench.cli.plugins",
     "distillbench.cli.init",
+    "distillbench_plugins.teachers.asking",
     "distillbench_plugins.teachers.synthetic",
     "distillbench_plugins.students.hf",
     "distillbench_plugins.students.tiny_qwen3",

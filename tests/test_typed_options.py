@@ -81,8 +81,15 @@ class Fine:
     rate: float = 1.0
 
 
+@dataclass(frozen=True)
+class Finer(Fine):
+    most: int = 1
+
+
 def test_options_are_inherited_and_a_component_without_has_none() -> None:
     short = new_class("Short", (Filter[Fine],))
+    bound = new_class("Bound", (Filter[TypeVar("FineT", bound=Fine)],))  # type: ignore[misc]
+    assert bound.Options is Fine and new_class("Finer", (bound[Finer],)).Options is Finer
     assert Filter.Options is NoOptions and short.Options is Fine and type("Shorter", (short,), {}).Options is Fine
 
 

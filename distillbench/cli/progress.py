@@ -171,8 +171,8 @@ class ProgressListener:
 
     def ended(self, stage: Stage, ending: str, why: str) -> None:
         """Closes a bar and says how the stage ended."""
-        if stage.key in self._running:
-            self._bars.remove_task(self._running.pop(stage.key))
+        for name in {stage.key, "" if stage.evaluation else stage.label} & self._running.keys():
+            self._bars.remove_task(self._running.pop(name))
         self._left -= 1
         if ending == FAILED or (ending == BLOCKED and self.verbosity > 0):
             self._say(f"{ending.upper()}: {stage.name}\n    {why}")
@@ -234,4 +234,5 @@ def _is_worth_a_line(stage: Stage, ending: str) -> bool:
 
 
 def _benchmark(stage: Stage) -> str:
-    return "" if stage.evaluation is None else stage.evaluation.name
+    """What its samples are counted under: the evaluation, or the teacher that asks."""
+    return stage.label if stage.evaluation is None else stage.evaluation.name

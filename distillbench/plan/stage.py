@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, dataclass_transform
@@ -148,6 +148,21 @@ class Stage(ABC):
 
         It can be killed and called again: what it journaled is there, and what it makes is the same.
         """
+
+
+def with_needs(stages: Iterable[Stage]) -> list[Stage]:
+    """Stages with everything that they need, directly or not; each once, needs first."""
+    found: dict[Stage, None] = {}
+
+    def add(stage: Stage) -> None:
+        if stage not in found:
+            for need in stage.needs:
+                add(need)
+            found[stage] = None
+
+    for stage in stages:
+        add(stage)
+    return list(found)
 
 
 def alike(kind: str, *deciding: Choice) -> str:

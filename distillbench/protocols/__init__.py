@@ -8,6 +8,7 @@ module imports nothing heavy; its methods do.
 
 from __future__ import annotations
 
+from distillbench.protocols.asking import AskingOptions, AskingTeacher
 from distillbench.protocols.component import (
     UNSHOWN,
     Component,
@@ -31,6 +32,8 @@ from distillbench.protocols.trainer import ListedRows, Overlong, Trainer, Traini
 __all__ = [
     "COMPONENT_KINDS",
     "UNSHOWN",
+    "AskingOptions",
+    "AskingTeacher",
     "Component",
     "Context",
     "Engine",

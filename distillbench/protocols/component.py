@@ -5,7 +5,7 @@ from __future__ import annotations
 import typing
 from abc import ABC
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, get_args, get_origin
 
@@ -81,7 +81,7 @@ class Component(ABC, Generic[OptionsT_co]):
     _open: ClassVar[Any] = None
 
     def __init_subclass__(cls, **more: Any) -> None:
-        """Finds the options behind the base.
+        """Finds the options behind the base; those of a type variable are what it is bound to.
 
         Raises:
             TypeError: They are given in another way.
@@ -96,10 +96,15 @@ class Component(ABC, Generic[OptionsT_co]):
             owner = get_origin(base)
             if isinstance(owner, type) and issubclass(owner, Component):
                 given = dict(zip(vars(owner)["__parameters__"], get_args(base), strict=False))
-                found = given.get(owner._open, owner._open)
-                if not isinstance(found, typing.TypeVar | None):
-                    cls.Options, found = found, None
-                cls._open = found
+                cls._find_options(given.get(owner._open, owner._open))
+
+    @classmethod
+    def _find_options(cls, given: Any) -> None:
+        """Takes what was given for the options; of a variable, what it is bound to, where that is options."""
+        cls._open = given if isinstance(given, typing.TypeVar) else None
+        found = getattr(given, "__bound__", None) if cls._open else given
+        if found is not None and (cls._open is None or is_dataclass(found)):
+            cls.Options = found
 
     def __init__(self, options: OptionsT_co) -> None:
         self.options = options

@@ -196,6 +196,36 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
+class Questions:
+    """What a teacher has a model answer: problems that are no evaluation's.
+
+    Attributes:
+        sampling: How answers are drawn.
+        task: The task whose problems are asked; None where they are a teacher's or stand in a file.
+        split: Its split.
+        path: The file; None where they are a task's or a teacher's.
+        identity: Identity of everything in the task, or of everything in the file, that reaches the prompt.
+        limit: Number of problems; None for all.
+    """
+
+    sampling: Sampling
+    task: str | None = None
+    split: str = "train"
+    path: Path | None = None
+    identity: str | None = None
+    limit: int | None = None
+    prefill: ClassVar[Prefill] = "auto"
+    repeats: ClassVar[int] = 1
+    output_type: ClassVar[str] = "generate_until"
+    is_partial: ClassVar[bool] = False
+
+    @property
+    def n_samples(self) -> int | None:
+        """How many answers it asks for; None where that is not known before it is asked."""
+        return self.limit
+
+
+@dataclass(frozen=True, slots=True)
 class PreflightRules:
     """What a matrix says of preflight findings.
 

@@ -311,7 +311,7 @@ class Runner:
     def _free_checkpoints(self, summary: Summary) -> None:
         """Deletes full checkpoints whose every evaluation is done, unless `keep` of any matrix says otherwise."""
         samples = [stage for stage in summary.plan.stages.values() if isinstance(stage, Sample)]
-        if "full" in self.keep or any(stage.evaluation.is_partial for stage in samples):  # a later run needs them
+        if "full" in self.keep or any(stage.asked.is_partial for stage in samples):  # a later run needs them
             return
         readers: dict[Train, list[str]] = {}
         asked: set[tuple[Train, int]] = set()

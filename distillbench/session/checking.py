@@ -127,7 +127,7 @@ def refused_by_graders(
 def without_data(look: Preflight, plan: Plan) -> Iterator[tuple[Evaluation, str]]:
     """The evaluations that still have to be sampled and whose documents cannot be had, each once, and why."""
     pending = (stage.evaluation for stage in plan.pending() if isinstance(stage, Sample))
-    for evaluation in {one.name: one for one in pending}.values():
+    for evaluation in {one.name: one for one in pending if one is not None}.values():
         try:
             look.bench.tasks.evaluation_problems(replace(evaluation, limit=1, subset="first"))
         except DistillbenchError as error:

@@ -113,7 +113,15 @@ class Experiment:
         """
         from distillbench.stages.planner import build_plan
 
-        return build_plan(self.matrix.name, self.cells, self.session.catalog, self.tasks, self.session.store.facts)
+        chosen = {cell.name for cell in self.cells}
+        return build_plan(
+            self.matrix.name,
+            self.cells,
+            self.session.catalog,
+            self.tasks,
+            self.session.store.facts,
+            others=[cell for cell in self.matrix.cells if cell.name not in chosen],
+        )
 
     def plan(self) -> Plan:
         """The stages of the chosen cells, compared with the store: what is done, what has to run, and why."""

@@ -12,17 +12,26 @@ from distillbench.stages.steps import chosen_steps
 from distillbench.tasks.identity import TaskSpec
 
 
-def needed_for_themselves(circle: Sequence[str]) -> Mistake:
+def needed_for_themselves(circle: Sequence[Cell]) -> Mistake:
     """Cells each of which needs the next, and the last the first; told alike wherever one comes upon it."""
-    start = circle.index(min(circle))
-    first, *others = [*circle[start:], *circle[:start]]
-    told = " -> ".join([first, *others, first])
-    return Mistake(Place(words=f"cell {first!r}"), "cells that do not need themselves", told)
+    names = [cell.name for cell in circle]
+    start = names.index(min(names))
+    told = " -> ".join([*names[start:], *names[:start], names[start]])
+    teacher = circle[start].teacher
+    place = Place(words=f"cell {names[start]!r}") if teacher is None else teacher.origins.get("cell", _at(teacher))
+    return Mistake(place, "cells that do not need themselves", told)
 
 
 def unknown_task(teacher: Choice, error: TaskError) -> Mistake:
     """A teacher's problems are of a task that there is not, or that cannot be read."""
     return Mistake(_at(teacher), f"a task that can be read, for teacher {teacher.label!r}", str(error))
+
+
+def no_such_checkpoint(teacher: Choice, named: str, hint: str) -> Mistake:
+    """A teacher asks a checkpoint that there is not."""
+    place = teacher.origins.get("cell", DEFAULT)
+    wanted = "the checkpoint of a cell, as `NAME@STEP` or `NAME@last`"
+    return Mistake(place if place.file else _at(teacher), wanted, repr(named), hint)
 
 
 def without_verdicts(teacher: Choice, reading: Iterable[Choice]) -> Mistake:

@@ -7,18 +7,19 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from distillbench.catalog import Catalog
-from distillbench.errors import MatrixError, Mistake, PluginError, TaskError, nearest
+from distillbench.errors import MatrixError, Mistake, TaskError
 from distillbench.fingerprint import key_of
 from distillbench.plan.plan import Pairing, Plan
 from distillbench.plan.sampling import effective_sampling
-from distillbench.plan.stage import Stage
-from distillbench.protocols import Engine, Filter, Grader, Renderer, Student, Teacher, Trainer
+from distillbench.plan.stage import Stage, with_needs
+from distillbench.protocols import AskingTeacher, Engine, Grader, Renderer, Student, Teacher, Trainer
 from distillbench.records import Cell, Choice, Evaluation
+from distillbench.stages.asking import asked_traces
 from distillbench.stages.build import Build
 from distillbench.stages.curate import Curate
 from distillbench.stages.grade import Grade, Graded
 from distillbench.stages.length import Length
-from distillbench.stages.measure import Measure
+from distillbench.stages.measures import measures_of
 from distillbench.stages.mistakes import (
     needed_for_themselves,
     steps_not_there,
@@ -26,16 +27,13 @@ from distillbench.stages.mistakes import (
     unknown_task,
     without_rows,
     without_tokens,
-    without_verdicts,
 )
 from distillbench.stages.planned import PlannedCell
 from distillbench.stages.render import Render, counts_of
 from distillbench.stages.sample import Sample
 from distillbench.stages.steps import chosen_steps
-from distillbench.stages.task_grader import grader_of_task
 from distillbench.stages.traces import Traces
 from distillbench.stages.train import Train
-from distillbench.stages.verdict import Verdict
 from distillbench.tasks.identity import TaskIndex, TaskSpec
 
 #: The facts of a finished stage; None while it has not run, or is to run again.
@@ -43,21 +41,37 @@ Facts = Callable[[Stage], Mapping[str, Any] | None]
 _S = TypeVar("_S", bound=Stage)
 
 
-def build_plan(matrix: str, cells: Iterable[Cell], catalog: Catalog, tasks: TaskIndex, facts: Facts) -> Plan:
-    """Makes the stages of all cells, without statuses.
+def build_plan(
+    matrix: str,
+    cells: Iterable[Cell],
+    catalog: Catalog,
+    tasks: TaskIndex,
+    facts: Facts,
+    others: Iterable[Cell] = (),
+) -> Plan:
+    """Makes the stages of cells, without statuses.
+
+    Args:
+        matrix: Its name.
+        cells: The cells.
+        catalog: The components.
+        tasks: The tasks by name.
+        facts: What finished stages have told.
+        others: Cells that these may name; of them only what is needed is planned.
 
     Raises:
         MatrixError: With everything that the cells ask for and cannot get.
     """
     cells = tuple(cells)
-    planner = Planner(cells, catalog, tasks, facts)
-    planned = planner.all_cells()
+    planner = Planner((*cells, *others), catalog, tasks, facts)
+    planned = planner.all_of(cells)
     if planner.mistakes:
         raise MatrixError(planner.mistakes)
+    wanted = {one.key for one in with_needs(stage for one in planned.values() for stage in one.stages.values())}
     return Plan(
         matrix=matrix,
         cells=cells,
-        stages=planner.stages_with_pairings(),
+        stages={key: stage for key, stage in planner.stages_with_pairings().items() if key in wanted},
         cell_stages={name: tuple(one.stages) for name, one in planned.items()},
         graded={name: tuple(one.graded) for name, one in planned.items()},
         growing={name: frozenset(one.hangs_on) for name, one in planned.items() if one.hangs_on},
@@ -67,8 +81,9 @@ def build_plan(matrix: str, cells: Iterable[Cell], catalog: Catalog, tasks: Task
 
 def planning_mistakes(cells: Iterable[Cell], tasks: TaskIndex, *, catalog: Catalog) -> list[Mistake]:
     """What cells ask for and cannot get, as far as it is known before anything has run."""
+    cells = tuple(cells)
     planner = Planner(cells, catalog, tasks, lambda stage: None)
-    planner.all_cells()
+    planner.all_of(cells)
     return planner.mistakes
 
 
@@ -98,12 +113,12 @@ class Planner:
         self._pairings_of: dict[str, dict[Pairing, None]] = {}
         self._components: dict[tuple[str, str], Any] = {}
 
-    def all_cells(self) -> dict[str, PlannedCell]:
-        """The stages of every cell by its name, without those of cells that are needed for themselves."""
+    def all_of(self, cells: Iterable[Cell]) -> dict[str, PlannedCell]:
+        """The stages of cells by their names, without those of cells that are needed for themselves."""
         found = {}
-        for name in self.cells:
+        for cell in cells:
             try:
-                found[name] = self.cell(name)
+                found[cell.name] = self.cell(cell.name)
             except MatrixError as error:
                 self.mistakes += error.mistakes
         return found
@@ -115,7 +130,8 @@ class Planner:
             MatrixError: It is needed for itself.
         """
         if name in self._under_way:
-            raise MatrixError([needed_for_themselves(self._under_way[self._under_way.index(name) :])])
+            circle = self._under_way[self._under_way.index(name) :]
+            raise MatrixError([needed_for_themselves([self.cells[one] for one in circle])])
         if name not in self._planned:
             self._under_way.append(name)
             try:
@@ -131,14 +147,14 @@ class Planner:
         return self.stages
 
     def _plan(self, cell: Cell) -> PlannedCell:
-        student, engine = self._component(cell.student, Student), self._component(cell.engine, Engine)
-        self.mistakes += unfit_for_served(cell, student, self._component(cell.renderer, Renderer), engine)
-        built = self._built(cell)
+        student, engine = self.component(cell.student, Student), self.component(cell.engine, Engine)
+        self.mistakes += unfit_for_served(cell, student, self.component(cell.renderer, Renderer), engine)
+        built = self.built(cell.student)
         planned = PlannedCell(cell, _pairing(cell, built))
         planned.add(built)
         if cell.trainer is None:
             self._evaluate(planned, cell.evaluations, built, 0)
-        elif self._component(cell.trainer, Trainer).needs_traces:
+        elif self.component(cell.trainer, Trainer).needs_traces:
             self._train(planned, cell.trainer, built)
         else:
             self._take_checkpoints(planned, cell.trainer, built)
@@ -147,17 +163,20 @@ class Planner:
     def _train(self, planned: PlannedCell, trainer: Choice, built: Build | None) -> None:
         """Stages from the teacher to the checkpoints, and what asks these."""
         cell = planned.cell
-        if mistake := without_rows(cell, self._component(cell.renderer, Renderer)):
+        if mistake := without_rows(cell, self.component(cell.renderer, Renderer)):
             self.mistakes.append(mistake)
-        kept = self._curate(cell, built)
+        traces = self.traces(planned, self._required(cell.teacher))
+        if traces is None:  # a mistake is told, or what it needs is not known yet
+            return
+        kept = self._curate(cell, traces, built)
         rows = self._render(cell, trainer, kept, built)
         planned.pairing = replace(planned.pairing, traces=kept.traces, kept=kept, rows=rows)
         told = self.facts(rows)
-        steps = self._component(trainer, Trainer).checkpoint_steps(None if told is None else counts_of(told))
+        steps = self.component(trainer, Trainer).checkpoint_steps(None if told is None else counts_of(told))
         if steps is None:
             planned.hangs_on.add(rows.key)
         planned.steps = steps
-        planned.train = self._one(
+        planned.train = self.one(
             Train(
                 label=cell.name,
                 student=cell.student,
@@ -167,11 +186,11 @@ class Planner:
                 built=built,
                 rows=rows,
                 steps=steps,
-                resources=self._component(cell.student, Student).resources(),
+                resources=self.component(cell.student, Student).resources(),
             )
         )
         self._pairings_of.setdefault(planned.train.key, {})[planned.pairing] = None
-        planned.add(kept.traces, *kept.measures, kept, rows, planned.train)
+        planned.add(traces, *kept.measures, kept, rows, planned.train)
         self._evaluate_steps(planned, built, steps or ())
 
     def _take_checkpoints(self, planned: PlannedCell, trainer: Choice, built: Build | None) -> None:
@@ -181,8 +200,8 @@ class Planner:
         """
         cell = planned.cell
         planned.pairing = replace(planned.pairing, trainer=None)
-        planned.steps = self._component(trainer, Trainer).checkpoint_steps(None) or ()
-        planned.train = self._one(
+        planned.steps = self.component(trainer, Trainer).checkpoint_steps(None) or ()
+        planned.train = self.one(
             Train(
                 label=cell.name,
                 student=cell.student,
@@ -191,7 +210,7 @@ class Planner:
                 built=built,
                 steps=planned.steps,
                 group=_group(cell, built),
-                resources=self._component(cell.engine, Engine).resources(self._component(cell.student, Student)),
+                resources=self.component(cell.engine, Engine).resources(self.component(cell.student, Student)),
             )
         )
         planned.add(planned.train)
@@ -208,59 +227,37 @@ class Planner:
             asked = [evaluation for evaluation, chosen in at.items() if step in chosen]
             self._evaluate(planned, asked, built, step)
 
-    def _built(self, cell: Cell) -> Build | None:
-        if not self._component(cell.student, Student).builds:
+    def built(self, student: Choice) -> Build | None:
+        """The stage that makes a student; None for one that is there."""
+        if not self.component(student, Student).builds:
             return None
-        return self._one(Build(label=cell.student.label, student=cell.student))
+        return self.one(Build(label=student.label, student=student))
 
-    def _curate(self, cell: Cell, built: Build | None) -> Curate:
-        """The stage that keeps a cell's traces."""
-        teacher = self._required(cell.teacher)
-        spec = self._task(teacher)
-        identity = None if spec is None else spec.sample_identity
-        traces = self._one(Traces(label=teacher.label, teacher=teacher, task=identity))
-        measures = [self._measure(name, cell, traces, built) for name in self._read(cell)]
-        return self._one(
-            Curate(
-                label=f"{teacher.label} by {'+'.join(choice.label for choice in cell.filters) or 'no filter'}",
-                traces=traces,
-                filters=cell.filters,
-                measures=tuple(measure for measure in measures if measure is not None),
-            )
+    def traces(self, planned: PlannedCell, teacher: Choice) -> Traces | None:
+        """The stage that collects a teacher's traces; None while that cannot be planned."""
+        if isinstance(self.component(teacher, Teacher), AskingTeacher):
+            return asked_traces(self, planned, teacher)
+        spec = self.task_of(teacher)
+        return self.one(
+            Traces(label=teacher.label, teacher=teacher, task=None if spec is None else spec.sample_identity)
         )
 
-    def _read(self, cell: Cell) -> list[str]:
-        """The measures that the filters of a cell read.
-
-        Raises:
-            PluginError: There is none of a name.
-        """
-        names: set[str] = set()
-        for choice in cell.filters:
-            reads = self._component(choice, Filter).reads
-            if unknown := sorted(reads - {Length.kind, Verdict.kind}):
-                told = f"filter {choice.component!r} reads {unknown[0]!r}, which nothing measures"
-                raise PluginError(f"{told}; {nearest(unknown[0], [Length.kind, Verdict.kind])}")
-            names |= reads
-        return sorted(names)
-
-    def _measure(self, name: str, cell: Cell, traces: Traces, built: Build | None) -> Measure | None:
-        if name == Verdict.kind:
-            return self._verdict(cell, traces)
-        return self._one(
-            Length(
-                label=f"{traces.label} for {cell.student.label}",
+    def _curate(self, cell: Cell, traces: Traces, built: Build | None) -> Curate:
+        """The stage that keeps a cell's traces."""
+        measures = measures_of(self, cell, traces, built)
+        return self.one(
+            Curate(
+                label=f"{traces.label} by {'+'.join(choice.label for choice in cell.filters) or 'no filter'}",
                 traces=traces,
-                student=cell.student,
-                renderer=cell.renderer,
-                built=built,
+                filters=cell.filters,
+                measures=measures,
             )
         )
 
     def _render(self, cell: Cell, trainer: Choice, kept: Curate, built: Build | None) -> Render:
         """The stage that makes rows of them."""
-        component: Trainer = self._component(trainer, Trainer)
-        return self._one(
+        component: Trainer = self.component(trainer, Trainer)
+        return self.one(
             Render(
                 label=f"{kept.label} for {cell.student.label}",
                 kept=kept,
@@ -273,45 +270,20 @@ class Planner:
             )
         )
 
-    def _task(self, teacher: Choice) -> TaskSpec | None:
+    def task_of(self, teacher: Choice) -> TaskSpec | None:
         """The task that a teacher's problems are of; None where it names none, or names one in vain."""
-        name = self._component(teacher, Teacher).task()
+        name = self.component(teacher, Teacher).task()
         try:
             return self.tasks.find(name) if name else None
         except TaskError as error:
             self.mistakes.append(unknown_task(teacher, error))
             return None
 
-    def _verdict(self, cell: Cell, traces: Traces) -> Verdict | None:
-        """The verdicts on traces; None when a mistake is in the way."""
-        teacher = traces.teacher
-        if not self._component(teacher, Teacher).task():
-            reading = [choice for choice in cell.filters if Verdict.kind in self._component(choice, Filter).reads]
-            self.mistakes.append(without_verdicts(teacher, reading))
-            return None
-        spec = self._task(teacher)
-        if spec is None:
-            return None
-        grader = grader_of_task(teacher, spec, self.catalog)
-        if not isinstance(grader, Choice):
-            self.mistakes += grader
-            return None
-        return self._one(
-            Verdict(
-                label=traces.label,
-                grader=grader,
-                task=spec.name,
-                task_identity=spec.grade_identity,
-                traces=traces,
-                resources=self._component(grader, Grader).resources(),
-            )
-        )
-
     def _evaluate(
         self, planned: PlannedCell, evaluations: Iterable[Evaluation], built: Build | None, step: int
     ) -> None:
         cell = planned.cell
-        renderer = self._component(cell.renderer, Renderer)
+        renderer = self.component(cell.renderer, Renderer)
         for evaluation in evaluations:
             if mistake := without_tokens(evaluation, renderer, cell.renderer.label):
                 self.mistakes.append(mistake)
@@ -323,7 +295,7 @@ class Planner:
 
     def _sample(self, planned: PlannedCell, evaluation: Evaluation, built: Build | None, step: int) -> Sample:
         cell = planned.cell
-        return self._one(
+        return self.one(
             Sample(
                 label=f"{cell.name}@{step} on {evaluation.name}",
                 student=cell.student,
@@ -334,15 +306,15 @@ class Planner:
                 built=built,
                 train=planned.train,
                 group=_group(cell, built),
-                resources=self._component(cell.engine, Engine).resources(self._component(cell.student, Student)),
+                resources=self.component(cell.engine, Engine).resources(self.component(cell.student, Student)),
             )
         )
 
     def _grade(
         self, cell: Cell, evaluation: Evaluation, sample: Sample, budget: int | None = None, whole: Grade | None = None
     ) -> Grade:
-        renderer = self._component(cell.renderer, Renderer)
-        return self._one(
+        renderer = self.component(cell.renderer, Renderer)
+        return self.one(
             Grade(
                 label=sample.label if budget is None else f"{sample.label}, cut at {budget} tokens",
                 grader=evaluation.grader,
@@ -353,17 +325,18 @@ class Planner:
                 renderer=cell.renderer,
                 whole=whole,
                 group=sample.group,
-                resources=self._component(evaluation.grader, Grader).resources(),
+                resources=self.component(evaluation.grader, Grader).resources(),
             )
         )
 
-    def _one(self, stage: _S) -> _S:
+    def one(self, stage: _S) -> _S:
         """One stage, the first that was made for its key."""
         found = self.stages.setdefault(stage.key, stage)
         assert isinstance(found, type(stage))  # noqa: S101 - the kind is in the key
         return found
 
-    def _component(self, choice: Choice, kind: type[Any]) -> Any:
+    def component(self, choice: Choice, kind: Any) -> Any:
+        """The component that was chosen, built once; `kind` says to the reader what it is."""
         place = (choice.kind, choice.identity)
         if place not in self._components:
             self._components[place] = self.catalog.build(choice)

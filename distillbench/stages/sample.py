@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distillbench import records
 from distillbench.bench import Bench
@@ -15,9 +15,10 @@ from distillbench.errors import DamagedError, StageError
 from distillbench.plan.sampling import sampling_params
 from distillbench.plan.stage import UNKEYED, Pace, Stage, alike
 from distillbench.protocols import Progress, Renderer
-from distillbench.records import Batch, Checkpoint, Choice, Evaluation, Generation, Problem, Prompt, Request
+from distillbench.records import Batch, Checkpoint, Choice, Evaluation, Generation, Problem, Prompt, Questions, Request
 from distillbench.stages.build import Build
 from distillbench.stages.continuations import scoring_request
+from distillbench.stages.questions import asked_problems
 from distillbench.stages.train import Train
 from distillbench.store.columns import Row
 from distillbench.store.journal import Journal
@@ -27,12 +28,15 @@ from distillbench.store.rows import SAMPLES, RowWriter, iterate, problem_of, pro
 from distillbench.store.samples import GIVEN, from_journal, given_row, journal_row, sample_of, sample_row
 from distillbench.store.store import Made
 
+if TYPE_CHECKING:
+    from distillbench.stages.traces import Traces
+
 #: Where a sample lies: in the journal, or in an earlier result of the stage.
 _JOURNALED, _EARLIER = range(2)
 
 
 class Sample(Stage):
-    """Samples a checkpoint, or the untouched student, on an evaluation.
+    """Samples a checkpoint, or the untouched student, on an evaluation or on a teacher's problems.
 
     It runs with all others of its student in one engine session (see `run.grid`).
 
@@ -44,6 +48,7 @@ class Sample(Stage):
         asked: What is asked, with nothing in its sampling that changes nothing.
         built: Makes the student.
         train: Leaves the checkpoint; None for the untouched student.
+        problems: The traces whose problems are asked; None where `asked` says which they are.
     """
 
     kind = "sample"
@@ -53,18 +58,19 @@ class Sample(Stage):
     renderer: Choice
     engine: Choice
     step: int
-    asked: Evaluation = field(metadata=UNKEYED)
+    asked: Evaluation | Questions = field(metadata=UNKEYED)
     built: Build | None = None
     train: Train | None = None
+    problems: Traces | None = None
 
     @property
-    def evaluation(self) -> Evaluation:
-        """What is asked."""
-        return self.asked
+    def evaluation(self) -> Evaluation | None:
+        """What is asked; None where it is a teacher's."""
+        return None if isinstance(self.asked, Questions) else self.asked
 
     def key_parts(self) -> dict[str, Any]:
-        """Of an evaluation, what decides what is sampled."""
-        return super().key_parts() | {"evaluation": sampling_params(self.asked)}
+        """Of what is asked, what decides what is sampled."""
+        return super().key_parts() | {"asked": sampling_params(self.asked)}
 
     def completions(self) -> tuple[int | None, int]:
         """As many as the evaluation asks for."""
@@ -113,26 +119,40 @@ class Requests:
         """What a sample stage asks.
 
         Raises:
+            StageError: There are fewer problems than are wanted.
             TaskError: The task's documents cannot be had.
         """
-        evaluation = stage.asked
         who = (stage.student.identity, stage.renderer.identity)
-        key = (*who, sampling_params(evaluation), evaluation.task, evaluation.metadata)
+        key = (*who, sampling_params(stage.asked), *_whose(stage))
         if key not in self._asked:
             with self.bench.loading:
                 renderer = self.renderer(stage)
-                as_text = evaluation.output_type != "generate_until" and renderer.is_plain
-                problems = self.bench.tasks.evaluation_problems(evaluation, as_text)
+                problems = self._problems(stage, renderer)
             self._asked[key] = [
                 one
                 for problem in map(_as_stored, problems)
-                for one in _asked(problem, requests_of(problem, evaluation, renderer), renderer)
+                for one in _asked(problem, requests_of(problem, stage.asked, renderer), renderer)
             ]
         return self._asked[key]
+
+    def _problems(self, stage: Sample, renderer: Renderer) -> list[Problem]:
+        asked = stage.asked
+        if isinstance(asked, Questions):
+            return asked_problems(asked, stage.problems, self.bench)
+        as_text = asked.output_type != "generate_until" and renderer.is_plain
+        return self.bench.tasks.evaluation_problems(asked, as_text)
 
     def renderer(self, stage: Sample) -> Renderer:
         """The renderer of a sample stage, with its student's tokenizer."""
         return self.bench.renderer(stage.student, stage.renderer, stage.built)
+
+
+def _whose(stage: Sample) -> tuple[str, ...]:
+    """Tells what is asked alike apart: by the task, by whose problems they are, or by the file."""
+    asked = stage.asked
+    if isinstance(asked, Questions):
+        return (stage.problems.key if stage.problems else "", asked.task or "", str(asked.path))
+    return (asked.task, asked.metadata)
 
 
 def _as_stored(problem: Problem) -> Problem:
@@ -147,30 +167,30 @@ def _asked(problem: Problem, requests: list[Request], renderer: Renderer) -> Ite
         yield Asked(request, problem, int(request.sample_id.rpartition("#")[2]), shown)
 
 
-def requests_of(problem: Problem, evaluation: Evaluation, renderer: Renderer) -> list[Request]:
+def requests_of(problem: Problem, asked: Evaluation | Questions, renderer: Renderer) -> list[Request]:
     """The requests of one problem, each under a seed that no other sample, checkpoint or benchmark changes.
 
     Raises:
         StageError: The problem's continuations cannot be scored with this renderer.
     """
-    if evaluation.output_type != "generate_until":
-        return [scoring_request(problem, evaluation, renderer)]
-    prompt = renderer.prompt(problem.messages, evaluation.prefill)
+    if isinstance(asked, Evaluation) and asked.output_type != "generate_until":
+        return [scoring_request(problem, asked, renderer)]
+    prompt = renderer.prompt(problem.messages, asked.prefill)
     return [
         Request(
             sample_id=f"{problem.problem_id}#{repeat}",
             prompt=prompt,
-            sampling=evaluation.sampling,
+            sampling=asked.sampling,
             stop_token_ids=renderer.stop_token_ids(),
-            seed=_seed(evaluation, problem, repeat),
+            seed=_seed(asked, problem, repeat),
             messages=problem.messages,
         )
-        for repeat in range(evaluation.repeats)
+        for repeat in range(asked.repeats)
     ]
 
 
-def _seed(evaluation: Evaluation, problem: Problem, repeat: int) -> int:
-    text = f"{evaluation.sampling.seed}\0{evaluation.task}\0{problem.problem_id}\0{repeat}"
+def _seed(asked: Evaluation | Questions, problem: Problem, repeat: int) -> int:
+    text = f"{asked.sampling.seed}\0{asked.task or ''}\0{problem.problem_id}\0{repeat}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,6 @@ from core_bench import Toys
 from core_factories import keys
 
 from distillbench.errors import MatrixError
-from distillbench.records import Cell
-from distillbench.stages.planned import PlannedCell
-from distillbench.stages.planner import Planner
 
 TASK = {
     "custom_dataset": "data.jsonl",
@@ -209,18 +205,20 @@ def _told(ran: Any) -> list[tuple[int, str, str]]:
     return [(int(line), keys, came) for (line, _, keys), came in zip(places, got, strict=True)]
 
 
-def test_cells_that_need_each_other_are_told_once_with_all_other_mistakes(bench: Toys) -> None:
-    following = {"one": "three", "two": "one", "three": "two", "after": "two"}
-
-    class Following(Planner):
-        """Cells that name cells."""
-
-        def _plan(self, cell: Cell) -> PlannedCell:
-            return self.cell(following[cell.name]) if cell.name in following else super()._plan(cell)
-
-    loaded = bench.load({"evaluations": {"toy": {"steps": [9]}}})
-    cells = [*loaded.cells, *(replace(loaded.cells[0], name=name) for name in following)]
-    planner = Following(cells, bench.session.catalog, loaded.tasks, lambda stage: None)
-    assert set(planner.all_cells()) == {"wise", "base-small"}
-    told = [(mistake.got, str(mistake.place)) for mistake in MatrixError(planner.mistakes).mistakes]
-    assert told == [("9", "toys.yaml:16: evaluations.toy.steps: evaluation 'toy'"), (CIRCLE, "cell 'one'")]
+def test_cells_that_need_each_other_are_told_once_with_all_other_mistakes(
+    bench: Toys, matrix: Callable[..., Path]
+) -> None:
+    asks = {"one": "three", "two": "one", "three": "two", "after": "two"}
+    own = {"use": "self", "task": "toy"}
+    changes = {
+        "teachers": {"wise": {"use": "toy-teacher"}} | {name: own | {"cell": f"{asks[name]}@last"} for name in asks},
+        "evaluations": {"toy": {"steps": [9]}},
+        "matrix": {"engine": "talk", "teacher": ["wise", *asks]},
+    }
+    changes["teachers"]["after"]["n"] = 3
+    with pytest.raises(MatrixError) as caught:
+        bench.plan(changes)
+    line = line_of(matrix(changes), "cell: three@last")
+    told = [(mistake.got, str(mistake.place).partition(": ")[0]) for mistake in caught.value.mistakes]
+    steps = line_of(matrix(changes), "- 9") - 1
+    assert told == [(CIRCLE, f"toys.yaml:{line}"), ("9", f"toys.yaml:{steps}")]

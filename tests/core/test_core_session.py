@@ -23,9 +23,9 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     made: list[str] = []
     build = planner.build_plan
 
-    def counted(matrix: str, *rest: Any) -> Any:
+    def counted(matrix: str, *rest: Any, **more: Any) -> Any:
         made.append(matrix)
-        return build(matrix, *rest)
+        return build(matrix, *rest, **more)
 
     monkeypatch.setattr(planner, "build_plan", counted)
     yield made

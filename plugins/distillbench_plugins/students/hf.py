@@ -50,8 +50,10 @@ class HfOptions:
 HfOptionsT_co = TypeVar("HfOptionsT_co", bound=HfOptions, covariant=True)
 
 
-class HfModel(Student[HfOptionsT_co]):
-    """A model that transformers loads."""
+class HfStudent(Student[HfOptionsT_co]):
+    """A causal language model from the Hugging Face Hub or from a folder."""
+
+    name = "hf"
 
     def inputs(self) -> Sequence[Path]:
         """The model's folder, when it is one; also when it is written as one, so that a missing one is told early."""
@@ -134,12 +136,6 @@ class HfModel(Student[HfOptionsT_co]):
             ) from error
 
 
-class HfStudent(HfModel[HfOptions]):
-    """A causal language model from the Hugging Face Hub or from a folder."""
-
-    name = "hf"
-
-
 @dataclass(frozen=True)
 class Qwen3BaseOptions(HfOptions):
     """Options of `qwen3-30b-a3b-base`: those of `hf`."""
@@ -149,7 +145,7 @@ class Qwen3BaseOptions(HfOptions):
     lora_targets: tuple[str, ...] | None = ATTENTION
 
 
-class Qwen3Base(HfModel[Qwen3BaseOptions]):
+class Qwen3Base(HfStudent[Qwen3BaseOptions]):
     """Qwen3-30B-A3B-Base; adapters on its attention, because vLLM cannot be trusted with adapters on MoE experts."""
 
     name = "qwen3-30b-a3b-base"
@@ -164,7 +160,7 @@ class Qwen3InstructOptions(HfOptions):
     lora_targets: tuple[str, ...] | None = ATTENTION
 
 
-class Qwen3Instruct(HfModel[Qwen3InstructOptions]):
+class Qwen3Instruct(HfStudent[Qwen3InstructOptions]):
     """Qwen3-30B-A3B-Instruct-2507; adapters on its attention, as for the base model."""
 
     name = "qwen3-30b-a3b-instruct-2507"
@@ -178,7 +174,7 @@ class LlamaOptions(HfOptions):
     renderer: str = "llama3"
 
 
-class Llama(HfModel[LlamaOptions]):
+class Llama(HfStudent[LlamaOptions]):
     """Llama-3.1-8B-Instruct."""
 
     name = "llama-3.1-8b-instruct"
@@ -192,7 +188,7 @@ class Qwen35Options(HfOptions):
     renderer: str = "qwen3.5"
 
 
-class Qwen35(HfModel[Qwen35Options]):
+class Qwen35(HfStudent[Qwen35Options]):
     """Qwen3.5-4B."""
 
     name = "qwen3.5-4b"

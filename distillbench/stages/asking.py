@@ -1,0 +1,164 @@
+"""Whom a teacher asks, and what: the stages behind a teacher that is a model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from distillbench.errors import MatrixError, nearest
+from distillbench.fingerprint import canonical_json, digest_path, key_of
+from distillbench.matrix.choices import choice_of
+from distillbench.matrix.chosen import GENERIC, Chosen, engine_of, renderer_of_student
+from distillbench.protocols import AskingOptions, AskingTeacher, Engine, Renderer, Student, Teacher
+from distillbench.records import Cell, Choice, Questions
+from distillbench.stages.build import Build
+from distillbench.stages.mistakes import no_such_checkpoint, unfit_for_served
+from distillbench.stages.planned import PlannedCell
+from distillbench.stages.sample import Sample
+from distillbench.stages.traces import Traces
+from distillbench.stages.train import Train
+
+if TYPE_CHECKING:
+    from distillbench.stages.planner import Planner
+
+
+@dataclass(frozen=True, slots=True)
+class Whom:
+    """A model that is asked.
+
+    Attributes:
+        student: The student.
+        renderer: Makes its prompts.
+        engine: Generates.
+        built: Makes the student.
+        train: Leaves the checkpoint; None for the untouched student.
+        step: The checkpoint's; 0 for the untouched student.
+    """
+
+    student: Choice
+    renderer: Choice
+    engine: Choice
+    built: Build | None
+    train: Train | None = None
+    step: int = 0
+
+
+def asked_traces(planner: Planner, planned: PlannedCell, teacher: Choice) -> Traces | None:
+    """The traces of a teacher that asks a model; what it asks is planned with them.
+
+    Args:
+        planner: Plans the cells that it names.
+        planned: The cell that is trained on the traces.
+        teacher: The teacher.
+
+    Returns:
+        None where a mistake is in the way, or where it is not known yet which checkpoints the cell that it asks has.
+    """
+    component: AskingTeacher[AskingOptions] = planner.component(teacher, Teacher)
+    whom = _whom(planner, planned, teacher, component.options)
+    if whom is None:
+        return None
+    problems = None
+    if source := teacher.components.get("teacher"):
+        problems = planner.traces(planned, source)
+        if problems is None:
+            return None
+    spec = planner.task_of(teacher)
+    sample = planner.one(
+        Sample(
+            label=f"answers of teacher {teacher.label}",
+            student=whom.student,
+            renderer=whom.renderer,
+            engine=whom.engine,
+            step=whom.step,
+            asked=_questions(component.options, None if spec is None else spec.sample_identity),
+            built=whom.built,
+            train=whom.train,
+            problems=problems,
+            group=f"sample {key_of([whom.student.identity, whom.engine.identity, teacher.identity])}",
+            resources=planner.component(whom.engine, Engine).resources(planner.component(whom.student, Student)),
+        )
+    )
+    parser: Renderer = planner.component(whom.renderer, Renderer)
+    traces = planner.one(
+        Traces(
+            label=teacher.label,
+            teacher=_without_name(teacher),
+            task=None if spec is None else spec.sample_identity,
+            samples=sample,
+            parser=f"{parser.name} {parser.parser_version}",
+            renderer=whom.renderer,
+        )
+    )
+    planned.add(whom.built, problems, sample, traces)
+    return traces
+
+
+def _whom(planner: Planner, planned: PlannedCell, teacher: Choice, options: AskingOptions) -> Whom | None:
+    cell = planned.cell
+    if options.cell is not None:
+        return _checkpoint(planner, planned, teacher, options.cell)
+    if chosen := teacher.components.get("student"):
+        cell = _untouched(planner, cell, teacher, chosen)
+    parts = (planner.component(one, Any) for one in (cell.student, cell.renderer, cell.engine))
+    mistakes = list(unfit_for_served(cell, *parts))
+    planner.mistakes += mistakes
+    return None if mistakes else Whom(cell.student, cell.renderer, cell.engine, planner.built(cell.student))
+
+
+def _checkpoint(planner: Planner, planned: PlannedCell, teacher: Choice, named: str) -> Whom | None:
+    """The checkpoint of a cell, by `NAME@STEP` or `NAME@last`."""
+    name, _, step = named.rpartition("@")
+    if name not in planner.cells:
+        planner.mistakes.append(no_such_checkpoint(teacher, named, nearest(name or named, planner.cells)))
+        return None
+    other = planner.cell(name)
+    planned.hangs_on |= other.hangs_on
+    steps = (0,) if other.cell.trainer is None else other.steps
+    if steps is None:
+        return None
+    if not (steps and step == "last") and step not in map(str, steps):
+        there = ", ".join(f"{name}@{one}" for one in (*steps, "last"))
+        planner.mistakes.append(no_such_checkpoint(teacher, named, f"there are: {there}" if steps else "it has none"))
+        return None
+    at = steps[-1] if step == "last" else int(step)
+    cell = other.cell
+    return Whom(cell.student, cell.renderer, cell.engine, planner.built(cell.student), other.train, at)
+
+
+def _untouched(planner: Planner, cell: Cell, teacher: Choice, student: Choice) -> Cell:
+    """A cell of the student that is asked, with what goes with it where that is left open."""
+    component: Student = planner.component(student, Student)
+    given = teacher.components
+    renderer = given.get("renderer") or _chosen(planner, "renderer", _renderer_of(planner, component), student)
+    engine = given.get("engine") or _chosen(planner, "engine", engine_of(component, planner.catalog), student)
+    return replace(cell, student=student, renderer=renderer, engine=engine)
+
+
+def _renderer_of(planner: Planner, student: Student) -> Chosen:
+    label = student.renderer()
+    return renderer_of_student(student, planner.catalog) if label in (None, GENERIC) else Chosen(str(label), "its own")
+
+
+def _chosen(planner: Planner, kind: str, chosen: Chosen, student: Choice) -> Choice:
+    found = choice_of(planner.catalog, kind, chosen.name, chosen.name, [], student.place)
+    if not isinstance(found, Choice):
+        raise MatrixError(list(found))
+    return found
+
+
+def _questions(options: AskingOptions, task_identity: str | None) -> Questions:
+    """What is asked, so far as the traces whose problems are asked do not say it."""
+    if options.teacher is not None:
+        return Questions(options.sampling, limit=options.n)
+    if options.path is not None:
+        return Questions(options.sampling, path=options.path, identity=digest_path(options.path), limit=options.n)
+    return Questions(options.sampling, options.task, options.split, identity=task_identity, limit=options.n)
+
+
+def _without_name(teacher: Choice) -> Choice:
+    """The teacher without the name of the cell that it asks: that cell's checkpoint decides, whatever it is called."""
+    identity = json.loads(teacher.identity)
+    identity["options"].pop("cell", None)
+    return replace(teacher, identity=canonical_json(identity))
