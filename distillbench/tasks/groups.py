@@ -15,7 +15,8 @@ from typing import Any
 
 from distillbench.errors import TaskError
 from distillbench.tasks.files import yaml_files
-from distillbench.tasks.identity import TaskIndex, read_config, stock_root
+from distillbench.tasks.identity import TaskIndex, stock_root
+from distillbench.tasks.merging import read_config
 
 #: A line that names a group, a tag or an include; flow lists too. Lists of blocks are read by `_LIST`.
 _KEY = re.compile(r"^[\"']?(group|tag|include|task|class)[\"']?:[ \t]*(.*)$", re.MULTILINE)

@@ -368,7 +368,7 @@ def test_a_damaged_cache_of_digests_is_as_none(tmp_path: Path, monkeypatch: pyte
 def test_a_training_goes_on_from_the_last_checkpoint_whose_row_is_whole(
     tmp_path: Path, content: bytes | None, spoiled: tuple[int, ...], last: int
 ) -> None:
-    from distillbench_plugins.trainers.sft import COMPLETE, METRICS, _Recorder
+    from distillbench_plugins.trainers.recording import COMPLETE, METRICS, Recorder
 
     for step in (4, 6):  # TRL keeps the last two
         trl = tmp_path / "trl" / f"checkpoint-{step}"
@@ -382,7 +382,7 @@ def test_a_training_goes_on_from_the_last_checkpoint_whose_row_is_whole(
     for step in spoiled:
         damaged = tmp_path / "trl" / f"checkpoint-{step}" / COMPLETE
         damaged.unlink() if content is None else damaged.write_bytes(content)
-    recorder = _Recorder(tmp_path / "out", tmp_path / "trl", (2, 4, 6), [])
+    recorder = Recorder(tmp_path / "out", tmp_path / "trl", (2, 4, 6), [])
     assert recorder.resume() == (str(tmp_path / "trl" / f"checkpoint-{last}") if last else None)
     rows = [json.loads(line) for line in (tmp_path / "out" / METRICS).read_text().splitlines()]
     assert rows == [{"step": step, "train_loss": 1 / step} for step in (2, 4, 6) if step <= last]

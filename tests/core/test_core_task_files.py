@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from distillbench.errors import TaskError
 from distillbench.tasks.files import task_files
-from distillbench.tasks.identity import Function, TaskIndex, read_task
+from distillbench.tasks.identity import TaskIndex, read_task
+from distillbench.tasks.merging import Function
 
 
 @pytest.mark.parametrize(
@@ -179,7 +180,7 @@ def test_odd_files_are_refused_in_words(text: str, said: str, tmp_path: Path) ->
 
 
 def test_the_root_of_the_disk_is_no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distillbench.tasks.identity._MOST_DATA_FILES", 100)
+    monkeypatch.setattr("distillbench.tasks.content._MOST_DATA_FILES", 100)
     (tmp_path / "t.yaml").write_text("task: t\ndataset_path: /\n")
     with pytest.raises(TaskError, match="/: wanted a file or folder of data, got a folder of 100 files and more"):
         TaskIndex([tmp_path]).find("t")

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from distillbench.errors import TaskError
-from distillbench.tasks.identity import Function, TaskIndex, read_task
+from distillbench.tasks.identity import TaskIndex, read_task
+from distillbench.tasks.merging import Function
 
 TASK = """\
 task: sums

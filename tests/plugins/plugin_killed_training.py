@@ -12,7 +12,8 @@ from plugin_helpers import Tiny, training_rows
 
 from distillbench.protocols import Context, TrainingJob
 from distillbench.records import Trace
-from distillbench_plugins.trainers.sft import COMPLETE, METRICS, SftOptions, SftTrainer
+from distillbench_plugins.trainers.recording import COMPLETE, METRICS
+from distillbench_plugins.trainers.sft import SftOptions, SftTrainer
 
 STEPS, EVERY = 9, 3
 #: Dropout, so that the random state matters; a rest in the last batch of a pass, so that the data's place does.
@@ -49,7 +50,7 @@ def arm(moment: str, step: int) -> None:
 
     import torch
 
-    from distillbench_plugins.trainers import sft
+    from distillbench_plugins.trainers import recording
 
     if moment == "in TRL's save, after the weights":
         before(torch, "save", lambda content, path, *_: at_checkpoint(step)(path))
@@ -58,14 +59,14 @@ def arm(moment: str, step: int) -> None:
 
         before(TrainerState, "save_to_json", lambda state, path: at_checkpoint(step)(path))
     elif moment == "after TRL's save, before our copy":
-        before(sft._Recorder, "record", lambda recorder, at, *_: at == step)
+        before(recording.Recorder, "record", lambda recorder, at, *_: at == step)
     elif moment == "in the middle of our copy":
         before(shutil, "copy2", lambda source, target: at_checkpoint(step)(source) and "token" in str(source))
     elif moment == "before the copy gets its name":
         before(Path, "rename", lambda path, target: path.name == f".step-{step}")
     elif moment == "after our copy, before the metrics":
         calls = iter(range(1, 100))
-        before(sft, "held_out_nll", lambda *_: next(calls) * EVERY == step)
+        before(recording, "held_out_nll", lambda *_: next(calls) * EVERY == step)
     elif moment == "in the middle of the metrics":
         before(
             Path,
@@ -73,7 +74,7 @@ def arm(moment: str, step: int) -> None:
             lambda path, target: target.name == METRICS and path.read_text().count("\n") == step // EVERY,
         )
     elif moment == "after the metrics, before our mark":
-        before(sft, "write_sealed", lambda path, *_: path.name == COMPLETE and at_checkpoint(step)(path.parent))
+        before(recording, "write_sealed", lambda path, *_: path.name == COMPLETE and at_checkpoint(step)(path.parent))
     else:
         assert moment in ("at a step", "never")
 

@@ -18,7 +18,8 @@ from plugin_helpers import Run, Tiny, coins_traces, metrics, problem, trace, tra
 from distillbench.errors import StageError
 from distillbench.records import Rendered, RowCounts, Trace
 from distillbench_plugins.renderers.qwen import Qwen3Options, Qwen3Renderer
-from distillbench_plugins.trainers.sft import SftOptions, SftTrainer, held_out, held_out_nll
+from distillbench_plugins.trainers.held_out import held_out, held_out_nll
+from distillbench_plugins.trainers.sft import SftOptions, SftTrainer
 
 ADAPTER = "adapter_model.safetensors"
 

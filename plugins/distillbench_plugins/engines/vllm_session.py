@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distillbench.errors import StageError
-from distillbench.records import Batch, Checkpoint, Generation, ModelSource, Prompt, Request, Sampling
-from distillbench_plugins.engines.scoring import with_scores
+from distillbench.records import Batch, Checkpoint, Generation, ModelSource, Prompt, Request
+from distillbench_plugins.engines.vllm_requests import (
+    Answer,
+    Asked,
+    Feed,
+    UnderWay,
+    as_taken,
+    cut,
+    sampling_arguments,
+    scored,
+)
 from distillbench_plugins.models.adapters import (
     Adapter,
     check_full,
@@ -24,7 +32,6 @@ from distillbench_plugins.models.merging import merged
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-    from vllm import RequestOutput
     from vllm.lora.request import LoRARequest
     from vllm.v1.engine.llm_engine import LLMEngine
 
@@ -32,65 +39,6 @@ if TYPE_CHECKING:
 _TRIES = 3
 #: How many first tokens are told of; vLLM's default limit.
 _LIKELIEST = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """One prompt as vLLM gets it.
-
-    Attributes:
-        key: The stage's.
-        request: What it is a part of.
-        checkpoint: The weights.
-        ids: Token ids.
-        params: Arguments of vLLM's SamplingParams.
-        part: Which of the request's continuations.
-        tries: How often it was given up.
-    """
-
-    key: str
-    request: Request
-    checkpoint: Checkpoint | None
-    ids: list[int]
-    params: Mapping[str, Any]
-    part: int = 0
-    tries: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came of it: vLLM's output, or why there is none."""
-
-    asked: Asked
-    effective: Mapping[str, Any]
-    output: RequestOutput | None = None
-    error: str | None = None
-
-
-class UnderWay(dict[str, tuple[Asked, Mapping[str, Any]]]):
-    """What vLLM has been handed, by the number it knows it by, with the sampling parameters as it took them."""
-
-
-class Feed:
-    """What is still to be handed on, read no further than its first; what is tried again comes before the rest."""
-
-    def __init__(self, asked: Iterable[Asked]) -> None:
-        self._rest = iter(asked)
-        self._first: deque[Asked] = deque()
-
-    def first(self) -> Asked | None:
-        """The next one, which stays; None when there are no more."""
-        if not self._first and (found := next(self._rest, None)) is not None:
-            self._first.append(found)
-        return self._first[0] if self._first else None
-
-    def take(self) -> None:
-        """Removes the first."""
-        self._first.popleft()
-
-    def again(self, asked: Asked) -> None:
-        """Puts one back, to be the first."""
-        self._first.appendleft(asked)
 
 
 class VllmSession:
@@ -180,13 +128,13 @@ class VllmSession:
         found: dict[str, dict[int, Answer]] = {name: {} for name in waiting}
         for request in waiting.values():
             if not any(request.continuations):
-                yield _scored(request, {})
+                yield scored(request, {})
         for answer in self._run(self._continuations(batch, waiting)):
             request = answer.asked.request
             parts = found[request.sample_id]
             parts[answer.asked.part] = answer
             if len(parts) == sum(map(bool, request.continuations)):
-                yield _scored(request, parts)
+                yield scored(request, parts)
 
     @staticmethod
     def _continuations(batch: Batch, waiting: Mapping[str, Request]) -> Iterator[Asked]:
@@ -295,7 +243,7 @@ class VllmSession:
         number = str(next(self._numbers))
         try:
             params = SamplingParams(**asked.params, output_kind=RequestOutputKind.FINAL_ONLY, skip_clone=True)
-            effective = _effective(params)
+            effective = as_taken(params)
             lora = self._loras.get(asked.checkpoint.path) if asked.checkpoint is not None else None
             prompt: Any = {"type": "token", "prompt_token_ids": asked.ids}
             self.engine.add_request(number, prompt, params, lora_request=lora)
@@ -341,64 +289,8 @@ class VllmSession:
         return Generation(
             request.sample_id,
             ids,
-            _cut(text, request.sampling.stop),
+            cut(text, request.sampling.stop),
             "stop" if output.outputs[0].finish_reason == "stop" else "length",
             n_prompt_tokens=len(answer.asked.ids),
             effective=answer.effective,
         )
-
-
-def sampling_arguments(request: Request) -> dict[str, Any]:
-    """Arguments of vLLM's SamplingParams: only the renderer's stop tokens and the stop strings end a completion."""
-    sampling = request.sampling
-    drawn = {"top_p": sampling.top_p, "top_k": sampling.top_k, "min_p": sampling.min_p, "seed": request.seed}
-    return {
-        "temperature": sampling.temperature,
-        **(drawn if sampling.temperature else {}),
-        **sampling.penalties,
-        "max_tokens": sampling.max_tokens,
-        "stop": list(sampling.stop),
-        "include_stop_str_in_output": True,
-        "stop_token_ids": list(request.stop_token_ids),
-        "ignore_eos": True,
-        "detokenize": bool(sampling.stop),  # vLLM needs the text only to find stop strings in it
-        "skip_special_tokens": False,
-        "spaces_between_special_tokens": False,
-    }
-
-
-def _effective(params: Any) -> dict[str, Any]:
-    """The sampling parameters as vLLM took them: what greedy makes meaningless is not there."""
-    drawn = {"top_p": params.top_p, "top_k": max(params.top_k, 0), "min_p": params.min_p, "seed": params.seed}
-    return {
-        "temperature": params.temperature,
-        **(drawn if params.temperature else {}),
-        **Sampling(repetition_penalty=params.repetition_penalty, presence_penalty=params.presence_penalty).penalties,
-        "max_tokens": params.max_tokens,
-        "stop": list(params.stop),
-        "stop_token_ids": list(params.stop_token_ids),
-    }
-
-
-def _cut(text: str, stops: Sequence[str]) -> str:
-    """The text up to the end of the stop string that ends first."""
-    ends = [place + len(stop) for stop in stops if (place := text.find(stop)) >= 0]
-    return text[: min(ends)] if ends else text
-
-
-def _scored(request: Request, parts: Mapping[int, Answer]) -> Generation:
-    errors = [answer.error for answer in parts.values() if answer.error is not None]
-    if errors:
-        return Generation(request.sample_id, error=errors[0])
-    scores = [
-        _score(continuation, parts[part].output) if continuation else (0.0, True)
-        for part, continuation in enumerate(request.continuations)
-    ]
-    return with_scores(request, scores)
-
-
-def _score(continuation: Sequence[int], output: Any) -> tuple[float, bool]:
-    """The log-likelihood of a continuation that was sent as the end of a prompt, and whether it is the greedy one."""
-    told = output.prompt_logprobs[-len(continuation) :]
-    ours = [by_token[token] for by_token, token in zip(told, continuation, strict=True)]
-    return sum(one.logprob for one in ours), all(one.rank == 1 for one in ours)
