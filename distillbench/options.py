@@ -167,11 +167,15 @@ def resolve_options(cls: type, layers: Sequence[Mapping[str, Given]], place: Pla
     try:
         return Resolved(cls(**values), origins, ())
     except (ValueError, OSError) as error:  # an OSError: `Options` that look at a path no system could have
-        shown = {name: value for name, value in values.items() if known[name].is_shown}
-        given_values = ", ".join(f"{name}={_shown(value)} ({origins[name]})" for name, value in shown.items())
-        hint = f"given: {given_values}" if shown else ""
-        mistake = Mistake(place, f"options of {owner} that go together", str(error), hint)
-        return Resolved(None, origins, (mistake,))
+        wanted, hint = f"options of {owner} that go together", _given_values(known, values, origins)
+        return Resolved(None, origins, (Mistake(place, wanted, str(error), hint),))
+
+
+def _given_values(known: Mapping[str, OptionField], values: Mapping[str, Any], origins: Mapping[str, Place]) -> str:
+    """What was given, and where, as a hint; empty where nothing was that can be shown."""
+    shown = {name: value for name, value in values.items() if known[name].is_shown}
+    told = ", ".join(f"{name}={_shown(value)} ({origins[name]})" for name, value in shown.items())
+    return f"given: {told}" if shown else ""
 
 
 def describe(annotation: Any) -> str:
