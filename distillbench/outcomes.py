@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from numbers import Real
+from typing import Any
 
 from distillbench.errors import GraderError
 from distillbench.protocols import Grader, Grading, OneByOne
@@ -28,6 +30,8 @@ ERRORS = frozenset({GENERATION_ERROR, GRADER_ERROR})
 #: Hold a complete answer.
 COMPLETED = frozenset({CORRECT, WRONG, GRADED})
 
+#: Characters of what a grader gave in a message.
+_LONGEST_TOLD = 400
 _LOOP_REPEATS = 4
 _LOOP_LEAST_TOKENS = 24
 _LOOP_LONGEST_PERIOD = 256
@@ -107,10 +111,10 @@ def _judged(answer: _Answer, judgement: Judgement) -> Verdict:
     try:
         if judgement.error is not None:
             return Verdict(GRADER_ERROR, judgement.error, answer.extracted)
-        outcome = _outcome_of(judgement)
+        outcome, scores = _outcome_of(judgement), _numbers(judgement.scores)
     except Exception as error:  # what a plugin gives back may be anything
         return _failed(error)
-    return Verdict(outcome, judgement.detail, answer.extracted, judgement.scores, answer.ran_on)
+    return Verdict(outcome, judgement.detail, answer.extracted, scores, answer.ran_on)
 
 
 def _outcome_of(judgement: Judgement) -> str:
@@ -120,6 +124,18 @@ def _outcome_of(judgement: Judgement) -> str:
     if score is None or not math.isfinite(score):
         raise GraderError(f"wanted right, wrong, or a finite `score`; got {dict(judgement.scores)}")
     return GRADED
+
+
+def _numbers(scores: Mapping[str, Any]) -> dict[str, float]:
+    """Scores as they are stored.
+
+    Raises:
+        GraderError: One is no finite number, of which no mean can be taken.
+    """
+    odd = {name: value for name, value in scores.items() if not (isinstance(value, Real) and math.isfinite(value))}
+    if odd:
+        raise GraderError(f"wanted finite numbers as scores; got {odd!r}"[:_LONGEST_TOLD])
+    return {str(name): float(value) for name, value in scores.items()}
 
 
 def _failed(error: Exception) -> Verdict:

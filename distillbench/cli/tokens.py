@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from distillbench.plan.plan import Pairing
     from distillbench.preflight import Piece
     from distillbench.preflight.look import Preflight
+    from distillbench.protocols import Renderer
 
 _INDENT = 8
 
@@ -66,7 +67,7 @@ def _shown(preflight: Preflight, pairing: Pairing, n_rows: int) -> Iterator[_Sho
     Raises:
         DistillbenchError: The tokenizer is made with the student, which is not built yet.
     """
-    from distillbench.preflight import pieces, sample_evenly
+    from distillbench.preflight import pieces
 
     renderer = preflight.renderer(pairing)
     if renderer is None:
@@ -74,10 +75,9 @@ def _shown(preflight: Preflight, pairing: Pairing, n_rows: int) -> Iterator[_Sho
             f"student {pairing.student.label!r} has no tokenizer before it is built\n"
             f"    hint: `distillbench run` builds it; then this command works"
         )
-    traces = [] if pairing.trainer is None else sample_evenly(preflight.traces(pairing, renderer, 8 * n_rows), n_rows)
-    for trace, row in zip(traces, renderer.render_all(traces), strict=True):
-        title = f"row: {trace.source} ({len(row.input_ids)} tokens, {int(row.loss_mask.sum())} with loss)"
-        yield _Shown(title, pieces(renderer.tokenizer, row.input_ids, row.loss_mask))
+    for source, ids, mask in _rows(preflight, pairing, renderer, n_rows):
+        title = f"row: {source} ({len(ids)} tokens, {int(mask.sum())} with loss)"
+        yield _Shown(title, pieces(renderer.tokenizer, ids, mask))
     for evaluation in pairing.evaluations:
         problem = preflight.bench.tasks.problems(evaluation.ref, "test", 1)[0]
         prompt = renderer.prompt(problem.messages, evaluation.prefill)
@@ -85,6 +85,25 @@ def _shown(preflight: Preflight, pairing: Pairing, n_rows: int) -> Iterator[_Sho
             f"evaluation {evaluation.name}: {problem.problem_id} ({len(prompt.input_ids)} tokens; the model goes on)"
         )
         yield _Shown(title, pieces(renderer.tokenizer, prompt.input_ids))
+
+
+def _rows(preflight: Preflight, pairing: Pairing, renderer: Renderer, n: int) -> Iterator[tuple[str, Any, Any]]:
+    """Of at most `n` rows, evenly spaced, where each comes from, its tokens and which of them carry loss.
+
+    They are those that a training reads, where they are rendered already.
+    """
+    from distillbench.preflight import evenly, sample_evenly
+
+    if pairing.trainer is None:
+        return
+    trained = preflight.trained_rows(pairing)
+    if trained is not None:
+        rows = (trained[place] for place in evenly(len(trained), n))
+        yield from ((row.source, row.input_ids, row.loss_mask) for row in rows)
+        return
+    traces = sample_evenly(preflight.traces(pairing, renderer, 8 * n), n)
+    for trace, rendered in zip(traces, renderer.render_all(traces), strict=True):
+        yield trace.source, rendered.input_ids, rendered.loss_mask
 
 
 def _title(title: str) -> Text:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from distillbench.findings import KINDS, Finding
-from distillbench.preflight.material import Asked, Trained, sample_evenly
+from distillbench.preflight.material import Asked, Trained, evenly, sample_evenly
 from distillbench.preflight.problems import check_problems
 from distillbench.preflight.prompts import PromptMaker, check_prompts, told_of
 from distillbench.preflight.rows import check_rows
@@ -30,6 +30,7 @@ __all__ = [
     "check_problems",
     "check_unbuilt",
     "escaped",
+    "evenly",
     "pieces",
     "sample_evenly",
 ]

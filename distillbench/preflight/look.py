@@ -22,11 +22,11 @@ from distillbench.matrix.choices import package_version
 from distillbench.plan.plan import Pairing
 from distillbench.plan.sampling import sampling_params
 from distillbench.preflight.rows import LENGTH, with_lengths
-from distillbench.protocols import Context, Grader, Renderer, Student, Teacher, Trainer
+from distillbench.protocols import Context, Grader, Renderer, Student, Teacher, Trainer, TrainingRows
 from distillbench.records import Evaluation, PreflightRules, Trace
 from distillbench.sealed import read_sealed, write_sealed
 from distillbench.store.kept import Kept, Whole
-from distillbench.store.rendered import rendered_again
+from distillbench.store.rendered import StoredTrainingRows, rendered_again
 from distillbench.store.rows import ROWS
 from distillbench.traces import why_unusable
 
@@ -170,6 +170,12 @@ class Preflight:
             student.preview_tokenizer() if built is None or not built.exists() else student.load_tokenizer(built)
         )
         return None if tokenizer is None else component.bind(tokenizer)
+
+    def trained_rows(self, pairing: Pairing) -> TrainingRows | None:
+        """The rows that a training reads; None while they are not rendered."""
+        if pairing.rows is None or self.bench.store.digest(pairing.rows) is None:
+            return None
+        return StoredTrainingRows(self.bench.store.file(pairing.rows, ROWS))
 
     def traces(self, pairing: Pairing, renderer: Renderer, limit: int) -> Traces:
         """The best rows there are.

@@ -6,7 +6,6 @@ from array import array
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from distillbench.errors import StageError
@@ -102,12 +101,17 @@ def begins_with(input_ids: NDArray[np.int32], start: NDArray[np.int32]) -> bool:
 
 def sample_evenly(traces: Collection[Trace], n: int) -> list[Trace]:
     """At most `n` traces, evenly spaced, the first and the last among them; always the same ones."""
-    if len(traces) <= n:
-        return list(traces)
-    if n < 2:
-        return list(islice(traces, max(0, n)))
-    wanted = {number * (len(traces) - 1) // (n - 1) for number in range(n)}
+    wanted = set(evenly(len(traces), n))
     return [trace for number, trace in enumerate(traces) if number in wanted]
+
+
+def evenly(n_all: int, n: int) -> list[int]:
+    """The places of at most `n` of so many, evenly spaced, the first and the last among them."""
+    if n_all <= n:
+        return list(range(n_all))
+    if n < 2:
+        return list(range(n))
+    return [number * (n_all - 1) // (n - 1) for number in range(n)]
 
 
 def counted(n: int, total: int, unit: str) -> str:

@@ -48,8 +48,8 @@ def why_damaged(path: Path, wanted: str) -> str | None:
 
 
 def tree_bytes(path: Path) -> int:
-    """The size of everything below a folder, in bytes; a link counts as itself, not as what it leads to."""
-    return sum(_n_bytes(file) for file in path.rglob("*"))
+    """The size of a file, or of all below a folder, in bytes; a link counts as itself, not as what it leads to."""
+    return sum(_n_bytes(file) for file in (path, *path.rglob("*")))
 
 
 def _n_bytes(path: Path) -> int:

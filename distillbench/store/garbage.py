@@ -65,7 +65,7 @@ def find_needless(store: Store) -> Found:
     """
     needed, silent = _needed(store)
     running = _running(store)
-    found, kept = list(_superseded(store)), []
+    found, kept = [*_superseded(store), *_half_written(store)], []
     if silent:
         names = ", ".join(silent)
         kept.append(f"every stage: {names} does not say what it needs; `distillbench report MATRIX` writes it anew")
@@ -92,7 +92,7 @@ def free(store: Store, wanted: Iterable[Needless]) -> Iterator[Needless]:
         if one.path not in still:
             continue
         if not one.key:
-            shutil.rmtree(one.path)
+            one.path.unlink() if one.path.is_file() else shutil.rmtree(one.path)
             yield one
             continue
         try:
@@ -155,6 +155,15 @@ def _superseded(store: Store) -> Iterator[Needless]:
         yield Needless("damaged result", path, tree_bytes(path), "is not what was written; a run has moved it aside")
     for path in sorted((store.root / "superseded").glob("*/*")):
         yield Needless("superseded result", path, tree_bytes(path), "a changed input has replaced it")
+
+
+def _half_written(store: Store) -> Iterator[Needless]:
+    """What a kill left of files that a report was writing; nothing reads it."""
+    for path in sorted((store.root / "reports").rglob(".*.tmp")):
+        if time.time() - _last_touched(path) > _DAY:
+            yield Needless(
+                "half-written report", path, tree_bytes(path), "left by a process that was killed over a day ago"
+            )
 
 
 def _left_over(store: Store, needed: frozenset[str], running: frozenset[str]) -> Iterator[Needless]:

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from distillbench.catalog import Catalog
-from distillbench.errors import Place
+from distillbench.errors import MatrixError, Place
 from distillbench.fingerprint import canonical_json
 from distillbench.manager import make_manager
 from distillbench.options import Given, resolve_options
@@ -65,6 +65,9 @@ def _grading(grader: str, options_json: str) -> tuple[Grader, Grading]:
     component = Catalog(make_manager()).kind("benchmark")[grader]
     place = Place(keys=("scoring",))
     layer = {name: Given(value, place.below(name)) for name, value in json.loads(options_json).items()}
-    opened: Any = component(resolve_options(component.Options, [layer], place, f"grader {grader!r}").options)
+    resolved = resolve_options(component.Options, [layer], place, f"grader {grader!r}")
+    if resolved.mistakes:
+        raise MatrixError(resolved.mistakes)
+    opened: Any = component(resolved.options)
     folder = Path(_open.enter_context(TemporaryDirectory(prefix="distillbench-grading-")))
     return opened, _open.enter_context(opened.open(Context(work=folder)))

@@ -60,6 +60,19 @@ def test_superseded_results_and_caches_are_needless(bench: Toys) -> None:
     assert needless(bench) == {"superseded/train/abc-1", "cache/code"}
 
 
+def test_what_a_kill_left_of_a_report_goes_after_a_day(bench: Toys) -> None:
+    noted(bench.load())
+    report = bench.session.store.reports("toys")
+    for name, days in ((".12.tmp", 1.1), ("lm_eval/.13.tmp", 1.1), (".14.tmp", 0.9)):
+        put(report / name, days)
+    (report / ".results.parquet.15.tmp").write_text("half")
+    os.utime(report / ".results.parquet.15.tmp", (0, 0))
+    gone = {f"reports/toys/{name}" for name in (".12.tmp", "lm_eval/.13.tmp", ".results.parquet.15.tmp")}
+    assert needless(bench) == gone
+    assert len(list(free(bench.session.store, find_needless(bench.session.store).needless))) == 3
+    assert needless(bench) == set() and (report / ".14.tmp").exists()
+
+
 def test_what_a_killed_run_left_stays_for_a_day_and_while_a_plan_wants_it(bench: Toys) -> None:
     store = bench.session.store
     noted(bench.load())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
@@ -24,6 +25,9 @@ NO_LOOP = tuple(range(200))
 LOOP = (*range(100), *(5, 6, 7) * 20)
 
 
+ODD_SCORES: dict[str, Any] = {"text": "0.5", "nan": math.nan, "inf": -math.inf, "null": None, "list": [1.0]}
+
+
 class Brackets(Grader):
     """The answer is what stands in the last `[...]`; `[boom]` breaks the grader, `[half]` scores a half."""
 
@@ -40,6 +44,8 @@ class Brackets(Grader):
             raise GraderError("no verdict")
         if extracted == "half":
             return Judgement(None, "", {"score": 0.5})
+        if extracted in ODD_SCORES:
+            return Judgement(True, "", {"fine": 1, "odd": ODD_SCORES[extracted]})
         right = extracted == problem.gold
         return Judgement(right, "" if right else "wrong_answer", {"seen": 1.0})
 
@@ -94,6 +100,13 @@ def test_the_table(
 
 def test_the_table_reaches_every_outcome_that_a_completion_can_have() -> None:
     assert {row[5] for row in TABLE} == set(OUTCOMES) - {"generation_error"}
+
+
+@pytest.mark.parametrize("odd", ODD_SCORES)
+def test_scores_that_are_no_numbers_are_a_failure_of_the_grader(odd: str) -> None:
+    """One of them would be in the way of every mean of the report."""
+    found = decide(completion(f"[{odd}]"), problem("7"), GRADER)
+    assert found.outcome == "grader_error" and "wanted finite numbers as scores; got {'odd': " in found.detail
 
 
 def test_scores_of_the_grader_are_kept() -> None:

@@ -367,7 +367,9 @@ def test_verdicts_that_were_journaled_before_a_kill_are_not_asked_again(bench: T
     assert before == ["toy/100", "toy/101"] and after == ["toy/102", "toy/103"]
 
 
-def test_rows_are_tokenised_once_for_every_limit_and_for_the_training(bench: Toys, control: Control) -> None:
+def test_rows_are_tokenised_once_for_every_limit_the_training_and_whoever_looks_at_tokens(
+    bench: Toys, control: Control, cli: Any, tmp_path: Path
+) -> None:
     limits = {
         "filters": {"a": {"use": "toy-row-filter", "limit": 900}, "b": {"use": "toy-row-filter", "limit": 800}},
         "matrix": {"filters": [["a"], ["b"]]},
@@ -377,6 +379,8 @@ def test_rows_are_tokenised_once_for_every_limit_and_for_the_training(bench: Toy
     assert not summary.reasons
     assert len(endings(summary, "length")) == 1 and len(endings(summary, "render")) == 2
     assert control.log("rendered") == [f"toy {number}" for number in range(4)]
+    shown = cli("tokens", bench.matrix(limits), "--cell", "a", "--rows", "2", "--json").json
+    assert [one["title"][:10] for one in shown[:2]] == ["row: toy 0", "row: toy 3"] and control.log("rendered") == []
 
 
 def test_a_filter_asks_the_judge_that_it_needs_and_another_judge_filters_again(bench: Toys, control: Control) -> None:

@@ -9,12 +9,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from plugin_helpers import problem, tasks
 
+from distillbench.errors import MatrixError
 from distillbench.outcomes import CORRECT, decide_all
 from distillbench.protocols import Context, Grading
 from distillbench.records import FinishReason
 from distillbench_plugins.benchmarks.math_boxed import MathBoxed, MathBoxedOptions
 from distillbench_plugins.renderers.qwen import Qwen3Options, Qwen3Renderer
 from distillbench_tasks.coins.scoring import process_results
+from distillbench_tasks.scoring import graded_by
 
 GRADER = MathBoxed(MathBoxedOptions())
 PIECES = (
@@ -90,3 +92,10 @@ def test_the_yaml_uses_this_scoring() -> None:
     right = f"<think>\n\\boxed{{99}}\n</think>\n\n\\boxed{{{doc['answer']}}}"
     assert task.process_results(doc, [right]) == {"exact_match": 1.0}
     assert task.process_results(doc, ["<think>" + right.partition("</think>")[0]]) == {"exact_match": 0.0}
+
+
+def test_options_that_a_grader_has_not_are_told_with_their_names() -> None:
+    score = graded_by("math_boxed", "exact_match", {"nope": 1, "time_limit": -3}, gold="answer")
+    with pytest.raises(MatrixError) as caught:
+        score({"answer": "5"}, ["\\boxed{5}"])
+    assert [mistake.place.keys for mistake in caught.value.mistakes] == [("scoring", "nope"), ("scoring", "time_limit")]
