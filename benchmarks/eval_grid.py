@@ -32,6 +32,7 @@ import pyarrow.parquet as pq
 
 from distillbench.protocols import Context, TrainingJob
 from distillbench.stages.render import read_training_rows, write_training_rows
+from distillbench.stages.sample import Sample
 from distillbench.store.rendered import Cut
 from distillbench.store.rows import ROWS
 from distillbench.tasks.identity import TaskIndex
@@ -178,7 +179,7 @@ def ours(built: Path, adapters: Path, budget: int, folder: Path) -> Arm:
     command += ["--engine", "vllm", "--renderer", "qwen3", "--max-tokens", str(budget)]
     wall, cpu = timed(command, {}, folder / "ours.log")
     texts = Texts()
-    for manifest in (store / "stages" / "sample").glob("*/manifest.json"):
+    for manifest in (store / "stages" / Sample.kind).glob("*/manifest.json"):
         step = json.loads(manifest.read_text())["parts"]["step"]
         if step not in STEPS:
             continue  # the untouched student

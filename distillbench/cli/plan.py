@@ -129,7 +129,7 @@ def _print_estimate(made: Plan, left: Estimate, session: Invocation) -> None:
     session.console.print(f"to do: {least}{counts}")
     if left.samples:
         session.console.print(f"samples: {least}{left.samples:,}, of at most {left.most_tokens:,} tokens together")
-    elif left.samples is None and "sample" in left.stages:
+    elif left.samples is None:
         session.console.print("samples: unknown until the tasks are loaded (a task may say `docs` in its metadata)")
     session.console.print(f"time: {_time(left, least)}")
     if made.open_cells:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -22,6 +22,12 @@ class Resources:
     cpus: int = 1
     gpus: int = 0
     memory_gb: float = 1.0
+
+    @classmethod
+    def most(cls, wanted: Iterable[Resources]) -> Resources:
+        """Enough for each of them, one at a time."""
+        every = [*wanted, cls()]
+        return cls(max(one.cpus for one in every), max(one.gpus for one in every), max(one.memory_gb for one in every))
 
 
 @dataclass(frozen=True, slots=True)

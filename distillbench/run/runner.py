@@ -220,7 +220,7 @@ class Runner:
 
     def _start(self, stages: dict[str, Stage]) -> None:
         capacity = self.launcher.capacity()
-        wanted = _most(stage.resources for stage in stages.values())
+        wanted = Resources.most(stage.resources for stage in stages.values())
         granted = Resources(
             min(wanted.cpus, capacity.cpus), min(wanted.gpus, capacity.gpus), min(wanted.memory_gb, capacity.memory_gb)
         )
@@ -342,13 +342,6 @@ def _processes(pending: Mapping[str, Stage]) -> dict[str, dict[str, Stage]]:
     for key, stage in pending.items():
         found.setdefault(stage.process, {})[key] = stage
     return found
-
-
-def _most(wanted: Any) -> Resources:
-    every = list(wanted)
-    return Resources(
-        max(one.cpus for one in every), max(one.gpus for one in every), max(one.memory_gb for one in every)
-    )
 
 
 def _fits(granted: Resources, used: list[Resources], capacity: Resources) -> bool:

@@ -65,27 +65,14 @@ def asked_traces(planner: Planner, planned: PlannedCell, teacher: Choice) -> Tra
         if problems is None:
             return None
     spec = planner.task_of(teacher)
-    sample = planner.one(
-        Sample(
-            label=f"answers of teacher {teacher.label}",
-            student=whom.student,
-            renderer=whom.renderer,
-            engine=whom.engine,
-            step=whom.step,
-            asked=_questions(component.options, None if spec is None else spec.sample_identity),
-            built=whom.built,
-            train=whom.train,
-            problems=problems,
-            group=f"sample {key_of([whom.student.identity, whom.engine.identity, teacher.identity])}",
-            resources=planner.component(whom.engine, Engine).resources(planner.component(whom.student, Student)),
-        )
-    )
+    identity = None if spec is None else spec.sample_identity
+    sample = _sample(planner, teacher, whom, _questions(component.options, identity), problems)
     parser: Renderer = planner.component(whom.renderer, Renderer)
     traces = planner.one(
         Traces(
             label=teacher.label,
             teacher=_without_name(teacher),
-            task=None if spec is None else spec.sample_identity,
+            task=identity,
             samples=sample,
             parser=f"{parser.name} {parser.parser_version}",
             renderer=whom.renderer,
@@ -93,6 +80,25 @@ def asked_traces(planner: Planner, planned: PlannedCell, teacher: Choice) -> Tra
     )
     planned.add(whom.built, problems, sample, traces)
     return traces
+
+
+def _sample(planner: Planner, teacher: Choice, whom: Whom, asked: Questions, problems: Traces | None) -> Sample:
+    """The stage in which a model answers; in a process of its own, as others of its student may need the answers."""
+    return planner.one(
+        Sample(
+            label=f"answers of teacher {teacher.label}",
+            student=whom.student,
+            renderer=whom.renderer,
+            engine=whom.engine,
+            step=whom.step,
+            asked=asked,
+            built=whom.built,
+            train=whom.train,
+            problems=problems,
+            group=f"sample {key_of([whom.student.identity, whom.engine.identity, teacher.identity])}",
+            resources=planner.component(whom.engine, Engine).resources(planner.component(whom.student, Student)),
+        )
+    )
 
 
 def _whom(planner: Planner, planned: PlannedCell, teacher: Choice, options: AskingOptions) -> Whom | None:

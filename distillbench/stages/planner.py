@@ -13,7 +13,7 @@ from distillbench.plan.plan import Pairing, Plan
 from distillbench.plan.sampling import effective_sampling
 from distillbench.plan.stage import Stage, with_needs
 from distillbench.protocols import AskingTeacher, Engine, Grader, Renderer, Student, Teacher, Trainer
-from distillbench.records import Cell, Choice, Evaluation
+from distillbench.records import Cell, Choice, Evaluation, Resources
 from distillbench.stages.asking import asked_traces
 from distillbench.stages.build import Build
 from distillbench.stages.curate import Curate
@@ -186,7 +186,7 @@ class Planner:
                 built=built,
                 rows=rows,
                 steps=steps,
-                resources=self.component(cell.student, Student).resources(),
+                resources=Resources.most([self.component(cell.student, Student).resources(), self.needed(trainer)]),
             )
         )
         self._pairings_of.setdefault(planned.train.key, {})[planned.pairing] = None
@@ -239,7 +239,12 @@ class Planner:
             return asked_traces(self, planned, teacher)
         spec = self.task_of(teacher)
         return self.one(
-            Traces(label=teacher.label, teacher=teacher, task=None if spec is None else spec.sample_identity)
+            Traces(
+                label=teacher.label,
+                teacher=teacher,
+                task=None if spec is None else spec.sample_identity,
+                resources=self.needed(teacher),
+            )
         )
 
     def _curate(self, cell: Cell, traces: Traces, built: Build | None) -> Curate:
@@ -251,6 +256,7 @@ class Planner:
                 traces=traces,
                 filters=cell.filters,
                 measures=measures,
+                resources=Resources.most(map(self.needed, cell.filters)),
             )
         )
 
@@ -328,6 +334,15 @@ class Planner:
                 resources=self.component(evaluation.grader, Grader).resources(),
             )
         )
+
+    def needed(self, owner: Choice) -> Resources:
+        """What the components that a component needs ask of the machine; an engine, for a student beside it."""
+        built = [self.component(one, object) for one in owner.components.values()]
+        students = [one for one in built if isinstance(one, Student)]
+        found = [self.needed(one) for one in owner.components.values()]
+        found += [one.resources() for one in built if isinstance(one, Student | Grader)]
+        found += [one.resources(student) for one in built if isinstance(one, Engine) for student in students]
+        return Resources.most(found)
 
     def one(self, stage: _S) -> _S:
         """One stage, the first that was made for its key."""

@@ -13,7 +13,9 @@ from distillbench.catalog import Catalog
 from distillbench.errors import MatrixError, PluginError
 from distillbench.matrix.resolve import Matrix
 from distillbench.protocols import Context, Engine, Filter
-from distillbench.records import Choice, Trace
+from distillbench.records import Choice, Resources, Trace
+from distillbench.stages.planner import Planner
+from distillbench.tasks.identity import TaskIndex
 
 Load = Callable[..., Matrix]
 
@@ -21,6 +23,7 @@ Load = Callable[..., Matrix]
 @dataclass(frozen=True)
 class JudgedOptions:
     judge: str | None = field(default=None, metadata={"component": "engine"})
+    reader: str | None = field(default=None, metadata={"component": "student"})
     strange: str | None = field(default=None, metadata={"component": "planet"})
 
 
@@ -87,7 +90,7 @@ def test_no_name_is_no_component(load: Load) -> None:
     """Null, as any option's default."""
     choice = judged(load(matrix("null")))
     assert choice.components == {}
-    assert json.loads(choice.identity)["options"] == {"judge": None, "strange": None}
+    assert json.loads(choice.identity)["options"] == {"judge": None, "reader": None, "strange": None}
 
 
 def test_a_registered_component_needs_no_entry(load: Load) -> None:
@@ -128,6 +131,18 @@ def test_what_is_wrong_is_told_with_its_line(load: Load, text: str, told: str) -
     with pytest.raises(MatrixError, match=f"(?s){told}") as caught:
         load(text)
     assert len(caught.value.mistakes) == 1
+
+
+def test_the_machine_is_to_have_what_they_ask_for(
+    load: Load, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A student its own; an engine, for a student beside it; and so on at any depth."""
+    monkeypatch.setattr(catalog.kind("student")["tiny"], "resources", lambda self: Resources(2, 1, 8.0))
+    monkeypatch.setattr(Relay, "resources", lambda self, student: Resources(1, 4, 2.0))
+    needed = Planner((), catalog, TaskIndex(()), lambda stage: None).needed
+    assert needed(judged(load(matrix()))) == Resources()
+    assert needed(judged(load(matrix("null", extra=", reader: tiny")))) == Resources(2, 1, 8.0)
+    assert needed(judged(load(matrix(extra=", reader: tiny")))) == Resources(2, 4, 8.0)
 
 
 def test_a_kind_that_no_section_has_is_the_plugin_s_mistake(load: Load) -> None:
