@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
 
 from distillbench.errors import Place
 from distillbench.options import Given, Resolved, resolve_options
-from distillbench.records import Every, Prefill, Subset
+from distillbench.records import Every, Prefill, Sampling, Subset
 from distillbench.tasks.identity import TaskSpec
 
-SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty")
 #: What a student's entry may say under `sampling`.
-SAMPLING_OPTIONS = (*SAMPLING, "max_tokens", "stop", "seed", "repeats")
+SAMPLING_OPTIONS = (*(one.name for one in fields(Sampling)), "repeats")
+#: How a token is drawn.
+SAMPLING = tuple(name for name in SAMPLING_OPTIONS if name not in ("max_tokens", "stop", "seed", "repeats"))
 _MOST_SEED = 2**32 - 1
 #: Transformers' word for what a temperature above 0 says.
 DO_SAMPLE = "do_sample"

@@ -7,7 +7,7 @@ student's entry says of sampling, the evaluation's entry, an axis, the command l
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from distillbench.errors import DEFAULT, Mistake, Place, TaskError, nearest
@@ -282,44 +282,30 @@ def _record(
 ) -> Evaluation:
     options: EvaluationOptions = resolved.options
     is_generated = spec.output_type == "generate_until"
+    said = {option: getattr(options, option) for option in Evaluation.options()} | {
+        "problems": problems,
+        "num_fewshot": None if options.num_fewshot == spec.num_fewshot else options.num_fewshot,
+        "until": options.until if is_generated else (),
+        "metadata": canonical_json(options.metadata),
+    }
     return Evaluation(
+        **said,
         name=name,
         task=spec.name,
         task_path=spec.path,
         sampling=_sampling(options) if is_generated else Sampling(max_tokens=1),
-        prefill=options.prefill,
-        steps=options.steps,
-        problems=problems,
-        num_fewshot=None if options.num_fewshot == spec.num_fewshot else options.num_fewshot,
-        system=options.system,
-        repeats=options.repeats,
-        limit=options.limit,
-        subset=options.subset,
-        until=options.until if is_generated else (),
         sample_identity=spec.sample_identity,
         grade_identity=spec.grade_identity,
         n_docs=None if options.metadata else settings.docs,  # which may leave some out
         grader=grader,
         origins=_origins(resolved),
-        metadata=canonical_json(options.metadata),
         findings=_findings(spec, resolved),
-        budgets=options.budgets,
         output_type=spec.output_type,
     )
 
 
 def _sampling(options: EvaluationOptions) -> Sampling:
-    return Sampling(
-        temperature=options.temperature,
-        top_p=options.top_p,
-        top_k=options.top_k,
-        min_p=options.min_p,
-        max_tokens=options.max_tokens,
-        stop=options.stop,
-        seed=options.seed,
-        repetition_penalty=options.repetition_penalty,
-        presence_penalty=options.presence_penalty,
-    )
+    return Sampling(**{one.name: getattr(options, one.name) for one in fields(Sampling)})
 
 
 def _findings(spec: TaskSpec, resolved: Resolved) -> tuple[tuple[str, str], ...]:
@@ -334,7 +320,7 @@ def _findings(spec: TaskSpec, resolved: Resolved) -> tuple[tuple[str, str], ...]
 
 def _origins(resolved: Resolved) -> dict[str, Place]:
     """Where each option came from, and which of them decide nothing."""
-    idle = ("top_p", "top_k", "min_p", "seed") if resolved.options.temperature == 0 else ()
+    idle = Sampling.random - {"temperature"} if resolved.options.temperature == 0 else ()
     return {
         name: Place(words=f"{origin} (no effect at temperature 0)") if name in idle and origin != DEFAULT else origin
         for name, origin in resolved.origins.items()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -13,6 +13,9 @@ from distillbench.records.samples import Sampling
 from distillbench.records.traces import Prefill
 
 Subset = Literal["first", "shuffled"]
+#: Marks what a user may say of an evaluation, under the same name; and what of it decides what is sampled.
+_OPTION = {"option": True}
+_ASKED = {"option": True, "asked": True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,24 +148,24 @@ class Evaluation:
     task: str
     task_path: Path
     sampling: Sampling
-    prefill: Prefill
-    repeats: int
-    limit: int | None
-    subset: Subset
-    until: tuple[str, ...]
+    prefill: Prefill = field(metadata=_ASKED)
+    repeats: int = field(metadata=_ASKED)
+    limit: int | None = field(metadata=_ASKED)
+    subset: Subset = field(metadata=_OPTION)
+    until: tuple[str, ...] = field(metadata=_OPTION)
     sample_identity: str
     grade_identity: str
     n_docs: int | None
     grader: Choice
     origins: Mapping[str, Place] = field(default_factory=dict, compare=False)
-    metadata: str = "{}"
+    metadata: str = field(default="{}", metadata=_OPTION)
     output_type: str = "generate_until"
     findings: tuple[tuple[str, str], ...] = field(default=(), compare=False)
-    budgets: tuple[int, ...] = ()
-    steps: Steps = "all"
-    problems: tuple[int, ...] | None = None
-    num_fewshot: int | None = None
-    system: str = ""
+    budgets: tuple[int, ...] = field(default=(), metadata=_OPTION)
+    steps: Steps = field(default="all", metadata=_OPTION)
+    problems: tuple[int, ...] | None = field(default=None, metadata=_ASKED)
+    num_fewshot: int | None = field(default=None, metadata=_ASKED)
+    system: str = field(default="", metadata=_ASKED)
     groups: tuple[Membership, ...] = ()
     place: Place = field(default=Place(), compare=False)
 
@@ -185,20 +188,22 @@ class Evaluation:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Everything that it says of how it asks, by the names that a matrix has for it."""
-        return asdict(self.sampling) | {
-            "budgets": list(self.budgets),
-            "steps": asdict(self.steps) if isinstance(self.steps, Every) else self.steps,
-            "num_fewshot": self.num_fewshot,
-            "system": self.system,
-            "prefill": self.prefill,
-            "repeats": self.repeats,
-            "limit": self.limit,
-            "subset": self.subset,
-            "problems": self.problems,
-            "until": list(self.until),
-            "metadata": json.loads(self.metadata),
-        }
+        """Everything that it says of how it asks, by the names that a matrix has for it, as plain values."""
+        said = {name: getattr(self, name) for name in self.options()}
+        steps = asdict(self.steps) if isinstance(self.steps, Every) else self.steps
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in said.items()}
+        return asdict(self.sampling) | plain | {"steps": steps, "metadata": json.loads(self.metadata)}
+
+    @classmethod
+    def options(cls) -> tuple[str, ...]:
+        """What a user may say of it beside its sampling."""
+        return tuple(one.name for one in fields(cls) if "option" in one.metadata)
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What decides what is sampled, beside the task and the sampling; what asks for nothing is left out."""
+        found = {one.name: (getattr(self, one.name), one.default) for one in fields(self) if "asked" in one.metadata}
+        return {name: value for name, (value, neutral) in found.items() if value != neutral}
 
 
 @dataclass(frozen=True, slots=True)

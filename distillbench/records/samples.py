@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from distillbench.records.traces import FinishReason, Message, Problem, Prompt, ReasoningState
 
@@ -35,6 +35,9 @@ class Sampling:
 
     Source: of `repetition_penalty`, Keskar et al. (2019), "CTRL", section 4.1.
     """
+
+    #: What decides nothing at temperature 0.
+    random: ClassVar[frozenset[str]] = frozenset({"temperature", "top_p", "top_k", "min_p", "seed"})
 
     temperature: float = 0.0
     top_p: float = 1.0

@@ -9,6 +9,8 @@ from typing import Any
 from distillbench.plan.sampling import effective_sampling
 from distillbench.records import Evaluation
 
+#: What says which checkpoints and which problems are asked, and where completions are cut: it is told elsewhere.
+_ELSEWHERE = ("budgets", "steps", "limit", "subset", "problems")
 #: Places of problems.
 _MOST_NAMED = 10
 
@@ -17,15 +19,16 @@ def settings_of(evaluation: Evaluation) -> dict[str, Any]:
     """How completions were drawn; what changed nothing is None or not there."""
     drawn = effective_sampling(evaluation.sampling)
     without = {"repetition_penalty", "presence_penalty"} - drawn.penalties.keys()
-    return {name: value for name, value in asdict(drawn).items() if name not in without} | {
-        "num_fewshot": evaluation.num_fewshot,
-        "system": evaluation.system or None,
-        "prefill": evaluation.prefill,
-        "repeats": evaluation.repeats,
-        "until": list(evaluation.until),
-        "n_docs": evaluation.n_docs,
-        "metadata": None if evaluation.metadata == "{}" else evaluation.metadata,
-    }
+    said = {name: value for name, value in evaluation.settings.items() if name not in (*_ELSEWHERE, *asdict(drawn))}
+    return (
+        {name: value for name, value in asdict(drawn).items() if name not in without}
+        | said
+        | {
+            "system": evaluation.system or None,
+            "n_docs": evaluation.n_docs,
+            "metadata": None if evaluation.metadata == "{}" else evaluation.metadata,
+        }
+    )
 
 
 def subset_of(evaluation: Evaluation, n_problems: int) -> str:

@@ -187,14 +187,7 @@ def test_what_asks_otherwise_samples_anew_and_trains_nothing(bench: Toys, name: 
 def test_what_asks_for_nothing_keeps_the_keys_that_were_stored(bench: Toys, neutral: dict[str, Any]) -> None:
     evaluation = bench.load(asked(**neutral)).cells[0].evaluations[0]
     assert sampling_params(evaluation) == sampling_params(bench.load().cells[0].evaluations[0])
-    assert set(json.loads(sampling_params(evaluation))) == {
-        "task",
-        "sampling",
-        "prefill",
-        "repeats",
-        "limit",
-        "subset",
-    }
+    assert set(json.loads(sampling_params(evaluation))) == {"task", "sampling", "prefill", "repeats", "limit", "subset"}
 
 
 def test_penalties_count_in_greedy_decoding() -> None:
