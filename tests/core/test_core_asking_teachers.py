@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from api_server import chat, refusal, serve
 from core_bench import Control, Toys
 from core_factories import keys
 
@@ -66,6 +67,19 @@ def test_a_checkpoint_of_a_cell_answers_by_its_name(bench: Toys, control: Contro
     assert {row[1] for row in asked(bench, changes)[1]} == {"5"}, "the toy says what its weights are"
     named = json.loads(json.dumps(changes).replace("wise", "first"))
     assert set(bench.run(named).endings.values()) == {"reused"}, "a cell's name decides nothing"
+
+
+def test_a_cell_whose_steps_depend_on_its_rows_is_asked_once_these_are_there(bench: Toys) -> None:
+    changes = {
+        "teachers": {"wise": {"use": "toy-teacher"}, "next": OWN | {"cell": "wise@last"}},
+        "trainers": {"fit": {"steps": []}},
+        "matrix": {"engine": "talk", "teacher": ["wise", "next"]},
+    }
+    plan = bench.plan(changes)
+    assert plan.open_cells == {"wise", "next"} and [one.kind for one in plan.of_cell("next")] == ["student"]
+    summary = bench.run(changes)
+    assert not summary.plan.open_cells and set(summary.endings.values()) == {"done"}
+    assert {row["cell"] for row in bench.load(changes).report().rows()} == {"wise", "next", "base-small"}
 
 
 def test_only_a_cell_brings_what_it_asks_and_none_of_its_evaluations(bench: Toys) -> None:
@@ -222,3 +236,29 @@ def test_what_is_asked_decides_the_key_and_a_subset_of_evaluations_does_not(benc
     assert len(set().union(*found)) == 5, "a seed decides nothing at temperature 0"
     small = {one.key for one in bench.plan(teachers(), limit=1).stages.values() if one.kind == "sample"}
     assert key() <= small
+
+
+def test_a_hosted_model_is_asked_and_only_what_its_server_refused_is_asked_again(bench: Toys, control: Control) -> None:
+    with serve() as server:
+        changes = {
+            "teachers": {
+                "wise": {"use": "toy-teacher"},
+                "big": {"use": "self", "student": "hosted", "engine": "remote", "teacher": "wise", "temperature": 0},
+            },
+            "students": {"small": {"use": "toy-student"}, "hosted": {"use": "hosted", "model": "m"}},
+            "engines": {
+                "talk": {"use": "toy-engine"},
+                "remote": {"use": "api", "base_url": server.base_url, "retries": 0, "api_key_env": None},
+            },
+            "matrix": {"engine": "talk", "teacher": ["big"], "student": ["small"]},
+        }
+        server.behave = lambda sent: chat(f"<think>hm</think>{sent.asked[-3:]}")
+        server.script["Say 102"] = [refusal(500, "overloaded")]
+        summary = bench.run(changes)
+        assert any("1 of 4 problems have no answer yet" in why for why in summary.reasons.values())
+        server.script.clear()
+        before = len(server.asked)
+        assert not bench.run(changes).reasons
+        assert [sent.asked for sent in server.asked[before:]] == ["Say 102"]
+        assert asked(bench, changes)[1] == [(f"toy/{n}", "hm", str(n), "stop") for n in range(100, 104)]
+        assert "0 4" in control.log("train")
