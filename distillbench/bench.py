@@ -98,6 +98,11 @@ class Bench:
         with self.loading:
             if wanted not in self._gradings:
                 grader = self.grader(choice, task)
-                context = Context(self.store.cache(choice.component), tasks=self.tasks, resources=self.resources)
+                context = Context(
+                    self.store.cache(choice.component),
+                    tasks=self.tasks,
+                    resources=self.resources,
+                    components=self.catalog.needed(choice),
+                )
                 self._gradings[wanted] = grader, self.stack.enter_context(grader.open(context))
             return self._gradings[wanted]

@@ -68,6 +68,7 @@ class OptionField:
         in_key: False when it only affects speed or memory.
         is_shown: False where its value may be a secret, which no message repeats.
         component: The kind of component that it names; None where it names none.
+        fits: The option whose component it goes with: left out, what fits that one is chosen.
     """
 
     name: str
@@ -77,11 +78,16 @@ class OptionField:
     in_key: bool
     is_shown: bool = True
     component: str | None = None
+    fits: str | None = None
 
     @property
     def wanted(self) -> str:
         """Its type in words."""
-        return describe(self.annotation)
+        words = describe(self.annotation)
+        if self.component is None:
+            return words
+        article = "an" if self.component[0] in "aeiou" else "a"
+        return words.replace("a string", f"the name of {article} {self.component}")
 
     def told(self, value: Any) -> str:
         """A wrong value as a message repeats it."""
@@ -126,6 +132,7 @@ def fields_of(cls: type) -> Mapping[str, OptionField]:
             in_key=bool(entry.metadata.get("key", True)),
             is_shown=bool(entry.metadata.get("shown", True)),
             component=entry.metadata.get("component"),
+            fits=entry.metadata.get("fits"),
         )
         for entry in dataclasses.fields(cls)
         if entry.init

@@ -12,6 +12,8 @@ import click
 
 from distillbench.cli.invocation import FAST, JSON, LIMIT, MATRIX, ONLY, Invocation, print_json, tell_chosen
 from distillbench.hookspecs import hookimpl
+from distillbench.protocols import AskingTeacher
+from distillbench.records import Choice
 from distillbench.session import Experiment
 
 if TYPE_CHECKING:
@@ -75,11 +77,11 @@ def _print_cells(made: Plan, session: Invocation, show_all: bool) -> None:
         more = "+" if cell.name in made.open_cells else ""
         table.add_row(
             cell.name,
-            cell.teacher.label if cell.teacher else "-",
+            _teacher(cell.teacher, session),
             cell.student.label,
             cell.renderer.label,
-            "+".join(choice.label for choice in cell.filters) or "-",
-            cell.trainer.label if cell.trainer else "untouched",
+            "+".join(map(_with_needed, cell.filters)) or "-",
+            _with_needed(cell.trainer) if cell.trainer else "untouched",
             str(cell.seed) if cell.teacher else "-",
             f"{todo}{more} of {len(keys)}{more}",
         )
@@ -87,6 +89,20 @@ def _print_cells(made: Plan, session: Invocation, show_all: bool) -> None:
     if len(shown) < len(made.cells):
         session.console.print(f"... and {len(made.cells) - len(shown)} more cells (--all shows them)")
     session.console.print()
+
+
+def _teacher(choice: Choice | None, session: Invocation) -> str:
+    """A teacher, and whom it asks."""
+    if choice is None:
+        return "-"
+    teacher = session.catalog.build(choice)
+    return f"{choice.label}, asks {teacher.whom()}" if isinstance(teacher, AskingTeacher) else _with_needed(choice)
+
+
+def _with_needed(choice: Choice) -> str:
+    """A component, and those that it needs."""
+    needed = ", ".join(f"{option} {_with_needed(one)}" for option, one in choice.components.items())
+    return f"{choice.label} ({needed})" if needed else choice.label
 
 
 def _print_stages(made: Plan, session: Invocation) -> None:
@@ -164,6 +180,7 @@ def _as_json(made: Plan, left: Estimate) -> dict[str, Any]:
                 "needs": [need.key for need in stage.needs],
                 "state": made.statuses[key].state,
                 "reason": made.statuses[key].reason,
+                "resources": asdict(stage.resources),
             }
             for key, stage in made.stages.items()
         ],

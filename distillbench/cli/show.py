@@ -63,15 +63,27 @@ def _rows(cell: Cell) -> Iterator[tuple[str, str, str]]:
 
 
 def _choices(cell: Cell) -> Iterator[tuple[str, Choice]]:
-    if cell.teacher:
-        yield "teacher", cell.teacher
-    yield "student", cell.student
-    yield "renderer", cell.renderer
-    for choice in cell.filters:
-        yield f"filters.{choice.label}", choice
-    if cell.trainer:
-        yield "trainer", cell.trainer
-    yield "engine", cell.engine
+    """The components of a cell; those that one needs follow it, under its own role and the option that names them."""
+    roles: list[tuple[str, Choice | None]] = [
+        ("teacher", cell.teacher),
+        ("student", cell.student),
+        ("renderer", cell.renderer),
+        *((f"filters.{choice.label}", choice) for choice in cell.filters),
+        ("trainer", cell.trainer),
+        ("engine", cell.engine),
+    ]
+    for role, choice in roles:
+        if choice is not None:
+            yield role, choice
+            yield from _needed(role, choice)
+    for evaluation in cell.evaluations:
+        yield from _needed(f"evaluations.{evaluation.name}.grader", evaluation.grader)
+
+
+def _needed(role: str, owner: Choice) -> Iterator[tuple[str, Choice]]:
+    for option, choice in owner.components.items():
+        yield f"{role}.{option}", choice
+        yield from _needed(f"{role}.{option}", choice)
 
 
 def _settings(evaluation: Evaluation) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -16,6 +15,7 @@ from distillbench.fingerprint import canonical_json, digest_path, expanded
 from distillbench.matrix.axes import COMPONENT_AXES, Axes
 from distillbench.matrix.chosen import GENERIC, Chosen, engine_of, preset_of, renderer_of_student
 from distillbench.matrix.expand import Combination, Source
+from distillbench.matrix.needed import left_to_fit, names_in, needing
 from distillbench.matrix.sections import SECTIONS, Entry, Sections
 from distillbench.options import Given, fields_of, resolve_options
 from distillbench.protocols import Component, Student
@@ -65,7 +65,8 @@ class Choices:
         if "renderer" in combination.values:
             return self.of("renderer", combination)
         if student.identity not in self._default_renderers:
-            self._default_renderers[student.identity] = self._default_renderer(student, combination)
+            place = self.axes.place("student", combination.sources["student"])
+            self._default_renderers[student.identity] = self._own_renderer(student, place, "an axis `renderer`")
         chosen = self._default_renderers[student.identity]
         return self.named("renderer", chosen.name, "student", combination, chosen.options) if chosen else None
 
@@ -125,22 +126,43 @@ class Choices:
 
     def _completed(self, owner: Choice) -> Choice | None:
         """A choice with the components that its options name; None when a mistake is in the way."""
-        fields = fields_of(self.catalog.kind(owner.kind)[owner.component].Options).values()
-        named = {one.name: (one.component, getattr(owner.options, one.name)) for one in fields if one.component}
         found: dict[str, Choice] = {}
         self._owners.append((owner.kind, owner.label))
-        for option, (kind, label) in named.items():
-            origin = owner.origins[option]
-            one = self._needed(kind, label, origin if origin.file else owner.place) if label is not None else None
-            if one is None and label is not None:
-                self._owners.pop()
-                return None
-            found |= {option: one} if one else {}
-        self._owners.pop()
+        try:
+            for name in names_in(owner, self.catalog):
+                one = self._needed(name.kind, name.label, name.place)
+                if one is None:
+                    return None
+                found[name.option] = one
+            for option, kind, beside in left_to_fit(owner, self.catalog):
+                if beside in found:
+                    one = self._fitting(kind, found[beside], owner.place)
+                    if one is None:
+                        return None
+                    found[option] = one
+        finally:
+            self._owners.pop()
         return needing(owner, found) if found else owner
 
-    def _needed(self, kind: str, label: str, place: Place) -> Choice | None:
-        """A component that another one needs, under its entry's options and the defaults."""
+    def _fitting(self, kind: str, student: Choice, place: Place) -> Choice | None:
+        """What nobody named and a student goes with; None when a mistake is in the way.
+
+        Raises:
+            PluginError: There is no choosing a component of this kind.
+        """
+        if kind == "engine":
+            chosen = engine_of(self.catalog.build(student), self.catalog)
+            self.chosen[f"engine of {student.label}"] = str(chosen)
+        elif kind != "renderer":
+            raise PluginError(f"an option names a {kind} that fits another component: only renderers and engines do")
+        elif (found := self._own_renderer(student, place, "a `renderer`")) is None:
+            return None
+        else:
+            chosen = found
+        return self._needed(kind, chosen.name, place, chosen.options)
+
+    def _needed(self, kind: str, label: str, place: Place, chosen: Mapping[str, Any] | None = None) -> Choice | None:
+        """A component that another one needs, under its entry's options, the defaults, and what was chosen for it."""
         if kind not in COMPONENT_AXES.values():
             raise PluginError(f"an option names a component of kind {kind!r}: it can be one of {[*SECTIONS]}")
         if (kind, label) in self._owners:
@@ -148,10 +170,11 @@ class Choices:
             told = " needs ".join(f"{each} {name!r}" for each, name in circle)
             self.mistakes.append(Mistake(place, "components that do not need themselves", told))
             return None
-        key = (kind, label, (), _BY_COMPONENTS)
+        key = (kind, label, (), f"{_BY_COMPONENTS} {canonical_json(chosen or {})}")
         if key not in self._resolved and self.check_name(kind, label, place):
             entry = self.sections.entries[kind].get(label)
-            layers = (self._preset(kind, entry), entry.options if entry else {})
+            of_choice = {name: Given(value, _CHOSEN) for name, value in (chosen or {}).items()}
+            layers = (of_choice, self._preset(kind, entry), entry.options if entry else {})
             self._resolved[key] = self._with_defaults(kind, label, layers, entry.place if entry else place)
         return self._resolved.get(key)
 
@@ -228,13 +251,12 @@ class Choices:
         known = fields_of(cls.Options)
         return {name: given for name, given in self.sections.defaults[kind].items() if name in known}
 
-    def _default_renderer(self, student: Choice, combination: Combination) -> Chosen | None:
-        place = self.axes.place("student", combination.sources["student"])
+    def _own_renderer(self, student: Choice, place: Place, instead: str) -> Chosen | None:
+        """The renderer that a student asks for, or that fits it; without one, `instead` is wanted."""
         built: Student = self.catalog.build(student)
         label = built.renderer()
         if label is None:
-            wanted = "an axis `renderer`, since this student names none"
-            self.mistakes.append(Mistake(place, wanted, student.label))
+            self.mistakes.append(Mistake(place, f"{instead}, since this student names none", student.label))
             return None
         chosen = Chosen(label, "the student's own")
         if label == GENERIC and student.origins.get("renderer") == DEFAULT:
@@ -269,14 +291,6 @@ def choice_of(
             ),
         )
     return Choice(kind, label, component, resolved.options, identity_of(built, digests), resolved.origins, place)
-
-
-def needing(owner: Choice, components: Mapping[str, Choice]) -> Choice:
-    """A choice whose identity holds, in place of the names that its options give, what these name."""
-    identity = json.loads(owner.identity)
-    identity["options"] = {name: value for name, value in identity["options"].items() if name not in components}
-    identity["components"] = {name: json.loads(one.identity) for name, one in components.items()}
-    return dataclasses.replace(owner, identity=canonical_json(identity), components=components)
 
 
 def _names(axis: str, value: Any, keys: Keys) -> Iterator[tuple[str, Keys]]:

@@ -22,7 +22,7 @@ from distillbench.matrix.choices import package_version
 from distillbench.plan.plan import Pairing
 from distillbench.plan.sampling import sampling_params
 from distillbench.preflight.rows import LENGTH, with_lengths
-from distillbench.protocols import Context, Grader, Renderer, Student, Teacher, Trainer, TrainingRows
+from distillbench.protocols import AskingTeacher, Context, Grader, Renderer, Student, Teacher, Trainer, TrainingRows
 from distillbench.records import Evaluation, PreflightRules, Trace
 from distillbench.sealed import read_sealed, write_sealed
 from distillbench.store.kept import Kept, Whole
@@ -54,8 +54,8 @@ class Looked:
     Attributes:
         findings: Refused, accepted and warned of.
         n_rows: Training rows looked at; 0 for a baseline, and where there are none yet.
-        source: Where the rows come from: `kept`, `traces` or `preview`, after a `no` where there are none; `unbuilt`
-            without even a tokenizer.
+        source: Where the rows come from: `kept`, `traces` or `preview`, after a `no` where there are none; `unasked`
+            where the teacher is still to ask for them, `unbuilt` without even a tokenizer.
         n_all: How many rows there are, of which these were chosen.
         reasoning: How completions' reasoning is told from the answer, in words; empty without even a tokenizer.
     """
@@ -114,7 +114,12 @@ class Preflight:
         source, _ = self._source(pairing)
         traces: Traces = () if pairing.trainer is None else self.traces(pairing, renderer, _PREVIEW)
         some = preflight.sample_evenly(traces, _ROWS)
-        return self._look_at(pairing, renderer, some, source if traces else f"no {source}", len(traces))
+        return self._look_at(pairing, renderer, some, source if traces else self._none(pairing, source), len(traces))
+
+    def _none(self, pairing: Pairing, source: str) -> str:
+        """What there is instead of rows."""
+        teacher = None if pairing.teacher is None else self.bench.catalog.build(pairing.teacher)
+        return "unasked" if source == "preview" and isinstance(teacher, AskingTeacher) else f"no {source}"
 
     def look_at_all(self, pairing: Pairing, renderer: Renderer) -> Looked:
         """Looks at every row that was rendered for a training, and remembers what is found.

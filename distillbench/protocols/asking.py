@@ -43,8 +43,8 @@ class AskingOptions:
 
     cell: str | None = None
     student: str | None = field(default=None, metadata={"component": "student"})
-    renderer: str | None = field(default=None, metadata={"component": "renderer"})
-    engine: str | None = field(default=None, metadata={"component": "engine"})
+    renderer: str | None = field(default=None, metadata={"component": "renderer", "fits": "student"})
+    engine: str | None = field(default=None, metadata={"component": "engine", "fits": "student"})
     task: str | None = None
     split: Literal["train", "test"] = "train"
     teacher: str | None = field(default=None, metadata={"component": "teacher"})
@@ -89,6 +89,11 @@ class AskingTeacher(Teacher[AskingOptionsT_co]):
     def task(self) -> str | None:
         """The task whose grader can verify its answers."""
         return self.options.task
+
+    def whom(self) -> str:
+        """Who is asked, in words."""
+        untouched = "the untouched student" if self.options.student is None else f"student {self.options.student}"
+        return untouched if self.options.cell is None else self.options.cell
 
     def inputs(self) -> Sequence[Path]:
         """The file of problems."""

@@ -318,7 +318,8 @@ class Runner:
         for stage in samples:
             if stage.train is not None:
                 readers.setdefault(stage.train, []).append(summary.endings.get(stage.key, ""))
-                asked.add((stage.train, stage.step))
+                if stage.evaluation is not None:  # what only a teacher has asked is still to be evaluated
+                    asked.add((stage.train, stage.step))
         try:
             kept = kept_for_reports(self.store, "full")
         except StoreError:  # what is kept cannot be known; `gc` says why

@@ -96,7 +96,9 @@ def what_was_not_looked_at(pairing: Pairing, looked: Looked) -> str:
         return f"{what}: there is no tokenizer before the student is built; `distillbench run` builds it, then looks"
     if looked.n_rows or pairing.teacher is None:
         return ""
-    if looked.source == "no preview":
+    if looked.source == "unasked":
+        why = f"teacher {pairing.teacher.label!r} has not asked for its traces yet"
+    elif looked.source == "no preview":
         why = f"teacher {pairing.teacher.label!r} gives no preview, or the filters keep nothing of it"
     else:
         why = "the filters keep none of the traces"

@@ -6,12 +6,10 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from distillbench.errors import MatrixError, nearest
+from distillbench.errors import nearest
 from distillbench.fingerprint import canonical_json, digest_path, key_of
-from distillbench.matrix.choices import choice_of
-from distillbench.matrix.chosen import GENERIC, Chosen, engine_of, renderer_of_student
-from distillbench.protocols import AskingOptions, AskingTeacher, Engine, Renderer, Student, Teacher
-from distillbench.records import Cell, Choice, Questions
+from distillbench.protocols import AskingOptions, AskingTeacher, Renderer, Teacher
+from distillbench.records import Choice, Questions
 from distillbench.stages.build import Build
 from distillbench.stages.mistakes import no_such_checkpoint, unfit_for_served
 from distillbench.stages.planned import PlannedCell
@@ -96,7 +94,7 @@ def _sample(planner: Planner, teacher: Choice, whom: Whom, asked: Questions, pro
             train=whom.train,
             problems=problems,
             group=f"sample {key_of([whom.student.identity, whom.engine.identity, teacher.identity])}",
-            resources=planner.component(whom.engine, Engine).resources(planner.component(whom.student, Student)),
+            resources=planner.resources_of(whom.student, whom.engine),
         )
     )
 
@@ -105,8 +103,9 @@ def _whom(planner: Planner, planned: PlannedCell, teacher: Choice, options: Aski
     cell = planned.cell
     if options.cell is not None:
         return _checkpoint(planner, planned, teacher, options.cell)
-    if chosen := teacher.components.get("student"):
-        cell = _untouched(planner, cell, teacher, chosen)
+    if "student" in teacher.components:
+        given = teacher.components
+        cell = replace(cell, student=given["student"], renderer=given["renderer"], engine=given["engine"])
     parts = (planner.component(one, Any) for one in (cell.student, cell.renderer, cell.engine))
     mistakes = list(unfit_for_served(cell, *parts))
     planner.mistakes += mistakes
@@ -122,36 +121,16 @@ def _checkpoint(planner: Planner, planned: PlannedCell, teacher: Choice, named: 
     other = planner.cell(name)
     planned.hangs_on |= other.hangs_on
     steps = (0,) if other.cell.trainer is None else other.steps
-    if steps is None:
+    if steps is None:  # they are known once these have run
+        planned.add(*(planner.stages[key] for key in other.hangs_on))
         return None
     if not (steps and step == "last") and step not in map(str, steps):
         there = ", ".join(f"{name}@{one}" for one in (*steps, "last"))
         planner.mistakes.append(no_such_checkpoint(teacher, named, f"there are: {there}" if steps else "it has none"))
         return None
-    at = steps[-1] if step == "last" else int(step)
+    at = max(steps) if step == "last" else int(step)
     cell = other.cell
     return Whom(cell.student, cell.renderer, cell.engine, planner.built(cell.student), other.train, at)
-
-
-def _untouched(planner: Planner, cell: Cell, teacher: Choice, student: Choice) -> Cell:
-    """A cell of the student that is asked, with what goes with it where that is left open."""
-    component: Student = planner.component(student, Student)
-    given = teacher.components
-    renderer = given.get("renderer") or _chosen(planner, "renderer", _renderer_of(planner, component), student)
-    engine = given.get("engine") or _chosen(planner, "engine", engine_of(component, planner.catalog), student)
-    return replace(cell, student=student, renderer=renderer, engine=engine)
-
-
-def _renderer_of(planner: Planner, student: Student) -> Chosen:
-    label = student.renderer()
-    return renderer_of_student(student, planner.catalog) if label in (None, GENERIC) else Chosen(str(label), "its own")
-
-
-def _chosen(planner: Planner, kind: str, chosen: Chosen, student: Choice) -> Choice:
-    found = choice_of(planner.catalog, kind, chosen.name, chosen.name, [], student.place)
-    if not isinstance(found, Choice):
-        raise MatrixError(list(found))
-    return found
 
 
 def _questions(options: AskingOptions, task_identity: str | None) -> Questions:

@@ -11,6 +11,7 @@ from distillbench.stages.build import Build
 from distillbench.stages.length import Length
 from distillbench.stages.measure import Measure
 from distillbench.stages.mistakes import without_verdicts
+from distillbench.stages.needed import most_needed
 from distillbench.stages.task_grader import grader_of_task
 from distillbench.stages.traces import Traces
 from distillbench.stages.verdict import Verdict
@@ -76,6 +77,6 @@ def _verdict(planner: Planner, cell: Cell, traces: Traces) -> Verdict | None:
             task=spec.name,
             task_identity=spec.grade_identity,
             traces=traces,
-            resources=planner.component(grader, Grader).resources(),
+            resources=most_needed(planner, planner.component(grader, Grader).resources(), cell.student, grader),
         )
     )

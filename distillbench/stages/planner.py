@@ -28,6 +28,7 @@ from distillbench.stages.mistakes import (
     without_rows,
     without_tokens,
 )
+from distillbench.stages.needed import most_needed
 from distillbench.stages.planned import PlannedCell
 from distillbench.stages.render import Render, counts_of
 from distillbench.stages.sample import Sample
@@ -111,7 +112,7 @@ class Planner:
         self._planned: dict[str, PlannedCell] = {}
         self._under_way: list[str] = []
         self._pairings_of: dict[str, dict[Pairing, None]] = {}
-        self._components: dict[tuple[str, str], Any] = {}
+        self._components: dict[tuple[str, str, str], Any] = {}
 
     def all_of(self, cells: Iterable[Cell]) -> dict[str, PlannedCell]:
         """The stages of cells by their names, without those of cells that are needed for themselves."""
@@ -186,7 +187,9 @@ class Planner:
                 built=built,
                 rows=rows,
                 steps=steps,
-                resources=Resources.most([self.component(cell.student, Student).resources(), self.needed(trainer)]),
+                resources=most_needed(
+                    self, self.component(cell.student, Student).resources(), cell.student, trainer, cell.student
+                ),
             )
         )
         self._pairings_of.setdefault(planned.train.key, {})[planned.pairing] = None
@@ -210,7 +213,7 @@ class Planner:
                 built=built,
                 steps=planned.steps,
                 group=_group(cell, built),
-                resources=self.component(cell.engine, Engine).resources(self.component(cell.student, Student)),
+                resources=self.resources_of(cell.student, cell.engine),
             )
         )
         planned.add(planned.train)
@@ -243,9 +246,14 @@ class Planner:
                 label=teacher.label,
                 teacher=teacher,
                 task=None if spec is None else spec.sample_identity,
-                resources=self.needed(teacher),
+                resources=most_needed(self, Resources(), planned.cell.student, teacher),
             )
         )
+
+    def resources_of(self, student: Choice, engine: Choice) -> Resources:
+        """What sampling a student with an engine needs."""
+        own = self.component(engine, Engine).resources(self.component(student, Student))
+        return most_needed(self, own, student, engine, student)
 
     def _curate(self, cell: Cell, traces: Traces, built: Build | None) -> Curate:
         """The stage that keeps a cell's traces."""
@@ -256,7 +264,7 @@ class Planner:
                 traces=traces,
                 filters=cell.filters,
                 measures=measures,
-                resources=Resources.most(map(self.needed, cell.filters)),
+                resources=most_needed(self, Resources(), cell.student, *cell.filters),
             )
         )
 
@@ -312,7 +320,7 @@ class Planner:
                 built=built,
                 train=planned.train,
                 group=_group(cell, built),
-                resources=self.component(cell.engine, Engine).resources(self.component(cell.student, Student)),
+                resources=self.resources_of(cell.student, cell.engine),
             )
         )
 
@@ -331,18 +339,14 @@ class Planner:
                 renderer=cell.renderer,
                 whole=whole,
                 group=sample.group,
-                resources=self.component(evaluation.grader, Grader).resources(),
+                resources=most_needed(
+                    self,
+                    self.component(evaluation.grader, Grader).resources(),
+                    cell.student,
+                    evaluation.grader,
+                ),
             )
         )
-
-    def needed(self, owner: Choice) -> Resources:
-        """What the components that a component needs ask of the machine; an engine, for a student beside it."""
-        built = [self.component(one, object) for one in owner.components.values()]
-        students = [one for one in built if isinstance(one, Student)]
-        found = [self.needed(one) for one in owner.components.values()]
-        found += [one.resources() for one in built if isinstance(one, Student | Grader)]
-        found += [one.resources(student) for one in built if isinstance(one, Engine) for student in students]
-        return Resources.most(found)
 
     def one(self, stage: _S) -> _S:
         """One stage, the first that was made for its key."""
@@ -352,7 +356,7 @@ class Planner:
 
     def component(self, choice: Choice, kind: Any) -> Any:
         """The component that was chosen, built once; `kind` says to the reader what it is."""
-        place = (choice.kind, choice.identity)
+        place = (choice.kind, choice.label, choice.identity)  # speed and memory are in no identity
         if place not in self._components:
             self._components[place] = self.catalog.build(choice)
         return self._components[place]

@@ -27,6 +27,9 @@ from distillbench.traces import why_malformed, why_unusable
 if TYPE_CHECKING:
     from distillbench.stages.sample import Sample
 
+#: Rendered as a row its reasoning would be closed, which the model did not do.
+_UNENDED = "open reasoning: the model ended its turn within its reasoning"
+
 _IN_FULL = Repr()
 _IN_FULL.maxother = 1_000_000
 
@@ -97,8 +100,10 @@ class Traces(Stage):
             if sample.error is None:
                 reason = sample.finish_reason or "length"
                 ids = sample.token_ids.tolist()
-                trace = teacher.trace(sample, renderer.parse(ids, sample.text, reason, sample.prefill))
-                yield _row_of(trace, number, self.label)
+                completion = renderer.parse(ids, sample.text, reason, sample.prefill)
+                row = _row_of(teacher.trace(sample, completion), number, self.label)
+                is_unended = reason == "stop" and completion.reasoning_state == "open"
+                yield row | ({"reason": _UNENDED} if is_unended else {})
             progress(number + 1, n_all, "answers")
 
 

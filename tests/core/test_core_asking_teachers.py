@@ -262,3 +262,55 @@ def test_a_hosted_model_is_asked_and_only_what_its_server_refused_is_asked_again
         assert [sent.asked for sent in server.asked[before:]] == ["Say 102"]
         assert asked(bench, changes)[1] == [(f"toy/{n}", "hm", str(n), "stop") for n in range(100, 104)]
         assert "0 4" in control.log("train")
+
+
+def test_an_answer_that_ends_within_its_reasoning_is_no_trace(bench: Toys) -> None:
+    """A row would close its reasoning, which the model did not do."""
+    with serve() as server:
+        server.behave = lambda sent: chat("<think>hm" if "101" in sent.asked else "<think>hm</think>so")
+        changes = of_wise(student="far") | {
+            "students": {"small": {"use": "toy-student"}, "far": {"use": "hosted", "model": "m"}},
+            "engines": {"talk": {"use": "toy-engine"}, "api": {"base_url": server.base_url}},
+        }
+        changes["matrix"] = {"engine": "talk", "teacher": ["own"], "student": ["small"]}
+        assert not bench.run(changes).reasons
+    [traces] = [rows for rows in asked(bench, changes) if rows[0][1] == "hm"]
+    assert [row[0] for row in traces] == ["toy/100", "toy/102", "toy/103"]
+    plan = bench.plan(changes)
+    facts = [bench.session.store.facts(stage) for stage in plan.stages.values() if stage.kind == "traces"]
+    assert {"unusable: open reasoning": 1} in [one["rejected"] for one in facts if one]
+
+
+def test_a_checkpoint_that_only_a_teacher_has_asked_stays_for_its_own_evaluation(bench: Toys) -> None:
+    changes = {
+        "teachers": {"wise": {"use": "toy-teacher"}, "next": OWN | {"cell": "wise@last"}},
+        "trainers": {"fit": {"use": "toy-trainer", "kind": "full"}},
+        "matrix": {"engine": "talk", "teacher": ["wise", "next"]},
+    }
+    assert not bench.run(changes, only=("next",)).reasons
+    again = bench.run(changes)
+    ended = {stage.label: again.endings[key] for key, stage in again.plan.stages.items() if stage.kind == "train"}
+    assert ended == {"wise": "reused", "next": "reused"}
+
+
+def test_only_a_cell_at_the_end_of_a_chain_of_cells_plans_each_as_the_steps_before_it_are_known(bench: Toys) -> None:
+    changes = {
+        "teachers": {
+            "wise": {"use": "toy-teacher"},
+            "next": OWN | {"cell": "wise@last"},
+            "third": OWN | {"cell": "next@last", "teacher": "next", "task": None, "n": None},
+        },
+        "trainers": {"fit": {"use": "toy-trainer", "steps": []}},
+        "matrix": {"engine": "talk", "teacher": ["wise", "next", "third"]},
+    }
+    assert bench.plan(changes, only=("third",)).open_cells == {"third"}
+    summary = bench.run(changes, only=("third",))
+    assert not summary.reasons and not summary.plan.open_cells
+    assert [one.label for one in summary.plan.stages.values() if one.kind == "train"] == ["wise", "next", "third"]
+    whole = bench.run(changes)
+    assert not whole.reasons
+    trained = [whole.endings[key] for key, stage in whole.plan.stages.items() if stage.kind == "train"]
+    assert trained == ["reused"] * 3
+    missing = json.loads(json.dumps(changes).replace("next@last", "next@9"))
+    with pytest.raises(MatrixError, match="there are: next@1, next@2, next@last"):
+        bench.plan(missing)

@@ -14,6 +14,7 @@ from distillbench.errors import MatrixError, PluginError
 from distillbench.matrix.resolve import Matrix
 from distillbench.protocols import Context, Engine, Filter
 from distillbench.records import Choice, Resources, Trace
+from distillbench.stages.needed import most_needed
 from distillbench.stages.planner import Planner
 from distillbench.tasks.identity import TaskIndex
 
@@ -136,13 +137,20 @@ def test_what_is_wrong_is_told_with_its_line(load: Load, text: str, told: str) -
 def test_the_machine_is_to_have_what_they_ask_for(
     load: Load, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A student its own; an engine, for a student beside it; and so on at any depth."""
+    """A student its own; an engine, for a student beside it or else for the cell's; and so on at any depth."""
     monkeypatch.setattr(catalog.kind("student")["tiny"], "resources", lambda self: Resources(2, 1, 8.0))
     monkeypatch.setattr(Relay, "resources", lambda self, student: Resources(1, 4, 2.0))
-    needed = Planner((), catalog, TaskIndex(()), lambda stage: None).needed
-    assert needed(judged(load(matrix()))) == Resources()
-    assert needed(judged(load(matrix("null", extra=", reader: tiny")))) == Resources(2, 1, 8.0)
-    assert needed(judged(load(matrix(extra=", reader: tiny")))) == Resources(2, 4, 8.0)
+    planner = Planner((), catalog, TaskIndex(()), lambda stage: None)
+
+    def needed(text: str) -> Resources:
+        loaded = load(text)
+        return most_needed(planner, Resources(), loaded.cells[0].student, judged(loaded))
+
+    assert needed(matrix("null")) == Resources()
+    assert needed(matrix()) == Resources(1, 4, 2.0)
+    assert needed(matrix("null", extra=", reader: tiny")) == Resources(2, 1, 8.0)
+    assert needed(matrix(extra=", reader: tiny")) == Resources(2, 4, 8.0)
+    assert needed(matrix(engines="  mild: {use: relay, behind: far}\n  far: {use: relay}")) == Resources(1, 4, 2.0)
 
 
 def test_a_kind_that_no_section_has_is_the_plugin_s_mistake(load: Load) -> None:

@@ -422,16 +422,21 @@ class EngineOptions:
     Attributes:
         words: Before each answer.
         batch_size: Speed only.
+        cpus: What it asks of the machine.
     """
 
     words: str = ""
     batch_size: int = field(default=8, metadata={"key": False})
+    cpus: int = field(default=1, metadata={"key": False})
 
 
 class ToyEngine(Engine[EngineOptions]):
     """Answers every other question right: those with an even number."""
 
     name = "toy-engine"
+
+    def resources(self, student):
+        return replace(student.resources(), cpus=self.options.cpus)
 
     @contextmanager
     def open(self, student, built, checkpoints, context):
@@ -493,15 +498,21 @@ class BenchmarkOptions:
 
     Attributes:
         strict: Whether a wrong answer counts as wrong.
+        judge: An engine that it is opened with.
     """
 
     strict: bool = True
+    judge: str | None = field(default=None, metadata={"component": "engine"})
 
 
 class ToyBenchmark(Grader[BenchmarkOptions]):
     """Compares texts."""
 
     name = "toy-grader"
+
+    def open(self, context):
+        record("grader", ",".join(one.options.words for one in context.components.values()))
+        return super().open(context)
 
     def extract(self, answer, problem):
         return answer or None
