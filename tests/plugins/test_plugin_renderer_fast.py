@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
 from pathlib import Path
@@ -148,6 +149,35 @@ def test_a_word_that_is_taken_only_where_it_stands_alone_goes_the_slow_way() -> 
 
 def test_a_vocabulary_of_other_characters_goes_the_slow_way() -> None:
     assert "no text of bytes" in str(fast_bpe_of(_with_words("語")))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "why"),
+    [
+        (r"\w+|.", "its pattern has"),
+        (r"\p{L}+|\p{N}|[^\p{L}\p{N}\n]", "does not find '\\n', which tiktoken would leave out"),
+        (r"\p{L}+| ?[^\s\p{L}]+", "does not find '\\t', which tiktoken would leave out"),
+        (r"\p{L}+(?=a)|\p{L}|\P{L}", "its pattern has '(?=a'"),
+        (r"(?<!x)\p{L}+|\p{L}|\P{L}", "its pattern has '(?<!"),
+        (r"^\p{L}+|\p{L}|\P{L}", "its pattern has '^'"),
+        (r"\p{L}{1,3}+|\P{L}", "its pattern has '{1,3}+'"),
+        (r"[[:alpha:]]+|[^a]|a", "its pattern has '[:'"),
+        (r"\h+|\p{L}|\P{L}", "its pattern has '\\\\h'"),
+        (r"\p{Han}+|\p{L}|\P{L}", "its pattern has '\\\\p{Han}'"),
+    ],
+)
+def test_a_pattern_that_loses_text_or_may_be_read_otherwise_goes_the_slow_way(pattern: str, why: str) -> None:
+    assert why in str(fast_bpe_of(trained(pattern).to_str()))
+
+
+@pytest.mark.parametrize("pattern", [r"\s?\p{L}+|\s?\p{N}+|\s?[^\s\p{L}\p{N}]+|\s+", r"\p{Lu}?\p{L}|\P{L}{1,2}|\n+"])
+@given(text=st.lists(st.sampled_from(PIECES), max_size=40).map("".join))
+def test_another_pattern_that_finds_all_text_is_fast_too(pattern: str, text: str) -> None:
+    found = made(pattern)
+    assert fast(found).ids(text) in (None, found.encode(text, add_special_tokens=False).ids)
+
+
+made = functools.cache(trained)
 
 
 def test_many_texts_go_the_fast_way_and_few_do_not(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,14 @@ def _byte_of() -> dict[str, int]:
     return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
 
 
+#: How the patterns of Qwen and Llama 3 end: white space, but for the one before a word.
+LOOKS_AHEAD = r"|\s+(?!\S)|\s+"
+#: In a pattern, all but categories of characters, white space, classes, alternatives, groups and repetition: what looks
+#: around, or what libraries read differently.
+_ODD = re.compile(
+    r"\\(?![sSrnt]|[pP]\{[LMNPSZC][a-z]?\}|[^\w\s])(?:[pP]\{[^}]*\}|.)"
+    r"|\(\?(?!i?:)..?|\[:|&&|\{[\d,]+\}[+*?{]|\$|(?<!\[)\^|--|~~"
+)
 #: The byte that each character of a byte-level vocabulary stands for.
 BYTE_OF: Mapping[str, int] = _byte_of()
 
@@ -58,6 +67,8 @@ def _reasons_of_split(steps: Mapping[str, Any] | None) -> Iterator[str]:
     split, level = parts
     if split["behavior"] != "Isolated" or split["invert"] or "Regex" not in split["pattern"]:
         yield "its pattern is not one that isolates what it finds"
+    elif odd := _ODD.search(split["pattern"]["Regex"].removesuffix(LOOKS_AHEAD)):
+        yield f"its pattern has {odd.group()!r}, which need not mean the same to tiktoken"
     if level["add_prefix_space"] or level["use_regex"]:
         yield "it adds a blank or splits a second time"
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from distillbench_plugins.renderers.bpe_checks import BYTE_OF, unmade, why_not
+from distillbench_plugins.renderers.bpe_checks import BYTE_OF, LOOKS_AHEAD, unmade, why_not
 
 if TYPE_CHECKING:
     import tiktoken
@@ -19,8 +21,8 @@ if TYPE_CHECKING:
 
 #: Encodings that are held; one is about 100 MB for 150,000 tokens.
 _MOST = 2
-#: How the patterns of Qwen and Llama 3 end: white space, but for the one before a word.
-_LOOKS_AHEAD = r"|\s+(?!\S)|\s+"
+#: Of the characters beyond the first thousand, those that are tried: one of so many.
+_TRIED = 61
 #: Characters that the first version of Unicode may not have had.
 _BEYOND = re.compile("[^\x00-\xff]+")
 
@@ -92,6 +94,8 @@ def fast_bpe_of(text: str) -> FastBpe | str:
         encoding = tiktoken.Encoding("student", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
     except ValueError as error:
         return str(error)
+    if lost := next((char for char in _some_characters() if not encoding.encode_ordinary(char)), None):
+        return f"its pattern does not find {lost!r}, which tiktoken would leave out"
     return FastBpe(encoding, found["normalizer"] is not None)
 
 
@@ -125,8 +129,14 @@ def _ranks(model: Mapping[str, Any], plain: Tokenizer) -> dict[bytes, int]:
 
 def _grouped(pattern: str) -> str:
     """The same pattern, for a matcher that is a third faster where alternatives without a look ahead are one group."""
-    first = pattern.removesuffix(_LOOKS_AHEAD)
-    return pattern if first == pattern else f"(?:{first}){_LOOKS_AHEAD}"
+    first = pattern.removesuffix(LOOKS_AHEAD)
+    return pattern if first == pattern else f"(?:{first}){LOOKS_AHEAD}"
+
+
+def _some_characters() -> Iterator[str]:
+    """Characters of every kind: where a pattern that looks at nothing around finds each, it finds all of any text."""
+    numbers = chain(range(1000), range(1000, sys.maxunicode, _TRIED))
+    return (chr(number) for number in numbers if unicodedata.category(chr(number)) != "Cs")
 
 
 def _is_unsure(text: str) -> bool:
