@@ -71,10 +71,10 @@ def engine_of(student: Student, catalog: Catalog) -> Chosen:
     for name, engine in ranked:
         why_not = engine.why_not(student)
         if not why_not:
-            why = engine.why(student) or "; ".join(refused) or "the only engine there is"
+            why = engine.why(student) or "; ".join(dict.fromkeys(refused)) or "the only engine there is"
             return Chosen(name, why)
         refused.append(why_not)
-    return Chosen(_PLAIN_ENGINE, "; ".join(refused) or "nothing else is there")
+    return Chosen(_PLAIN_ENGINE, "; ".join(dict.fromkeys(refused)) or "nothing else is there")
 
 
 def _engines(catalog: Catalog) -> Iterator[tuple[str, Engine]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from distillbench.errors import PluginError, nearest
-from distillbench.protocols import Filter, Grader, Teacher
+from distillbench.protocols import Filter, Grader
 from distillbench.records import Cell, Choice
 from distillbench.stages.build import Build
 from distillbench.stages.length import Length
@@ -59,7 +59,7 @@ def _length(planner: Planner, cell: Cell, traces: Traces, built: Build | None) -
 def _verdict(planner: Planner, cell: Cell, traces: Traces) -> Verdict | None:
     """The verdicts on traces; None when a mistake is in the way."""
     teacher = traces.teacher
-    if not planner.component(teacher, Teacher).task():
+    if not planner.task_name(teacher):
         reading = [choice for choice in cell.filters if Verdict.kind in planner.component(choice, Filter).reads]
         planner.mistakes.append(without_verdicts(teacher, reading))
         return None

@@ -284,9 +284,15 @@ class Planner:
             )
         )
 
+    def task_name(self, teacher: Choice) -> str | None:
+        """What a teacher says its problems are of, or else the teacher whose problems it asks."""
+        component: Teacher = self.component(teacher, Teacher)
+        source = teacher.components.get("teacher") if isinstance(component, AskingTeacher) else None
+        return component.task() or (None if source is None else self.task_name(source))
+
     def task_of(self, teacher: Choice) -> TaskSpec | None:
         """The task that a teacher's problems are of; None where it names none, or names one in vain."""
-        name = self.component(teacher, Teacher).task()
+        name = self.task_name(teacher)
         try:
             return self.tasks.find(name) if name else None
         except TaskError as error:

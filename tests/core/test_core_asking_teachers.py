@@ -155,6 +155,11 @@ def test_problems_of_a_reading_teacher_and_of_a_file(bench: Toys, tmp_path: Path
     assert len(set(before) - set(after)) == 1, "what the file says is in the key"
 
 
+def test_answers_to_another_teacher_s_problems_are_verified_by_its_task_s_grader(bench: Toys, control: Control) -> None:
+    summary = bench.run(of_wise() | {"filters": {"right": {"use": "toy-verdict-filter"}}})
+    assert not summary.reasons and "0 2" in control.log("train"), "the toy answers even numbers right"
+
+
 def test_another_student_is_asked_with_its_own_renderer_and_engine(bench: Toys) -> None:
     changes = teachers(student="tall", engine="shout") | {
         "students": {"small": {"use": "toy-student"}, "tall": {"use": "toy-student", "seed": 3}},
