@@ -26,6 +26,7 @@ class Whom:
     """A model that is asked.
 
     Attributes:
+        name: What messages call it.
         student: The student.
         renderer: Makes its prompts.
         engine: Generates.
@@ -34,6 +35,7 @@ class Whom:
         step: The checkpoint's; 0 for the untouched student.
     """
 
+    name: str
     student: Choice
     renderer: Choice
     engine: Choice
@@ -84,7 +86,7 @@ def _sample(planner: Planner, teacher: Choice, whom: Whom, asked: Questions, pro
     """The stage in which a model answers; in a process of its own, as others of its student may need the answers."""
     return planner.one(
         Sample(
-            label=f"answers of teacher {teacher.label}",
+            label=f"{whom.name} for teacher {teacher.label}",
             student=whom.student,
             renderer=whom.renderer,
             engine=whom.engine,
@@ -109,7 +111,9 @@ def _whom(planner: Planner, planned: PlannedCell, teacher: Choice, options: Aski
     parts = (planner.component(one, Any) for one in (cell.student, cell.renderer, cell.engine))
     mistakes = list(unfit_for_served(cell, *parts))
     planner.mistakes += mistakes
-    return None if mistakes else Whom(cell.student, cell.renderer, cell.engine, planner.built(cell.student))
+    if mistakes:
+        return None
+    return Whom(cell.student.label, cell.student, cell.renderer, cell.engine, planner.built(cell.student))
 
 
 def _checkpoint(planner: Planner, planned: PlannedCell, teacher: Choice, named: str) -> Whom | None:
@@ -130,7 +134,8 @@ def _checkpoint(planner: Planner, planned: PlannedCell, teacher: Choice, named: 
         return None
     at = max(steps) if step == "last" else int(step)
     cell = other.cell
-    return Whom(cell.student, cell.renderer, cell.engine, planner.built(cell.student), other.train, at)
+    built = planner.built(cell.student)
+    return Whom(f"{name}@{at}", cell.student, cell.renderer, cell.engine, built, other.train, at)
 
 
 def _questions(options: AskingOptions, task_identity: str | None) -> Questions:
