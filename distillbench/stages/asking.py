@@ -134,6 +134,8 @@ def _checkpoint(planner: Planner, planned: PlannedCell, teacher: Choice, named: 
         return None
     at = max(steps) if step == "last" else int(step)
     cell = other.cell
+    if other.train is not None:
+        planner.run_alone(other.train)
     built = planner.built(cell.student)
     return Whom(f"{name}@{at}", cell.student, cell.renderer, cell.engine, built, other.train, at)
 

@@ -250,6 +250,10 @@ class Planner:
             )
         )
 
+    def run_alone(self, train: Train) -> None:
+        """Gives a training a process of its own: others of its group may wait for what its checkpoints answer."""
+        self.stages[train.key] = replace(self.stages[train.key], group="")
+
     def resources_of(self, student: Choice, engine: Choice) -> Resources:
         """What sampling a student with an engine needs."""
         own = self.component(engine, Engine).resources(self.component(student, Student))

@@ -320,3 +320,18 @@ def test_only_a_cell_at_the_end_of_a_chain_of_cells_plans_each_as_the_steps_befo
     missing = json.loads(json.dumps(changes).replace("next@last", "next@9"))
     with pytest.raises(MatrixError, match="there are: next@1, next@2, next@last"):
         bench.plan(missing)
+
+
+def test_checkpoints_that_need_no_traces_are_asked_before_anything_else_of_their_student_is_sampled(
+    bench: Toys, control: Control
+) -> None:
+    """They are made where their own evaluations run, which wait for the training on the answers."""
+    changes = {
+        "teachers": {"next": OWN | {"cell": "ready@last"}},
+        "trainers": {"fit": {"use": "toy-trainer"}, "ready": {"use": "toy-ready-trainer", "rate": 0.3}},
+        "matrix": {"engine": "talk", "teacher": ["next"], "trainer": ["fit"], "include": [{"trainer": "ready"}]},
+    }
+    summary = bench.run(changes)
+    assert not summary.reasons and set(summary.endings.values()) == {"done"}
+    assert set(summary.endings) == set(summary.plan.stages)
+    assert "0 4" in control.log("train")

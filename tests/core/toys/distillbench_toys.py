@@ -400,6 +400,13 @@ class ToyTrainer(Trainer[TrainerOptions]):
         return found
 
 
+class ToyReadyTrainer(ToyTrainer):
+    """Has checkpoints without traces."""
+
+    name = "toy-ready-trainer"
+    needs_traces = False
+
+
 class Greeting(Stage):
     """A kind of stage that a plugin could bring: everything about it stands here."""
 
@@ -569,7 +576,7 @@ def distillbench_filters():
 
 @hookimpl
 def distillbench_trainers():
-    return [ToyTrainer]
+    return [ToyTrainer, ToyReadyTrainer]
 
 
 @hookimpl
