@@ -57,7 +57,7 @@ def test_a_word_of_the_vocabulary_that_is_a_control_tokens_text_is_broken() -> N
 
 
 def test_what_the_vocabulary_lacks_is_the_unknown_token() -> None:
-    assert tokeniser(words_tokenizer()).encode_rows([["a zebra"]]) == [[0, 4]]
+    assert tokeniser(words_tokenizer()).encode_rows([["a zebra"]])[0].tolist() == [0, 4]
 
 
 @pytest.mark.parametrize("side", ["lstrip", "rstrip"])
@@ -85,7 +85,7 @@ def test_added_white_space_is_no_control_token() -> None:
     bpe.add_tokens([AddedToken("\n\n", normalized=False), AddedToken("<|end|>", normalized=False)])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe)
     assert tokeniser(tokenizer).split("a\n\na<|end|>") == ["a\n\na", tokenizer.convert_tokens_to_ids("<|end|>")]
-    assert tokeniser(tokenizer).encode_rows([["a\n\na"]]) == [[0, 2, 0]]
+    assert tokeniser(tokenizer).encode_rows([["a\n\na"]])[0].tolist() == [0, 2, 0]
 
 
 def test_a_slow_tokenizer_is_refused() -> None:
@@ -97,14 +97,15 @@ def test_a_slow_tokenizer_is_refused() -> None:
 def test_rows_are_encoded_as_their_segments_are(row: list[str | int]) -> None:
     tokens = tokeniser(qwen_tokenizer())
     parts = [[one] if isinstance(one, int) else tokens.encode_rows([[one]])[0] for one in row]
-    assert tokens.encode_rows([row, row]) == [[token for part in parts for token in part]] * 2
+    found = [ids.tolist() for ids in tokens.encode_rows([row, row])]
+    assert found == [[token for part in parts for token in part]] * 2
 
 
 def test_text_without_special_text_is_tokenised_as_the_tokenizer_does() -> None:
     for tokenizer in (qwen_tokenizer(), llama_tokenizer()):
         text = "Let's see: 12345 = \\frac{1}{2}\n\n  naïve 数学 🙂"
         [ids] = tokeniser(tokenizer).encode_rows([[text]])
-        assert ids == tokenizer.encode(text, add_special_tokens=False)
+        assert ids.tolist() == tokenizer.encode(text, add_special_tokens=False)
 
 
 def test_a_tokenizer_without_a_template_is_sent_to_plain() -> None:

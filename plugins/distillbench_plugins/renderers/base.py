@@ -16,6 +16,8 @@ from distillbench_plugins.renderers.reasoning import PARSER_VERSION, TAGS, split
 from distillbench_plugins.renderers.tokenise import Segment, Tokeniser
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerBase
 
 Reasoning = Literal["native", "text", "strip"]
@@ -88,12 +90,10 @@ class SegmentRenderer(Renderer[RowOptionsT_co]):
 
     def prompt(self, messages: Sequence[Message], prefill: Prefill = "auto") -> Prompt:
         """The tokens a student is asked to continue; a last message of the assistant is left open."""
-        import numpy as np
-
         _ = self.tokenizer  # refuses use before `bind`
         [start] = self.starts([messages], prefill)
         [ids] = self._tokeniser.encode_rows([start.segments])
-        return Prompt(np.array(ids, dtype=np.int32), start.prefill)
+        return Prompt(ids, start.prefill)
 
     def render(self, trace: Trace) -> Rendered:
         """A training row: `input_ids` int32[T] and `loss_mask` bool[T].
@@ -198,10 +198,9 @@ def begun_turn(messages: Sequence[Message]) -> tuple[Sequence[Message], str]:
     return messages, ""
 
 
-def _row(prompt: list[int], response: list[int]) -> Rendered:
+def _row(prompt: NDArray[np.int32], response: NDArray[np.int32]) -> Rendered:
     import numpy as np
 
-    ids = np.fromiter(prompt + response, dtype=np.int32, count=len(prompt) + len(response))
-    mask = np.ones(len(ids), dtype=np.bool_)
+    mask = np.ones(len(prompt) + len(response), dtype=np.bool_)
     mask[: len(prompt)] = False
-    return Rendered(ids, mask)
+    return Rendered(np.concatenate([prompt, response]), mask)

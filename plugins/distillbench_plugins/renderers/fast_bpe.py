@@ -15,12 +15,16 @@ from weakref import WeakKeyDictionary
 from distillbench_plugins.renderers.bpe_checks import BYTE_OF, LOOKS_AHEAD, unmade, why_not
 
 if TYPE_CHECKING:
+    import numpy as np
     import tiktoken
+    from numpy.typing import NDArray
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
 #: Encodings that are held; one is about 100 MB for 150,000 tokens.
 _MOST = 2
+#: A token that is never asked for: without one, looking for any would take as long as the words.
+_SPECIAL = {"\U0010fffd\U0010fffe": 2**31 - 1}
 #: Of the characters beyond the first thousand, those that are tried: one of so many.
 _TRIED = 61
 #: Characters that the first version of Unicode may not have had.
@@ -38,15 +42,15 @@ class FastBpe:
         self._encoding = encoding
         self._is_nfc = is_nfc
 
-    def ids(self, text: str) -> list[int] | None:
-        """The ids of a text; None where it fails on the text, or where the two may not know a character alike."""
+    def ids(self, text: str) -> NDArray[np.int32] | None:
+        """The ids of a text, int32[T]; None where it fails on it, or where the two may not know a character alike."""
         if not text.isascii():
             if _is_unsure(text):
                 return None
             if self._is_nfc:
                 text = unicodedata.normalize("NFC", text)
         try:
-            found: list[int] = self._encoding.encode_ordinary(text)
+            found: NDArray[np.int32] = self._encoding.encode_to_numpy(text, disallowed_special=()).view("int32")
         except ValueError:
             return None
         except BaseException as error:  # a panic of its Rust code is no Exception
@@ -91,7 +95,7 @@ def fast_bpe_of(text: str) -> FastBpe | str:
     try:
         ranks = _ranks(found["model"], _by_merges(found))
         pattern = _grouped(found["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"])
-        encoding = tiktoken.Encoding("student", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
+        encoding = tiktoken.Encoding("student", pat_str=pattern, mergeable_ranks=ranks, special_tokens=_SPECIAL)
     except ValueError as error:
         return str(error)
     if lost := next((char for char in _some_characters() if not encoding.encode_ordinary(char)), None):

@@ -11,6 +11,8 @@ from distillbench.errors import StageError
 from distillbench_plugins.renderers.fast_bpe import FastBpe, fast_bpe, known
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerBase
 
 #: Stands before a text that does not begin its row, while it is tokenised; a private-use character.
@@ -111,20 +113,15 @@ class Tokeniser:
                 segments.append(Beginning(whole) if begins and not place else whole)
         return segments
 
-    def encode_rows(self, rows: Sequence[Iterable[Segment]]) -> list[list[int]]:
-        """The ids of many rows of segments; a text that many rows share is tokenised once."""
+    def encode_rows(self, rows: Sequence[Iterable[Segment]]) -> list[NDArray[np.int32]]:
+        """The ids of many rows of segments, each int32[T]; a text that many rows share is tokenised once."""
+        import numpy as np
+
         texts = dict.fromkeys(segment for row in rows for segment in row if not isinstance(segment, int))
-        ids = self._encode(list(texts))
-        found = []
-        for row in rows:
-            tokens: list[int] = []
-            for segment in row:
-                if isinstance(segment, int):
-                    tokens.append(segment)
-                else:
-                    tokens += ids[segment]
-            found.append(tokens)
-        return found
+        controls = {segment for row in rows for segment in row if isinstance(segment, int)}
+        ids = self._encode(list(texts)) | {number: np.array([number], np.int32) for number in controls}
+        none = np.zeros(0, np.int32)
+        return [np.concatenate([ids[segment] for segment in row] or [none]) for row in rows]
 
     def how(self) -> str:
         """How texts become tokens, for people: the library, and where it is the slower one, why."""
@@ -132,16 +129,19 @@ class Tokeniser:
             return "tokenizers (few texts so far)"
         return f"tokenizers ({self._fast})" if isinstance(self._fast, str) else "tiktoken"
 
-    def _encode(self, segments: Sequence[str | Beginning]) -> dict[str | Beginning, list[int]]:
+    def _encode(self, segments: Sequence[str | Beginning]) -> dict[Segment, NDArray[np.int32]]:
         """The ids of each text, none of them a control token's."""
+        import numpy as np
+
         fast = self._fast_path(segments)
-        if isinstance(fast, str):
-            return dict(zip(segments, self._safe_ids(segments), strict=True))
-        found = {one: fast.ids(one.text if isinstance(one, Beginning) else one) for one in segments}
-        self._compare(found)
-        failed = [one for one, ids in found.items() if ids is None]
-        again = dict(zip(failed, self._safe_ids(failed), strict=True))
-        return {one: again[one] if ids is None else ids for one, ids in found.items()} if failed else found  # type: ignore[return-value]
+        found: dict[Segment, NDArray[np.int32]] = {}
+        if not isinstance(fast, str):
+            made = {one: fast.ids(one.text if isinstance(one, Beginning) else one) for one in segments}
+            found = {one: ids for one, ids in made.items() if ids is not None}
+            self._compare([one for one in segments if one in found], found)
+        rest = [one for one in segments if one not in found]
+        again = zip(rest, self._safe_ids(rest), strict=True)
+        return found | {one: np.array(ids, np.int32) for one, ids in again}
 
     def _safe_ids(self, segments: Sequence[str | Beginning]) -> list[list[int]]:
         """As `_ids`, and none of them a control token's."""
@@ -161,18 +161,18 @@ class Tokeniser:
             self._fast = "a text after a control token is another one" if self._lead else fast_bpe(self._tokenizer)
         return self._fast
 
-    def _compare(self, found: Mapping[str | Beginning, list[int] | None]) -> None:
+    def _compare(self, texts: Sequence[str | Beginning], found: Mapping[Segment, NDArray[np.int32]]) -> None:
         """Compares the first texts, and one of many after them, with what the tokenizer itself makes.
 
         Raises:
             StageError: It makes something else.
         """
         n = self._n_fast
-        self._n_fast += len(found)
-        chosen = [one for place, one in enumerate(found, n) if place % _COMPARED == 0 or place < _FIRST]
+        self._n_fast += len(texts)
+        chosen = [one for place, one in enumerate(texts, n) if place % _COMPARED == 0 or place < _FIRST]
         for segment, theirs in zip(chosen, self._safe_ids(chosen), strict=True):
-            ours = found[segment]
-            if ours is not None and ours != theirs:
+            ours = found[segment].tolist()
+            if ours != theirs:
                 raise StageError(self._difference(segment, ours, theirs))
 
     def _difference(self, segment: str | Beginning, ours: list[int], theirs: list[int]) -> str:
