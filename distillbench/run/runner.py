@@ -173,6 +173,7 @@ class Runner:
             self._block(pending, summary)
             self._start_ready(pending, summary.endings, busy)
             if not self._units and not busy:
+                self._give_up(pending, summary)
                 break
             self._wait(busy)
             for unit in list(self._units):
@@ -181,6 +182,16 @@ class Runner:
                 grown |= told
                 summary.plan = mended(self.make_plan, self.store, self._tell_damage, trusted=summary.endings)
                 pending = self._taken_in(summary)
+
+    def _give_up(self, pending: dict[str, Stage], summary: Summary) -> None:
+        """Ends the stages that are left where nothing runs, so that none is missing without a word."""
+        for key, stage in list(pending.items()):
+            del pending[key]
+            waits = ", ".join(need.name for need in stage.needs if summary.endings.get(need.key) not in _GOOD)
+            why = f"waits for {waits or 'a stage of its own process'}, and nothing runs that could end that"
+            self._end(
+                stage, FAILED, f"{why}\n    this is a fault of distillbench: please report it with the matrix", summary
+            )
 
     def _taken_in(self, summary: Summary) -> dict[str, Stage]:
         """The stages of a plan that have not ended; whoever looks is told of it."""

@@ -335,3 +335,13 @@ def test_checkpoints_that_need_no_traces_are_asked_before_anything_else_of_their
     assert not summary.reasons and set(summary.endings.values()) == {"done"}
     assert set(summary.endings) == set(summary.plan.stages)
     assert "0 4" in control.log("train")
+
+
+def test_stages_that_wait_for_each_other_s_processes_are_told_and_not_left_out_in_silence(
+    bench: Toys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distillbench.stages.asking.key_of", lambda parts: "0" * 32)
+    monkeypatch.setattr("distillbench.stages.planner.key_of", lambda parts: "0" * 32)
+    summary = bench.run(teachers())
+    assert summary.count("failed") > 3 and set(summary.endings) == set(summary.plan.stages)
+    assert all("nothing runs that could end that" in why for why in summary.reasons.values())
