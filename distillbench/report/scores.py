@@ -42,7 +42,7 @@ class Metric:
         values: The number of each.
     """
 
-    places: NDArray[np.int64]
+    places: NDArray[np.int32]
     values: NDArray[np.float64]
 
 
@@ -67,10 +67,10 @@ class Scores:
 
     names: pa.StringArray
     problem: NDArray[np.int32]
-    repeat: NDArray[np.int64]
+    repeat: NDArray[np.int32]
     outcome: NDArray[np.int8]
     reasoning: NDArray[np.int8]
-    n_tokens: NDArray[np.int64]
+    n_tokens: NDArray[np.int32]
     ran_on: NDArray[np.bool_]
     form: NDArray[np.uint64]
     metrics: Mapping[str, Metric]
@@ -177,9 +177,9 @@ def _places(texts: pa.Array, known: Sequence[str]) -> NDArray[np.int8]:
     return _numbers(found, NONE).astype(np.int8)
 
 
-def _numbers(column: pa.Array, missing: int) -> NDArray[np.int64]:
+def _numbers(column: pa.Array, missing: int) -> NDArray[np.int32]:
     """A column as an array that can be written to."""
-    return np.array(pc.fill_null(column, missing).to_numpy(zero_copy_only=False), np.int64)
+    return np.array(pc.fill_null(column, missing).to_numpy(zero_copy_only=False), np.int32)
 
 
 def _form(text: str | None) -> int:
@@ -197,7 +197,7 @@ def _metrics(column: pa.Array) -> dict[str, Metric]:
             places.append(place)
             values.append(float(value))
     return {
-        name: Metric(np.array(places, np.int64), np.array(values, np.float64))
+        name: Metric(np.array(places, np.int32), np.array(values, np.float64))
         for name, (places, values) in found.items()
     }
 
@@ -207,7 +207,7 @@ def _joined_metrics(parts: Sequence[Scores]) -> dict[str, Metric]:
     found: dict[str, list[Metric]] = {}
     for part, start in zip(parts, starts, strict=False):
         for name, metric in part.metrics.items():
-            found.setdefault(name, []).append(Metric(metric.places + start, metric.values))
+            found.setdefault(name, []).append(Metric(metric.places + np.int32(start), metric.values))
     return {
         name: Metric(np.concatenate([one.places for one in metrics]), np.concatenate([one.values for one in metrics]))
         for name, metrics in found.items()
