@@ -54,8 +54,10 @@ def _distinct(traces: Iterable[Any]) -> Iterator[Problem]:
 
 
 def _of_file(path: Path) -> Iterator[Problem]:
+    if path.is_dir():
+        raise StageError(f"{path}: wanted a file of JSON lines\n    got: a folder")
     seen: dict[str, int] = {}
-    with path.open(encoding="utf-8-sig") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
@@ -67,14 +69,18 @@ def _of_file(path: Path) -> Iterator[Problem]:
             yield problem
 
 
-def _of_line(line: str, path: Path, number: int) -> Problem:
+def _of_line(given_line: bytes, path: Path, number: int) -> Problem:
     """A problem.
 
     Raises:
         StageError: The line is none.
     """
     try:
+        line = given_line.decode("utf-8-sig" if number == 1 else "utf-8")
         row = json.loads(line)
+        json.dumps(row, ensure_ascii=False).encode()  # half of a character can be written as an escape
+    except UnicodeError as error:
+        raise StageError(f"{path}:{number}: wanted text in UTF-8, of whole characters: {error}") from error
     except ValueError as error:
         raise StageError(f"{path}:{number}: wanted one JSON object in the line: {error}") from error
     wrong = "no object" if not isinstance(row, dict) else _why_not(row)

@@ -220,16 +220,25 @@ def test_an_asking_that_is_killed_goes_on_where_it_was(bench: Toys, control: Con
         ('{"messages": [{"role": "human", "content": "?"}]}', "no list of messages"),
         ('{"question": "?", "gold": 4}', "`gold` is no text"),
         ('{"question": "?", "problem_id": "a"}', "is line 1's too"),
+        ('{"question": "caf\udce9"}', "in UTF-8"),
+        ('{"question": "half \\ud800"}', "of whole characters"),
     ],
 )
 def test_a_line_that_is_no_problem_is_told_with_its_number(bench: Toys, tmp_path: Path, line: str, said: str) -> None:
     from distillbench.records import Questions, Sampling
 
     path = tmp_path / "problems.jsonl"
-    path.write_text('{"question": "?", "problem_id": "a"}\n' + line)
+    path.write_text('{"question": "?", "problem_id": "a"}\n' + line, "utf-8", "surrogateescape")
     with pytest.raises(StageError) as caught:
         asked_problems(Questions(Sampling(), path=path), None, bench.session)  # type: ignore[arg-type]
     assert said in str(caught.value) and f"{path}:2: " in str(caught.value)
+
+
+def test_a_folder_is_no_file_of_problems(bench: Toys, tmp_path: Path) -> None:
+    from distillbench.records import Questions, Sampling
+
+    with pytest.raises(StageError, match="got: a folder"):
+        asked_problems(Questions(Sampling(), path=tmp_path), None, bench.session)  # type: ignore[arg-type]
 
 
 def test_what_is_asked_decides_the_key_and_a_subset_of_evaluations_does_not(bench: Toys) -> None:
