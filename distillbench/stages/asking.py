@@ -120,7 +120,8 @@ def _checkpoint(planner: Planner, planned: PlannedCell, teacher: Choice, named: 
     """The checkpoint of a cell, by `NAME@STEP` or `NAME@last`."""
     name, _, step = named.rpartition("@")
     if name not in planner.cells:
-        planner.mistakes.append(no_such_checkpoint(teacher, named, nearest(name or named, planner.cells)))
+        hint = f"say which: {named}@last" if named in planner.cells else nearest(name or named, planner.cells)
+        planner.mistakes.append(no_such_checkpoint(teacher, named, hint))
         return None
     other = planner.cell(name)
     planned.hangs_on |= other.hangs_on

@@ -108,8 +108,8 @@ def test_cells_that_ask_each_other_are_told_with_their_names(bench: Toys) -> Non
     ("more", "said"),
     [
         ({"cell": "wize@last"}, "did you mean 'wise'"),
-        ({"cell": "wise"}, "NAME@STEP"),
         ({"cell": "wise@7"}, "there are: wise@"),
+        ({"cell": "wise"}, "say which: wise@last"),
         ({"cell": "wise@last", "student": "small"}, "exclude each other"),
         ({"engine": "talk"}, "belong to `student`"),
         ({"task": None}, "problems are wanted"),
