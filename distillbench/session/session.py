@@ -65,14 +65,14 @@ class Session:
         return Store(self._store_path)
 
     def load(
-        self, path: Path | str, only: Sequence[str] = (), limit: int | None = None, fast: bool = False
+        self, path: Path | str, only: Sequence[str] | str = (), limit: int | None = None, fast: bool = False
     ) -> Experiment:
         """Reads a matrix and chooses cells of it.
 
         Args:
             path: The YAML file.
-            only: Names of cells, which may hold `*`; the untouched students that they are compared with come along.
-                All cells where none is named.
+            only: Names of cells, or one name, which may hold `*`; the untouched students that they are compared with
+                come along. All cells where none is named.
             limit: Only the first so many problems of each benchmark.
             fast: Only 100 problems of each benchmark, a fixed shuffle.
 
@@ -87,7 +87,8 @@ class Session:
         if limit is not None and fast:
             raise DistillbenchError("`limit` and `fast` exclude each other")
         matrix = load_matrix(Path(path), self.catalog, limit=limit, fast=fast, further_mistakes=self._planning_mistakes)
-        return Experiment(self, matrix, choose_cells(matrix.cells, only), is_cut=limit is not None or fast)
+        names = [only] if isinstance(only, str) else only
+        return Experiment(self, matrix, choose_cells(matrix.cells, names), is_cut=limit is not None or fast)
 
     def _planning_mistakes(self, cells: Sequence[Cell], tasks: TaskIndex) -> Sequence[Mistake]:
         from distillbench.stages.planner import planning_mistakes  # 80 ms that a matrix without mistakes is spared

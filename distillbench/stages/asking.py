@@ -11,7 +11,7 @@ from distillbench.fingerprint import canonical_json, digest_path, key_of
 from distillbench.protocols import AskingOptions, AskingTeacher, Renderer, Teacher
 from distillbench.records import Choice, Questions
 from distillbench.stages.build import Build
-from distillbench.stages.mistakes import no_such_checkpoint, unfit_for_served
+from distillbench.stages.mistakes import no_file_of_problems, no_such_checkpoint, unfit_for_served
 from distillbench.stages.planned import PlannedCell
 from distillbench.stages.sample import Sample
 from distillbench.stages.traces import Traces
@@ -64,6 +64,10 @@ def asked_traces(planner: Planner, planned: PlannedCell, teacher: Choice) -> Tra
         problems = planner.traces(planned, source)
         if problems is None:
             return None
+    path = component.options.path
+    if path is not None and path.is_dir():
+        planner.mistakes.append(no_file_of_problems(teacher))
+        return None
     spec = planner.task_of(teacher)
     identity = None if spec is None else spec.sample_identity
     sample = _sample(planner, teacher, whom, _questions(component.options, identity), problems)

@@ -34,6 +34,12 @@ def no_such_checkpoint(teacher: Choice, named: str, hint: str) -> Mistake:
     return Mistake(place if place.file else _at(teacher), wanted, repr(named), hint)
 
 
+def no_file_of_problems(teacher: Choice) -> Mistake:
+    """A teacher's problems are to stand in a folder."""
+    wanted = "a file of problems: JSON lines with `question` or `messages`"
+    return Mistake(teacher.origins.get("path", _at(teacher)), wanted, f"a folder, {teacher.options.path}")
+
+
 def without_verdicts(teacher: Choice, reading: Iterable[Choice]) -> Mistake:
     """Filters read verdicts, and nothing says how the teacher's traces are graded."""
     names = ", ".join(choice.label for choice in reading)

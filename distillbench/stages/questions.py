@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from distillbench.errors import StageError
-from distillbench.records import Message, Problem, Questions, Role
+from distillbench.records import Message, Problem, Questions, Role, Trace
 from distillbench.store.kept import Whole
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def asked_problems(asked: Questions, source: Traces | None, bench: Bench) -> lis
         TaskError: The task has no such split.
     """
     if source is not None:
-        found, whose = list(islice(_distinct(Whole(bench.store, source)), asked.limit)), f"teacher {source.label!r}"
+        found, whose = list(islice(distinct(Whole(bench.store, source)), asked.limit)), f"teacher {source.label!r}"
     elif asked.path is not None:
         found, whose = list(islice(_of_file(asked.path), asked.limit)), str(asked.path)
     else:
@@ -44,13 +44,20 @@ def asked_problems(asked: Questions, source: Traces | None, bench: Bench) -> lis
     return found
 
 
-def _distinct(traces: Iterable[Any]) -> Iterator[Problem]:
-    """The problems of traces, each once."""
-    seen: set[str] = set()
-    for trace in traces:
-        if trace.problem.problem_id not in seen:
-            seen.add(trace.problem.problem_id)
-            yield trace.problem
+def distinct(traces: Iterable[Trace]) -> Iterator[Problem]:
+    """The problems of traces, each once.
+
+    Raises:
+        StageError: Two problems have one id.
+    """
+    seen: dict[str, int] = {}
+    for problem in (trace.problem for trace in traces):
+        asked = hash(problem.messages)
+        if problem.problem_id not in seen:
+            seen[problem.problem_id] = asked
+            yield problem
+        elif seen[problem.problem_id] != asked:
+            raise StageError(f"two problems have the id {problem.problem_id!r}, and ask different things")
 
 
 def _of_file(path: Path) -> Iterator[Problem]:

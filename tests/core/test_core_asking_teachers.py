@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from core_bench import Control, Toys
 from core_factories import keys
 
 from distillbench.errors import MatrixError, StageError
-from distillbench.stages.questions import asked_problems
+from distillbench.records import Message, Problem, Trace
+from distillbench.stages.questions import asked_problems, distinct
 from distillbench.store.kept import Whole
 
 OWN = {"use": "self", "task": "toy", "n": 4, "temperature": 0}
@@ -116,6 +118,7 @@ def test_cells_that_ask_each_other_are_told_with_their_names(bench: Toys) -> Non
         ({"teacher": "wise", "path": "toys.yaml"}, "come from one place"),
         ({"student": "tall"}, "a student: an entry of `students`"),
         ({"path": "nothing.jsonl"}, "a file or folder that can be read"),
+        ({"path": "."}, "a file of problems"),
         ({"teacher": "own"}, "components that do not need themselves"),
     ],
 )
@@ -158,6 +161,14 @@ def test_problems_of_a_reading_teacher_and_of_a_file(bench: Toys, tmp_path: Path
 def test_answers_to_another_teacher_s_problems_are_verified_by_its_task_s_grader(bench: Toys, control: Control) -> None:
     summary = bench.run(of_wise() | {"filters": {"right": {"use": "toy-verdict-filter"}}})
     assert not summary.reasons and "0 2" in control.log("train"), "the toy answers even numbers right"
+
+
+def test_two_problems_of_one_id_are_told() -> None:
+    one = Trace(Problem("p", "", (Message("user", "?"),), ""), None, "4", "stop", None, "t", "s")
+    other = replace(one, problem=replace(one.problem, messages=(Message("user", "!"),)))
+    assert [found.problem_id for found in distinct([one, one])] == ["p"]
+    with pytest.raises(StageError, match="two problems have the id 'p', and ask different things"):
+        list(distinct([one, other]))
 
 
 def test_another_student_is_asked_with_its_own_renderer_and_engine(bench: Toys) -> None:

@@ -64,7 +64,7 @@ def test_what_is_wrong_is_an_error_and_never_an_exit(session: Session, matrix: M
     with pytest.raises(MatrixError, match="did you mean 'toy'"):
         session.load(matrix({"evaluations": {"toi": {}}}))
     with pytest.raises(DistillbenchError, match="matches no cell"):
-        session.load(matrix(), only=["wize"])
+        session.load(matrix(), only="wize")
     with pytest.raises(DistillbenchError, match="exclude each other"):
         session.load(matrix(), limit=1, fast=True)
 

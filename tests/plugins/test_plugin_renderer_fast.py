@@ -94,7 +94,7 @@ def test_characters_that_may_not_be_known_alike_are_left_to_the_tokenizer(tokeni
 
 
 def test_a_long_run_of_one_kind_is_the_same_too(tokenizer: Tokenizer) -> None:
-    for text in ("a" * 5000, " " * 3000, "\n" * 2000 + "x", "7" * 4000, "🙂" * 900):
+    for text in ("a" * 5000, " " * 3000, "\n" * 2000 + "x", "7" * 4000, "🙂" * 900, "a" + "\u0301\u0316" * 40_000):
         assert fast_ids(tokenizer, text) == tokenizer.encode(text, add_special_tokens=False).ids
 
 

@@ -6,7 +6,7 @@ import json
 import re
 import sys
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -45,10 +45,11 @@ class FastBpe:
     def ids(self, text: str) -> NDArray[np.int32] | None:
         """The ids of a text, int32[T]; None where it fails on it, or where the two may not know a character alike."""
         if not text.isascii():
-            if _is_unsure(text):
+            beyond = set("".join(_BEYOND.findall(text)))
+            if any(map(_is_unsure, beyond)):
                 return None
             if self._is_nfc:
-                text = unicodedata.normalize("NFC", text)
+                text = _nfc(text, beyond)
         try:
             found: NDArray[np.int32] = self._encoding.encode_to_numpy(text, disallowed_special=()).view("int32")
         except ValueError:
@@ -143,10 +144,18 @@ def _some_characters() -> Iterator[str]:
     return (chr(number) for number in numbers if unicodedata.category(chr(number)) != "Cs")
 
 
-def _is_unsure(text: str) -> bool:
-    """Whether it has a character that Python, tiktoken and tokenizers may not take for the same.
+def _is_unsure(char: str) -> bool:
+    """Whether Python, tiktoken and tokenizers may not take a character for the same.
 
     That is one that Python's Unicode lacks, or half of one, or an `s` or `k` where case does not count.
     """
-    chars = set("".join(_BEYOND.findall(text)))
-    return any(char in "\u017f\u212a" or unicodedata.category(char) in ("Cn", "Cs") for char in chars)
+    return char in "\u017f\u212a" or unicodedata.category(char) in ("Cn", "Cs")
+
+
+def _nfc(text: str, beyond: Iterable[str]) -> str:
+    """The text in NFC. Python is the faster one, but takes the square of the time where marks follow one another."""
+    from tokenizers.normalizers import NFC
+
+    if any(map(unicodedata.combining, beyond)):
+        return str(NFC().normalize_str(text))
+    return unicodedata.normalize("NFC", text)
