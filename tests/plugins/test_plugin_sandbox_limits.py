@@ -245,7 +245,8 @@ def test_where_the_server_goes_down_all_others_are_graded(tmp_path: Path) -> Non
             if code == "kill":
                 with sandbox.start("program", LIMITS) as child:
                     process = psutil.Process(sandbox._up.process.pid)
-                    for one in reversed([process, *process.children(recursive=True)]):
+                    # The server first: a program that is killed by itself under another sample has failed by itself.
+                    for one in [process, *process.children(recursive=True)]:
                         with suppress(psutil.NoSuchProcess):  # they end with one another
                             one.kill()
                     child.wait(5.0)
