@@ -29,8 +29,9 @@ ROWS = "rows.arrow"
 #: A training's losses, beside its checkpoints.
 METRICS = "metrics.jsonl"
 
-#: A batch ends with the first row that reaches one of these, so that equal rows are cut into equal batches.
-_BATCH_ROWS, _BATCH_BYTES = 1024, 4 << 20
+#: A batch ends with the first row that reaches one of these, so that equal rows are cut into equal batches. What a file
+#: says of its batches is held while it is read: with batches of half the size it would be twice as much.
+_BATCH_ROWS, _BATCH_BYTES = 1024, 8 << 20
 
 _PROBLEM = {"problem_id": TEXT, "domain": TEXT, "messages": TEXT, "gold": TEXT, "metadata": TEXT}
 _TRACE = _PROBLEM | {
