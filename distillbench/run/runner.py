@@ -198,8 +198,9 @@ class Runner:
         plan, endings = summary.plan, summary.endings
         self.listener.planned(plan)
         self._call("distillbench_plan_ready", plan=plan)
+        running = {key for unit in self._units for key in unit.stages}  # what is done of them says so itself
         for key in plan.stages:
-            if plan.statuses[key].state == "done":
+            if plan.statuses[key].state == "done" and key not in running:
                 endings.setdefault(key, REUSED)
         return {key: stage for key, stage in plan.stages.items() if endings.get(key) is None}
 
