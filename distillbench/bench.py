@@ -6,14 +6,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import RLock, get_ident
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distillbench.catalog import Catalog
+from distillbench.errors import StageError
 from distillbench.plan.stage import Stage
 from distillbench.protocols import Context, Grader, Grading, Progress, Renderer, Student
 from distillbench.records import Choice, Resources, TaskRef
 from distillbench.store.store import Store
 from distillbench.tasks.loader import LmEvalTasks
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 MODEL = "model"
 
@@ -38,7 +42,7 @@ class Bench:
     resources: Resources = field(default_factory=Resources)
     stack: ExitStack = field(default_factory=ExitStack)
     loading: Any = field(default_factory=RLock)
-    _renderers: dict[tuple[str, str, int], Renderer] = field(default_factory=dict)
+    _renderers: dict[tuple[str, str, str | None, int], Renderer] = field(default_factory=dict)
     _gradings: dict[tuple[str, str | TaskRef], tuple[Grader, Grading]] = field(default_factory=dict)
 
     def context(self, stage: Stage, choice: Choice, progress: Progress, seed: int = 0) -> Context:
@@ -75,17 +79,29 @@ class Bench:
         Args:
             student: The student.
             renderer: The renderer.
-            built: The stage that made the student; None where there is none.
+            built: The stage that made the student; None where there is none, or where the tokenizer is known before it.
         """
-        wanted = (student.identity, renderer.identity, get_ident())
+        wanted = (student.identity, renderer.identity, built.key if built else None, get_ident())
         with self.loading:
             if wanted not in self._renderers:
                 model: Student = self.catalog.build(student)
                 component: Renderer = self.catalog.build(renderer)
                 if component.needs_tokenizer:
-                    component = component.bind(model.load_tokenizer(self.built(built)))
+                    component = component.bind(self._tokenizer(model, built))
                 self._renderers[wanted] = component
             return self._renderers[wanted]
+
+    def _tokenizer(self, student: Student, built: Stage | None) -> PreTrainedTokenizerBase:
+        """A student's tokenizer.
+
+        Raises:
+            StageError: It has none before it is built.
+        """
+        if built is not None or not student.builds:
+            return student.load_tokenizer(self.built(built))
+        if (found := student.preview_tokenizer()) is None:
+            raise StageError(f"student {student.name!r} has no tokenizer before it is built")
+        return found
 
     def grader(self, choice: Choice, task: str | TaskRef) -> Grader:
         """A grader; with lm-eval's own task object where it grades through that."""

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
+from distillbench.events import Event
 from distillbench.protocols import Engine, Filter, Grader, Launcher, Renderer, Student, Teacher, Trainer
 from distillbench.records import Cell
 
 if TYPE_CHECKING:
     import click
 
-    from distillbench.plan.plan import Plan
-    from distillbench.plan.stage import Stage
     from distillbench.report.results import Results, Section
 
 hookspec = pluggy.HookspecMarker("distillbench")
@@ -82,18 +81,8 @@ def distillbench_modify_cells(cells: list[Cell]) -> None:
 
 
 @hookspec
-def distillbench_plan_ready(plan: Plan) -> None:
-    """Called when a plan is made, before it runs; again when curated traces have made it larger."""
-
-
-@hookspec
-def distillbench_stage_started(stage: Stage) -> None:
-    """Called when a stage begins to run."""
-
-
-@hookspec
-def distillbench_stage_finished(stage: Stage, ending: str) -> None:
-    """Called when a stage ends; `ending` is `done`, `reused`, `holes`, `failed` or `blocked`."""
+def distillbench_event(event: Event) -> None:
+    """Called with everything that happens in a run: a class of `distillbench.events`, such as `Started` or `Ended`."""
 
 
 @hookspec

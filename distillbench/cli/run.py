@@ -86,11 +86,11 @@ def run_loaded(
     """
     from rich.console import Console
 
-    from distillbench.cli.progress import ProgressListener
+    from distillbench.cli.progress import Display
 
-    with ProgressListener(Console(stderr=True), session.verbosity) as listener:
+    with Display(Console(stderr=True), session.verbosity) as display:
         found = loaded.run(
-            listener,
+            display,
             command=command,
             look_beside=look_beside,
             spares_others=spares_others,

@@ -87,6 +87,7 @@ class Plan:
         graded: For each cell its checkpoints on its evaluations.
         growing: Cells whose further stages are known only from the facts of stages that have not ended yet, and the
             keys of these.
+        sessions: For each cell the session in which its checkpoints are sampled.
         pairings: For each cell what its preflight looks at.
         statuses: By key.
     """
@@ -97,6 +98,7 @@ class Plan:
     cell_stages: Mapping[str, tuple[str, ...]]
     graded: Mapping[str, tuple[Graded, ...]]
     growing: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    sessions: Mapping[str, str] = field(default_factory=dict)
     pairings: Mapping[str, Pairing] = field(default_factory=dict)
     statuses: Mapping[str, Status] = field(default_factory=dict)
 

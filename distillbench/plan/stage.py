@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, dataclass_transform
 
+from distillbench.events import About
 from distillbench.fingerprint import canonical_json, key_of
 from distillbench.records import Choice, Evaluation, Resources
 
@@ -62,6 +63,7 @@ class Stage(ABC):
         key: Names the result in the store.
         label: What a person reads.
         group: Stages of one group run together in one process; empty for a process of its own.
+        after: Stages that must have succeeded before it runs, and of which it reads nothing.
         resources: What it asks of the machine.
     """
 
@@ -73,6 +75,7 @@ class Stage(ABC):
     key: str = field(init=False)
     label: str = field(default="", metadata=UNKEYED)
     group: str = field(default="", metadata=UNKEYED)
+    after: tuple[Stage, ...] = field(default=(), metadata=UNKEYED)
     resources: Resources = field(default_factory=Resources, metadata=UNKEYED)
 
     def __init_subclass__(cls) -> None:
@@ -107,12 +110,22 @@ class Stage(ABC):
 
     @property
     def needs(self) -> tuple[Stage, ...]:
-        """Every input, once."""
+        """Every stage whose result it reads, once."""
         return tuple(dict.fromkeys(one for stages in self.inputs().values() for one in stages))
+
+    @property
+    def waits_for(self) -> tuple[Stage, ...]:
+        """Every stage that must have succeeded before it runs."""
+        return tuple(dict.fromkeys((*self.needs, *self.after)))
+
+    @property
+    def about(self) -> About:
+        """What events say of it."""
+        return About(self.key, self.kind, self.label)
 
     def inputs(self) -> dict[str, tuple[Stage, ...]]:
         """The stages whose results it reads, by role."""
-        found = ((one.name, getattr(self, one.name)) for one in _given(type(self)))
+        found = ((one.name, getattr(self, one.name)) for one in _given(type(self)) if one.name != "after")
         return {name: value if isinstance(value, tuple) else (value,) for name, value in found if _is_input(value)}
 
     def key_parts(self) -> dict[str, Any]:
@@ -150,19 +163,26 @@ class Stage(ABC):
         """
 
 
-def with_needs(stages: Iterable[Stage]) -> list[Stage]:
-    """Stages with everything that they need, directly or not; each once, needs first."""
-    found: dict[Stage, None] = {}
+def with_needs(stages: Iterable[Stage], known: Mapping[str, Stage] | None = None) -> dict[str, Stage]:
+    """Stages with everything that they wait for, directly or not, by key; needs first.
+
+    Args:
+        stages: The stages.
+        known: Those that take the place of others of their key, such as one that has been told what it waits for.
+    """
+    known = known or {}
+    found: dict[str, Stage] = {}
 
     def add(stage: Stage) -> None:
-        if stage not in found:
-            for need in stage.needs:
+        if stage.key not in found:
+            stage = known.get(stage.key, stage)
+            for need in stage.waits_for:
                 add(need)
-            found[stage] = None
+            found[stage.key] = stage
 
     for stage in stages:
         add(stage)
-    return list(found)
+    return found
 
 
 def alike(kind: str, *deciding: Choice) -> str:

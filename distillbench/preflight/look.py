@@ -14,6 +14,7 @@ from typing import Any
 
 from distillbench import preflight
 from distillbench.bench import Bench
+from distillbench.catalog import Catalog
 from distillbench.errors import DamagedError, DistillbenchError, StageError
 from distillbench.filtering import decided
 from distillbench.findings import Finding
@@ -251,32 +252,10 @@ class Preflight:
 
     def key(self, pairing: Pairing) -> str:
         """The name under which findings are remembered: pairings of one name are one and the same to a preflight."""
-        choices = (pairing.student, pairing.renderer, pairing.teacher, *pairing.filters)
-        return key_of(
-            {
-                "version": VERSION,
-                "source": self._source(pairing),
-                "needs": [one and one.key for one in (pairing.built, pairing.traces, pairing.kept, pairing.rows)],
-                "choices": [choice and choice.identity for choice in choices],
-                "trainer": self._trainer_facts(pairing),
-                "max_cut": pairing.rules.max_cut,
-                "evaluations": [
-                    [one.name, sampling_params(one), one.grade_identity, one.grader.identity, one.findings]
-                    for one in pairing.evaluations
-                ],
-                "packages": {name: package_version(name) for name in _PACKAGES},
-            }
-        )
+        return key_of({**compared(pairing, self.bench.catalog), "source": self._source(pairing)})
 
     def _path(self, key: str) -> Path:
         return self.bench.store.root / "preflight" / f"{key}.json"
-
-    def _trainer_facts(self, pairing: Pairing) -> list[object] | None:
-        """What of a trainer matters here, so that a sweep over learning rates is looked at once."""
-        if pairing.trainer is None:
-            return None
-        trainer: Trainer = self.bench.catalog.build(pairing.trainer)
-        return [trainer.name, trainer.version, trainer.max_length(), trainer.masks_pad_token]
 
     def _remember(self, pairing: Pairing, looked: Looked) -> None:
         self._write(self.key(pairing), asdict(looked))
@@ -284,6 +263,32 @@ class Preflight:
     def _write(self, key: str, found: Mapping[str, Any]) -> None:
         self.bench.store.preflight()
         write_sealed(self._path(key), found, key)
+
+
+def compared(pairing: Pairing, catalog: Catalog) -> dict[str, object]:
+    """Everything that decides what a preflight finds in a pairing, but for what lies in the store, as plain values."""
+    teacher = pairing.teacher if pairing.traces is None else None  # otherwise the traces say all of it
+    choices = (pairing.student, pairing.renderer, teacher, *pairing.filters)
+    return {
+        "version": VERSION,
+        "needs": [one and one.key for one in (pairing.built, pairing.traces, pairing.kept, pairing.rows)],
+        "choices": [choice and choice.identity for choice in choices],
+        "trainer": _trainer_facts(pairing, catalog),
+        "max_cut": pairing.rules.max_cut,
+        "evaluations": [
+            [one.name, sampling_params(one), one.grade_identity, one.grader.identity, one.findings]
+            for one in pairing.evaluations
+        ],
+        "packages": {name: package_version(name) for name in _PACKAGES},
+    }
+
+
+def _trainer_facts(pairing: Pairing, catalog: Catalog) -> list[object] | None:
+    """What of a trainer matters here, so that a sweep over learning rates is looked at once."""
+    if pairing.trainer is None:
+        return None
+    trainer: Trainer = catalog.build(pairing.trainer)
+    return [trainer.name, trainer.version, trainer.max_length(), trainer.masks_pad_token]
 
 
 def refuse_mismatch(pairings: Iterable[Pairing], bench: Bench, renderer: Renderer) -> None:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol
 
 from distillbench.protocols.component import Component, Context, OptionsT_co
 from distillbench.protocols.student import Student
-from distillbench.records import Batch, Checkpoint, Generation, Prompt, Resources
+from distillbench.records import AdapterShape, Batch, Checkpoint, Generation, Prompt, Resources
 
 
 class EngineSession(Protocol):
@@ -84,14 +84,15 @@ class Engine(Component[OptionsT_co]):
 
     @abstractmethod
     def open(
-        self, student: Student, built: Path | None, checkpoints: Sequence[Checkpoint], context: Context
+        self, student: Student, built: Path | None, checkpoints: Sequence[Checkpoint | AdapterShape], context: Context
     ) -> AbstractContextManager[EngineSession]:
-        """Loads the student once, for all its checkpoints.
+        """Loads the student once, for all its checkpoints. Some of these may come only while the session is open.
 
         Args:
             student: The student.
             built: The folder its own stage made; None where there is none.
-            checkpoints: Every checkpoint that will be asked for, so that limits can be set; a spoiled one among them
-                is no reason to fail: `prepare` refuses it by name.
+            checkpoints: Every checkpoint that will be asked for, so that limits can be set, and for adapters that are
+                still to be trained their shapes, where the trainer tells them. `prepare` may be given others too. A
+                spoiled one among them is no reason to fail: `prepare` refuses it by name.
             context: What to work with; `work` is the session's own and stays for its next run.
         """

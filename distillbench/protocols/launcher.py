@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from typing import Any, Protocol
 
 from distillbench.protocols.component import Component, OptionsT_co
@@ -17,8 +16,11 @@ class Handle(Protocol):
     def exit_code(self) -> int | None:
         """The exit code once it has ended; negative for a signal, None while it runs."""
 
-    def receive(self) -> list[Mapping[str, Any]]:
+    def receive(self) -> list[Any]:
         """The messages that came since the last call, without waiting."""
+
+    def send(self, message: Any) -> None:
+        """Sends the job a message. One that has ended meanwhile gets none, and that is no error."""
 
     def fileno(self) -> int:
         """A descriptor to wait on for messages."""
@@ -39,4 +41,13 @@ class Launcher(Component[OptionsT_co]):
 
     @abstractmethod
     def start(self, job: Any, resources: Resources) -> Handle:
-        """Starts a `distillbench.run.worker.Job` in a process of its own."""
+        """Starts a job in a process of its own.
+
+        That process calls `distillbench.run.worker.main(job, channel)`; the other end of the channel, a two-way
+        connection for objects that can be pickled, is what the handle receives from and sends to. Whatever the job is
+        to find in its environment, such as the GPUs that it may use, is put into `job.environment` before.
+
+        Args:
+            job: A `distillbench.run.worker.Job`, which can be pickled.
+            resources: What it may use.
+        """

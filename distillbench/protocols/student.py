@@ -36,8 +36,13 @@ class Student(Component[OptionsT_co]):
         """Writes the model and its tokenizer into `folder`; to be written where `builds`."""
 
     def preview_tokenizer(self) -> PreTrainedTokenizerBase | None:
-        """The tokenizer as it will be, where it can be had in seconds before `build` has run; None where it cannot."""
+        """The very tokenizer that `build` leaves, where it can be had in seconds before that; None where it cannot."""
         return None if self.builds else self.load_tokenizer(None)
+
+    @classmethod
+    def previews_tokenizer(cls) -> bool:
+        """Whether the tokenizer can be had before `build` has run, so that rows are rendered and looked at first."""
+        return not cls.builds or cls.preview_tokenizer is not Student.preview_tokenizer
 
     @abstractmethod
     def load_tokenizer(self, built: Path | None) -> PreTrainedTokenizerBase:

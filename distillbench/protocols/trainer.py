@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 from distillbench.protocols.component import Component, Context, OptionsT_co
 from distillbench.protocols.renderer import Renderer
 from distillbench.protocols.student import Student
-from distillbench.records import Checkpoint, RowCounts, TrainingRow
+from distillbench.records import AdapterShape, Checkpoint, RowCounts, TrainingRow
 
 #: What a row does that is longer than the most tokens of a row: it is left out, its end is cut off, the stage fails.
 Overlong = Literal["drop", "truncate", "error"]
@@ -81,6 +81,10 @@ class Trainer(Component[OptionsT_co]):
         Returns:
             None where it depends on that.
         """
+
+    def adapter_shape(self, student: Student) -> AdapterShape | None:
+        """What its adapters will be like, so that an engine makes room before they are there; None where not known."""
+        return None
 
     @abstractmethod
     def train(self, job: TrainingJob, context: Context) -> Sequence[Checkpoint]:

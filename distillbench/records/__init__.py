@@ -16,6 +16,7 @@ from distillbench.records.cells import (
     TaskRef,
 )
 from distillbench.records.samples import (
+    AdapterShape,
     Batch,
     Checkpoint,
     Completion,
@@ -43,6 +44,7 @@ from distillbench.records.traces import (
 )
 
 __all__ = [
+    "AdapterShape",
     "Batch",
     "Cell",
     "Checkpoint",

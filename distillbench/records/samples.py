@@ -86,6 +86,20 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterShape:
+    """An adapter that will come, as far as an engine must know it to make room beforehand.
+
+    Attributes:
+        rank: The largest rank of any of its modules.
+        modules: The last names of the modules that it changes, such as `q_proj`; None for every linear layer but the
+            output layer.
+    """
+
+    rank: int
+    modules: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One completion asked of an engine, or the log-likelihoods of given continuations.
 

@@ -1,4 +1,7 @@
-"""Claims stages, one process at a time, records how they end, and tells the runner."""
+"""Claims stages, one process at a time, records how they end, and tells the runner.
+
+Of every stage that it is given the runner hears one of two: how it ended, or that it was returned.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +16,18 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from distillbench.errors import DistillbenchError, PluginError
+from distillbench.events import DONE, FAILED, HOLES, REUSED, Ended, Event, Progressed, StageEvent, Started
 from distillbench.plan.plan import Finished
 from distillbench.plan.stage import Stage
 from distillbench.protocols import Progress
+from distillbench.run.orders import Idle, Returned
 from distillbench.store.store import Made, Store
 from distillbench.writing import refused_by_disk
 
 #: Least time between two progress messages of a stage, in seconds.
 _PROGRESS_EVERY = 0.2
 
-Send = Callable[[Mapping[str, Any]], None]
+Send = Callable[[Event | Returned | Idle], None]
 
 
 class Attempts:
@@ -35,7 +40,7 @@ class Attempts:
 
     Attributes:
         failed: The keys of stages that have failed here.
-        busy: The keys of stages that another process was running when they were to be claimed.
+        returned: The keys of stages that were given back.
     """
 
     def __init__(self, store: Store, send: Send, about: Mapping[str, Any]) -> None:
@@ -43,7 +48,7 @@ class Attempts:
         self.about = about
         self._send = send
         self.failed: set[str] = set()
-        self.busy: set[str] = set()
+        self.returned: set[str] = set()
         self._sending = threading.Lock()
         self._held: dict[str, tuple[FileLock, float]] = {}
         self._told: dict[str, float] = {}
@@ -54,14 +59,16 @@ class Attempts:
         Returns:
             False when there is nothing to do: its result is there, another process is at it, or what it needs is not.
         """
+        self.returned.discard(stage.key)
+        self.failed.discard(stage.key)
         if any(not self.store.folder(need).exists() for need in stage.needs):
-            return False  # a stage of this session that it needs has failed; the runner knows
+            self.give_back(stage)
+            return False
         lock = self.store.lock(stage.key)
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            self.busy.add(stage.key)
-            self.tell("busy", stage)
+            self.give_back(stage, is_busy=True)
             return False
         except OSError as error:
             self.fail(stage, error)
@@ -77,10 +84,15 @@ class Attempts:
             return False
         if found is not None:
             self._release(stage)
-            self.tell("reused", stage, holes=found.holes)
+            self.tell(Ended(stage=stage.about, ending=REUSED))
             return False
-        self.tell("started", stage)
+        self.tell(Started(stage=stage.about))
         return True
+
+    def give_back(self, stage: Stage, is_busy: bool = False) -> None:
+        """Leaves a stage to the runner: another process runs it, or what it needs is not there."""
+        self.returned.add(stage.key)
+        self.tell(Returned(stage.key, is_busy))
 
     def succeed(self, stage: Stage, made: Made) -> None:
         """Makes what a stage left its result."""
@@ -91,7 +103,8 @@ class Attempts:
             self.fail(stage, error)
             return
         self._release(stage)
-        self.tell("finished", stage, holes=found.holes, seconds=found.seconds)
+        why = f"{found.holes} samples failed" if found.holes else ""
+        self.tell(Ended(stage=stage.about, ending=HOLES if found.holes else DONE, why=why, seconds=found.seconds))
 
     def fail(self, stage: Stage, error: Exception) -> None:
         """Records why a stage has no result; what it journaled stays."""
@@ -104,7 +117,7 @@ class Attempts:
         why = refused_by_disk(error, self.store.root) or why
         self._release(stage)
         self.failed.add(stage.key)
-        self.tell("failed", stage, why=why)
+        self.tell(Ended(stage=stage.about, ending=FAILED, why=why))
 
     def run(self, stage: Stage, step: Callable[[Progress], Made]) -> None:
         """Claims a stage, runs it and records how it ended."""
@@ -121,21 +134,22 @@ class Attempts:
         """What a step calls as it gets on."""
 
         def report(done: int, total: int | None, note: str) -> None:
-            self.tell_now_and_then("progress", stage, is_last=done == total, done=done, total=total, note=note)
+            event = Progressed(stage=stage.about, done=done, total=total, note=note)
+            self.tell_now_and_then(event, is_last=done == total)
 
         return report
 
-    def tell_now_and_then(self, event: str, stage: Stage, is_last: bool, **more: Any) -> None:
+    def tell_now_and_then(self, event: StageEvent, is_last: bool) -> None:
         """Tells the runner, unless it was told a moment ago; the last of such messages always goes out."""
-        now = time.monotonic()
-        if is_last or now - self._told.get(stage.key, 0.0) >= _PROGRESS_EVERY:
-            self._told[stage.key] = now
-            self.tell(event, stage, **more)
+        key = event.stage.key
+        if is_last or event.at - self._told.get(key, 0.0) >= _PROGRESS_EVERY:
+            self._told[key] = event.at
+            self.tell(event)
 
-    def tell(self, event: str, stage: Stage, **more: Any) -> None:
-        """Tells the runner something of a stage; from any thread."""
+    def tell(self, message: Event | Returned | Idle) -> None:
+        """Tells the runner something; from any thread."""
         with self._sending:
-            self._send({"event": event, "key": stage.key} | more)
+            self._send(message)
 
     def _release(self, stage: Stage) -> None:
         if held := self._held.pop(stage.key, None):

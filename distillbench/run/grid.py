@@ -1,32 +1,53 @@
-"""All sample stages of one base model in one engine session: every checkpoint, every benchmark, mixed in flight.
+"""All sample stages of one student in one engine session: every checkpoint, every benchmark, mixed in flight.
 
-Samples are journaled as they come and graded in a thread beside, while the engine goes on.
+The engine is opened when there is something to sample, and stays open while more may come: checkpoints are sampled as
+soon as they are there. Samples are journaled as they come and graded in a thread beside, while the engine goes on.
 """
 
 from __future__ import annotations
 
 import time
 import traceback
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, closing, suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from distillbench.bench import Bench
 from distillbench.errors import StageError
-from distillbench.protocols import Engine, EngineSession, Progress, Student
+from distillbench.events import Closed, Opened, Sampled
+from distillbench.plan.stage import Stage
+from distillbench.protocols import Engine, EngineSession, Student
 from distillbench.records import Batch, Checkpoint, Generation, Prompt
 from distillbench.run.attempts import Attempts
+from distillbench.run.grading import Grading
+from distillbench.run.orders import Idle, Intake
 from distillbench.run.proof import N_PROMPTS, Proof, name_of
-from distillbench.stages.grade import Grade, GradeRun
+from distillbench.stages.grade import Grade
 from distillbench.stages.sample import Requests, Sample, SampleRun, checkpoint_of
-from distillbench.store.store import Made
+from distillbench.stages.train import Train
 
 #: Samples are graded so many at a time, or as many as came in so many seconds.
 _GRADED_TOGETHER, _GRADED_AFTER = 64, 10.0
+
+
+class OpenEngine:
+    """An engine that holds a student, and what has been proven with it.
+
+    Args:
+        session: What samples.
+        stack: Closes it.
+        name: The session's.
+        is_remote: Whether a server computes, so that the untouched student is its affair.
+    """
+
+    def __init__(self, session: EngineSession, stack: ExitStack, name: str, is_remote: bool) -> None:
+        self.session = session
+        self.stack = stack
+        self.name = name
+        self.proof = Proof(session)
+        self.proven: dict[Path | None, Mapping[str, Any] | StageError] = {None: {}} if is_remote else {}
 
 
 class Grid:
@@ -35,114 +56,157 @@ class Grid:
     Args:
         bench: What steps work with.
         attempts: Claims stages and records how they end.
+        intake: Gives the stages.
+        awaited: Trainings whose checkpoints will be among them.
     """
 
-    def __init__(self, bench: Bench, attempts: Attempts) -> None:
+    def __init__(self, bench: Bench, attempts: Attempts, intake: Intake, awaited: Sequence[Train] = ()) -> None:
         self.bench = bench
         self.attempts = attempts
+        self.intake = intake
+        self.awaited = awaited
         self.requests = Requests(bench)
-        # Entered before any grading is, so that it ends after them: what a thread has started may end with the thread.
-        self.grader = bench.stack.enter_context(ThreadPoolExecutor(1, "grading"))
-        self._samples: dict[str, Sample] = {}
-        self._grades: dict[str, list[Grade]] = {}
+        self.grading = Grading(bench, attempts)
         self._runs: dict[str, SampleRun] = {}
         self._handed: dict[str, float] = {}
         self._last = 0.0  # when the latest sample came
-        self._outcomes: dict[str, Counter[str]] = {}
-        self._gradings: dict[str, GradeRun] = {}  # of the grading thread
+        self._open: OpenEngine | None = None
 
-    def run(self, samples: Sequence[Sample], grades: Sequence[Grade]) -> None:
-        """Runs the sample and grade stages of a session; a stage that fails leaves the others alone."""
-        for grade in grades:
-            self._grades.setdefault(grade.sample.key, []).append(grade)
-        self._samples = {stage.key: stage for stage in samples}
-        claimed = [stage for stage in self._samples.values() if self.attempts.start(stage)]
-        not_there = {stage.key for stage in claimed} | self.attempts.failed | self.attempts.busy
-        for key in [key for key in self._grades if key not in not_there]:
-            self._grade(key)
-        runs = [run for stage in claimed if (run := self._begun(stage)) is not None]
-        if runs:
-            self._sample(runs)
-        self.grader.shutdown(wait=True)
-        for grading in self._gradings.values():  # of samples that were not finished
-            with suppress(OSError):
-                grading.close()
+    def run(self) -> None:
+        """Runs the stages that are given until there are no more; one that fails leaves the others alone."""
+        try:
+            while (stages := self.intake.wait()) is not None:
+                self._take_in(stages)
+                while self._runs:
+                    self._serve()
+                self.attempts.tell(Idle(self.intake.n_taken))
+            self._close()
+        finally:
+            self.grading.close()
+
+    def _take_in(self, stages: Sequence[Stage]) -> None:
+        """Claims stages. The untouched student comes first: its numbers are what others are compared with."""
+        for stage in stages:
+            if not isinstance(stage, Sample | Grade):  # checkpoints that are there already
+                self.attempts.run(stage, partial(stage.run, self.bench))
+        samples = sorted((stage for stage in stages if isinstance(stage, Sample)), key=lambda one: one.step > 0)
+        begun = {stage.key: self._begun(stage) for stage in samples}
+        for stage in stages:
+            if isinstance(stage, Grade):
+                self._take_in_grade(stage, begun.get(stage.sample.key) or self._runs.get(stage.sample.key))
+        self._runs.update((key, run) for key, run in begun.items() if run is not None)
+
+    def _take_in_grade(self, stage: Grade, run: SampleRun | None) -> None:
+        if run is not None:
+            self.grading.add(stage)
+        elif stage.sample.key in self.attempts.returned | self.attempts.failed:
+            self.attempts.give_back(stage)
+        else:
+            self.grading.now(stage)
 
     def _begun(self, stage: Sample) -> SampleRun | None:
+        """A stage that is to be sampled; None for one that is done, or cannot be, or is left to others."""
+        if not self.attempts.start(stage):
+            return None
         try:
             return SampleRun(stage, checkpoint_of(stage, self.bench), self.requests)
         except StageError as error:
             self.attempts.fail(stage, error)
             return None
 
-    def _sample(self, runs: Sequence[SampleRun]) -> None:
-        """Opens the engine and samples; what keeps it from opening fails every stage."""
-        self._runs = {run.stage.key: run for run in runs}
+    def _serve(self) -> None:
+        """Opens the engine where it is not open, and samples what there is; what keeps it from opening fails all."""
         self._last = time.monotonic()
         try:
-            with ExitStack() as stack:
-                engine: Engine = self.bench.catalog.build(runs[0].stage.engine)
-                with self.bench.loading:
-                    session = stack.enter_context(self._opened(engine, runs))
-                self._prove(session, engine.is_remote)
-                self._ask(session)
+            if self._open is None:
+                self._open = self._opened()
+            self._prove(self._open)
+            self._ask(self._open)
         except Exception as error:  # an engine may raise anything
             for run in list(self._runs.values()):
                 self._drop(run, error)
 
-    def _ask(self, session: EngineSession) -> None:
-        """Asks for everything; what the engine raises fails the stages that were under way, and the others go on."""
-        while self._runs:
-            n_before = len(self._runs)
-            try:
-                for batch in self._batches(scores_continuations=True):
-                    for generation in session.loglikelihood(batch):
-                        self._take(batch.key, generation)
-                for key, generation in session.generate(self._batches(scores_continuations=False)):
-                    self._take(key, generation)
-            except Exception as error:  # an engine may raise anything
-                for run in self._under_way():
-                    self._drop(run, error)
-            is_idle = len(self._runs) == n_before and not self._under_way()  # it has asked for nothing
-            for run in list(self._runs.values()) if is_idle else self._under_way():
-                self._finish(run)  # tells which samples the engine left out
-
-    def _under_way(self) -> list[SampleRun]:
-        return [run for run in self._runs.values() if run.is_open]
-
-    def _opened(self, engine: Engine, runs: Sequence[SampleRun]) -> AbstractContextManager[EngineSession]:
-        stage = runs[0].stage
+    def _opened(self) -> OpenEngine:
+        """Loads the student, with room for the checkpoints that are there and those that will come."""
+        runs, begin = list(self._runs.values()), time.monotonic()
+        stage, stack = runs[0].stage, ExitStack()
         student: Student = self.bench.catalog.build(stage.student)
-        distinct = {run.checkpoint.path: run.checkpoint for run in runs if run.checkpoint is not None}
+        there = {run.checkpoint.path: run.checkpoint for run in runs if run.checkpoint is not None}
+        shapes = (self.bench.catalog.build(train.trainer).adapter_shape(student) for train in self._awaited())
+        known = [*there.values(), *(shape for shape in shapes if shape is not None)]
         context = self.bench.session_context(stage, stage.engine, self.attempts.progress(stage))
-        return engine.open(student, self.bench.built(stage.built), list(distinct.values()), context)
+        engine: Engine = self.bench.catalog.build(stage.engine)
+        with self.bench.loading:
+            session = stack.enter_context(engine.open(student, self.bench.built(stage.built), known, context))
+        self.attempts.tell(
+            Opened(
+                session=stage.group,
+                student=stage.student.label,
+                engine=stage.engine.label,
+                seconds=round(time.monotonic() - begin, 3),
+            )
+        )
+        return OpenEngine(session, stack, stage.group, engine.is_remote)
 
-    def _prove(self, session: EngineSession, is_remote: bool) -> None:
+    def _awaited(self) -> Iterator[Train]:
+        """Trainings that will leave checkpoints, once for each."""
+        here = {run.stage.train for run in self._runs.values()}
+        for train in self.awaited:
+            if train not in here:
+                yield from [train] * max(1, len(train.steps or ()))
+
+    def _close(self) -> None:
+        if self._open is not None:
+            self._open.stack.close()
+            self.attempts.tell(Closed(session=self._open.name))
+
+    def _prove(self, engine: OpenEngine) -> None:
         """Makes every checkpoint ready and proves it, the untouched student too; the stages of one that fails, fail."""
-        proof = Proof(session)
-        found: dict[Path | None, Mapping[str, Any] | StageError] = {None: {}} if is_remote else {}
-        for run in list(self._runs.values()):
-            run.facts["engine"] = dict(session.facts)
-            checkpoint = run.checkpoint
-            path = None if checkpoint is None else checkpoint.path
-            if path not in found:
+        for run in [run for run in self._runs.values() if not run.is_open]:
+            run.facts["engine"] = dict(engine.session.facts)
+            path = _path(run)
+            if path not in engine.proven:
                 try:
                     prompts = run.prompts(N_PROMPTS)
                 except Exception as error:  # a task's own code may raise anything: its stage fails, and no other
                     self._drop(run, error)
                     continue
-                found[path] = _proven(proof, checkpoint, prompts)
-            proven = found[path]
-            if isinstance(proven, StageError):
-                self._drop(run, proven)
-            elif checkpoint is not None:
-                run.facts["checkpoint"] = dict(proven)
+                engine.proven[path] = _proven(engine.proof, run.checkpoint, prompts)
+            self._note_proof(engine, run)
 
-    def _batches(self, scores_continuations: bool) -> Iterator[Batch]:
-        """What is asked of the engine, stage by stage, made when the engine has room for it."""
-        for run in list(self._runs.values()):
-            if run.is_open or run.scores_continuations != scores_continuations:
-                continue
+    def _note_proof(self, engine: OpenEngine, run: SampleRun) -> None:
+        proven = engine.proven[_path(run)]
+        if isinstance(proven, StageError):
+            self._drop(run, proven)
+        elif run.checkpoint is not None:
+            run.facts["checkpoint"] = dict(proven)
+
+    def _ask(self, engine: OpenEngine) -> None:
+        """Asks for everything that is proven; what the engine raises fails the stages that were under way."""
+        before = list(self._runs)
+        try:
+            for batch in self._batches(engine, scores_continuations=True):
+                for generation in engine.session.loglikelihood(batch):
+                    self._take(batch.key, generation)
+            for key, generation in engine.session.generate(self._batches(engine, scores_continuations=False)):
+                self._take(key, generation)
+        except Exception as error:  # an engine may raise anything
+            for run in self._under_way():
+                self._drop(run, error)
+        left = [self._runs[key] for key in before if key in self._runs]
+        has_asked_nothing = len(left) == len(before) and not self._under_way()
+        for run in left if has_asked_nothing else self._under_way():
+            self._finish(run)  # tells which samples the engine left out
+
+    def _under_way(self) -> list[SampleRun]:
+        return [run for run in self._runs.values() if run.is_open]
+
+    def _batches(self, engine: OpenEngine, scores_continuations: bool) -> Iterator[Batch]:
+        """What is asked of the engine, stage by stage, made when the engine has room for it.
+
+        What is given meanwhile is asked too, where its checkpoint is proven: none can be while the engine generates.
+        """
+        while (run := self._next(engine, scores_continuations)) is not None:
             try:
                 batch = run.open()
             except Exception as error:  # a task's own code may raise anything: its stage fails
@@ -154,37 +218,29 @@ class Grid:
             else:
                 yield batch
 
+    def _next(self, engine: OpenEngine, scores_continuations: bool) -> SampleRun | None:
+        self._take_in(self.intake.now())
+        for run in list(self._runs.values()):
+            if not run.is_open and run.scores_continuations == scores_continuations and _path(run) in engine.proven:
+                if "engine" not in run.facts:  # it came after the proofs
+                    run.facts["engine"] = dict(engine.session.facts)
+                    self._note_proof(engine, run)
+                if run.stage.key in self._runs:
+                    return run
+        return None
+
     def _take(self, key: str, generation: Generation) -> None:
         run = self._runs[key]
         now = time.monotonic()
         run.take(generation, now - self._last)
         self._last = now
         self._tell(run)
-        is_late = time.monotonic() - self._handed.setdefault(key, time.monotonic()) > _GRADED_AFTER
+        is_late = now - self._handed.setdefault(key, now) > _GRADED_AFTER
         if run.n_done == run.size:
             self._finish(run)
         elif len(run.fresh) >= _GRADED_TOGETHER or is_late:
-            self._hand_over(run)
-
-    def _hand_over(self, run: SampleRun) -> None:
-        """Has the samples that have come graded, by every grade stage that reads them."""
-        self._handed[run.stage.key] = time.monotonic()
-        numbers = run.hand_over()
-        for number, grade in enumerate(self._grades.get(run.stage.key, [])):
-            self.grader.submit(self._grade_ahead, grade, run, numbers, number == 0)
-
-    def _grade_ahead(self, grade: Grade, run: SampleRun, numbers: Sequence[int], is_told: bool) -> None:
-        """Grades samples of a stage that is not finished; the grade stage finds the verdicts in its journal."""
-        grading = self._gradings.setdefault(grade.key, GradeRun(grade, self.bench))
-        try:
-            found = grading.ahead(run.samples(numbers))
-        except Exception:  # the grade stage meets it again, and fails with it
-            traceback.print_exc()
-            return
-        if is_told:
-            counts = self._outcomes.setdefault(run.stage.key, Counter())
-            counts.update(one.verdict.outcome for one in found)
-            self.attempts.tell("graded", run.stage, outcomes=dict(counts))
+            self._handed[key] = now
+            self.grading.ahead(run)
 
     def _finish(self, run: SampleRun) -> None:
         """Makes a run's samples its stage's result, and has them graded."""
@@ -195,7 +251,7 @@ class Grid:
             return
         del self._runs[run.stage.key]
         self.attempts.succeed(run.stage, made)
-        self._grade(run.stage.key)
+        self.grading.whole(run.stage)
 
     def _drop(self, run: SampleRun, error: Exception) -> None:
         """Fails a run; what it journaled stays for the next one."""
@@ -203,30 +259,15 @@ class Grid:
         with suppress(OSError):  # the disk that refused a row refuses it again when its file is closed
             run.close()
         self.attempts.fail(run.stage, error)
-
-    def _grade(self, key: str) -> None:
-        """Has the grade stages of a sample stage run in the grading thread."""
-        for number, grade in enumerate(self._grades.pop(key, [])):
-            sample = self._samples.get(key) if number == 0 else None
-            self.grader.submit(self.attempts.run, grade, partial(self._grade_all, grade, sample))
-
-    def _grade_all(self, grade: Grade, sample: Sample | None, progress: Progress) -> Made:
-        run = self._gradings.pop(grade.key) if grade.key in self._gradings else GradeRun(grade, self.bench)
-        with closing(run):
-            made = run.finish(progress)
-        if sample is not None:
-            self.attempts.tell("graded", sample, outcomes=made.facts["outcomes"])
-        return made
+        self.grading.leave(run.stage)
 
     def _tell(self, run: SampleRun) -> None:
-        self.attempts.tell_now_and_then(
-            "sampled",
-            run.stage,
-            is_last=run.n_done == run.size,
-            done=run.n_done,
-            total=run.size,
-            tokens=run.n_tokens,
-        )
+        event = Sampled(stage=run.stage.about, done=run.n_done, total=run.size, tokens=run.n_tokens)
+        self.attempts.tell_now_and_then(event, is_last=run.n_done == run.size)
+
+
+def _path(run: SampleRun) -> Path | None:
+    return None if run.checkpoint is None else run.checkpoint.path
 
 
 def _proven(proof: Proof, checkpoint: Checkpoint | None, prompts: Sequence[Prompt]) -> Mapping[str, Any] | StageError:

@@ -1,17 +1,14 @@
-"""Runs the stages of one session in a process of its own, and tells the runner how they go."""
+"""Runs a stage, or all of a session's, in a process of its own, and tells the runner how they go."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
-import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
-from multiprocessing import parent_process
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 from distillbench.bench import Bench
@@ -20,9 +17,10 @@ from distillbench.manager import make_manager
 from distillbench.plan.stage import Stage
 from distillbench.records import Resources
 from distillbench.run.attempts import Attempts
+from distillbench.run.family import lead_family
 from distillbench.run.grid import Grid
-from distillbench.stages.grade import Grade
-from distillbench.stages.sample import Sample
+from distillbench.run.orders import Channel, Intake
+from distillbench.stages.train import Train
 from distillbench.store.environment import describe
 from distillbench.store.store import Store
 from distillbench.tasks.identity import TaskIndex
@@ -34,7 +32,9 @@ class Job:
     """What a worker process is given.
 
     Attributes:
-        stages: The stages of one session, needs first.
+        stages: The stage; or those that a session begins with, needs first.
+        is_session: Whether more are given to it as they become ready.
+        awaited: Trainings whose checkpoints a session will be given.
         granted: What they may use.
         store: The store's root.
         blocked: Plugins left out.
@@ -44,6 +44,8 @@ class Job:
     """
 
     stages: tuple[Stage, ...]
+    is_session: bool
+    awaited: tuple[Train, ...]
     granted: Resources
     store: Path
     blocked: tuple[str, ...]
@@ -52,32 +54,28 @@ class Job:
     environment: Mapping[str, str]
 
 
-def main(job: Job, connection: Connection) -> None:
-    """The entry point of a worker process."""
+def main(job: Job, channel: Channel) -> None:
+    """The entry point of a worker process, which a launcher has to start for every job.
+
+    Args:
+        job: What is to be done.
+        channel: Its end of a two-way connection. Events go out, and the orders of `Handle.send` come in. The process
+            ends by itself when everything is done, or when a session was told to close.
+    """
+    lead_family()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the runner, which ends its workers
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ.update(job.environment)
     _log_to(job.log)
     catalog = Catalog(make_manager(job.blocked))
     with ExitStack() as stack:
         bench = Bench(Store(job.store), catalog, LmEvalTasks(job.tasks), job.granted, stack)
         about = describe() | {"granted": asdict(job.granted)}
-        attempts = Attempts(bench.store, connection.send, about)
-        samples = [stage for stage in job.stages if isinstance(stage, Sample)]
-        grades = [stage for stage in job.stages if isinstance(stage, Grade)]
-        for stage in job.stages:
-            if not samples or not isinstance(stage, Sample | Grade):
+        attempts = Attempts(bench.store, channel.send, about)
+        if job.is_session:
+            Grid(bench, attempts, Intake(channel, job.stages), job.awaited).run()
+        else:
+            for stage in job.stages:
                 attempts.run(stage, partial(stage.run, bench))
-        if samples:
-            Grid(bench, attempts).run(samples, grades)
-
-
-def _end_with_parent() -> None:
-    """Ends this process when the runner is gone, so that no orphan holds locks or a GPU."""
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _log_to(path: Path) -> None:

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from distillbench.errors import DistillbenchError
 
 if TYPE_CHECKING:
+    from distillbench.events import Emit
     from distillbench.matrix.resolve import Matrix
     from distillbench.plan.plan import Plan
     from distillbench.preflight.look import Preflight
     from distillbench.records import Cell
     from distillbench.report.tables import Tables
-    from distillbench.run.runner import Listener, Summary
+    from distillbench.run.ledger import Summary
     from distillbench.session.checking import Checked
     from distillbench.session.session import Session
     from distillbench.tasks.identity import TaskIndex
@@ -145,7 +146,7 @@ class Experiment:
 
     def run(
         self,
-        listener: Listener | None = None,
+        on_event: Emit | None = None,
         *,
         command: str = "",
         look_beside: bool = False,
@@ -156,7 +157,7 @@ class Experiment:
         """Trains every cell, evaluates every checkpoint, and reports. What is done already is reused.
 
         Args:
-            listener: Is told how it goes.
+            on_event: Is given everything that happens, as it happens: see `distillbench.events`.
             command: What the report says that was asked for.
             look_beside: Whether the preflight looks while the run begins already: where nothing is trained, it costs as
                 long as an engine takes to load, and what it refuses ends the run all the same.
@@ -172,7 +173,7 @@ class Experiment:
         from distillbench.session.running import run
 
         report = f"distillbench run {self.matrix.path.name}"
-        return run(self, listener, command or report, look_beside, spares_others, tell, note)
+        return run(self, on_event, command or report, look_beside, spares_others, tell, note)
 
     def report(self, output: Path | None = None, *, command: str = "") -> Report:
         """Writes the report of what is finished. Runs nothing.

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from threading import Thread
 from typing import TYPE_CHECKING
 
+from distillbench.errors import WriteError
+from distillbench.events import FAILED, Emit, Ended, Event, Told
+from distillbench.manager import ask_each
 from distillbench.run.placement import refuse_missing_gpus
 from distillbench.run.runner import Runner
 from distillbench.session.checking import Refusals, refuse
 from distillbench.session.experiment import Experiment, Report, Say
 from distillbench.session.reporting import note_stages, write_report
 from distillbench.store.mend import mended
+from distillbench.store.runs import RunLog
 
 if TYPE_CHECKING:
+    import pluggy
+
     from distillbench.plan.plan import Plan
-    from distillbench.plan.stage import Stage
-    from distillbench.run.runner import Listener, Summary
+    from distillbench.run.ledger import Summary
 
 #: What a report imports; half a second that can pass while an engine works.
 _OF_REPORTS = ("distillbench.report.collect", "distillbench.report.writers.folder", "pyarrow.parquet", "scipy.special")
@@ -29,7 +33,7 @@ _PATIENCE = 5.0
 
 def run(
     loaded: Experiment,
-    listener: Listener | None,
+    on_event: Emit | None,
     command: str,
     look_beside: bool,
     spares_others: bool,
@@ -56,21 +60,21 @@ def run(
         note_stages(loaded, larger)
         return larger
 
-    runner = Runner(
-        make_larger_plan,
-        store,
-        launcher,
-        listener or Quiet(tell),
-        loaded.session.manager,
-        keep=loaded.matrix.keep,
-        blocked=loaded.session.blocked,
-        tasks=loaded.tasks,
-    )
-    if look_beside:
-        with looking_beside(loaded, plan, runner.stop, say, spares_others):
+    with RunLog(store, loaded.matrix.name) as log:
+        runner = Runner(
+            make_larger_plan,
+            store,
+            launcher,
+            stream(loaded.session.manager, quiet(tell) if on_event is None else on_event, log),
+            keep=loaded.matrix.keep,
+            blocked=loaded.session.blocked,
+            tasks=loaded.tasks,
+        )
+        if look_beside:
+            with looking_beside(loaded, plan, runner.stop, say, spares_others):
+                summary = runner.run(plan)
+        else:
             summary = runner.run(plan)
-    else:
-        summary = runner.run(plan)
     return _reported(loaded, summary, command)
 
 
@@ -130,35 +134,39 @@ def looking_beside(
         say(one)
 
 
-@dataclass(frozen=True)
-class Quiet:
-    """A listener that passes on what must be said, and nothing else."""
+def stream(manager: pluggy.PluginManager, reader: Emit, log: RunLog | None = None) -> Emit:
+    """Whom a run tells what happens: a reader, the log in the store, and the hook of every plugin.
 
-    tell: Say
+    What a plugin raises is told once, and so is a disk that takes no log; neither costs the run anything else.
+    """
+    failed: set[str] = set()
 
-    def planned(self, plan: Plan) -> None:
-        """Says nothing."""
+    def tell_once(whose: str, error: Exception) -> None:
+        if whose not in failed:
+            failed.add(whose)
+            reader(Told(text=f"{error}\n    the run goes on without what it does"))
 
-    def started(self, stage: Stage) -> None:
-        """Says nothing."""
+    def emit(event: Event) -> None:
+        reader(event)
+        if log is not None:
+            try:
+                log.write(event)
+            except OSError as error:
+                tell_once("", WriteError(f"what happens is not logged: {log.path}: {error.strerror}"))
+        for answer in ask_each(manager, "distillbench_event", event=event):
+            if answer.error is not None:
+                tell_once(answer.plugin, answer.error)
 
-    def progressed(self, stage: Stage, done: int, total: int | None, note: str) -> None:
-        """Says nothing."""
+    return emit
 
-    def sampled(self, stage: Stage, done: int, total: int, tokens: int) -> None:
-        """Says nothing."""
 
-    def graded(self, stage: Stage, outcomes: Mapping[str, int]) -> None:
-        """Says nothing."""
+def quiet(tell: Say) -> Emit:
+    """A reader that passes on what must be said, and nothing else."""
 
-    def ended(self, stage: Stage, ending: str, why: str) -> None:
-        """Says what failed."""
-        if why and ending == "failed":
-            self.tell(f"FAILED: {stage.name}\n    {why}")
+    def read(event: Event) -> None:
+        if isinstance(event, Told):
+            tell(event.text)
+        elif isinstance(event, Ended) and event.ending == FAILED:
+            tell(f"FAILED: {event.stage.name}\n    {event.why}")
 
-    def told(self, text: str) -> None:
-        """Says it."""
-        self.tell(text)
-
-    def waiting(self, stage: Stage) -> None:
-        """Says nothing."""
+    return read

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from distillbench.plan.stage import Stage
 from distillbench.stages.build import Build
+from distillbench.stages.check import Check
 from distillbench.stages.curate import Curate
 from distillbench.stages.grade import Grade
 from distillbench.stages.length import Length
@@ -13,4 +14,4 @@ from distillbench.stages.traces import Traces
 from distillbench.stages.train import Train
 from distillbench.stages.verdict import Verdict
 
-KINDS: tuple[type[Stage], ...] = (Build, Traces, Verdict, Length, Curate, Render, Train, Sample, Grade)
+KINDS: tuple[type[Stage], ...] = (Build, Traces, Verdict, Length, Curate, Render, Check, Train, Sample, Grade)

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from distillbench.errors import nearest
-from distillbench.fingerprint import canonical_json, digest_path, key_of
+from distillbench.fingerprint import canonical_json, digest_path
 from distillbench.protocols import AskingOptions, AskingTeacher, Renderer, Teacher
 from distillbench.records import Choice, Questions
 from distillbench.stages.build import Build
 from distillbench.stages.mistakes import no_file_of_problems, no_such_checkpoint, unfit_for_served
-from distillbench.stages.planned import PlannedCell
+from distillbench.stages.planned import PlannedCell, session_of
 from distillbench.stages.sample import Sample
 from distillbench.stages.traces import Traces
 from distillbench.stages.train import Train
@@ -87,7 +87,7 @@ def asked_traces(planner: Planner, planned: PlannedCell, teacher: Choice) -> Tra
 
 
 def _sample(planner: Planner, teacher: Choice, whom: Whom, asked: Questions, problems: Traces | None) -> Sample:
-    """The stage in which a model answers; in a process of its own, as others of its student may need the answers."""
+    """The stage in which a model answers, in the session of its student."""
     return planner.one(
         Sample(
             label=f"{whom.name} for teacher {teacher.label}",
@@ -99,7 +99,7 @@ def _sample(planner: Planner, teacher: Choice, whom: Whom, asked: Questions, pro
             built=whom.built,
             train=whom.train,
             problems=problems,
-            group=f"sample {key_of([whom.student.identity, whom.engine.identity, teacher.identity])}",
+            group=session_of(whom.student, whom.engine, whom.built),
             resources=planner.resources_of(whom.student, whom.engine),
         )
     )
@@ -139,8 +139,6 @@ def _checkpoint(planner: Planner, planned: PlannedCell, teacher: Choice, named: 
         return None
     at = max(steps) if step == "last" else int(step)
     cell = other.cell
-    if other.train is not None:
-        planner.run_alone(other.train)
     built = planner.built(cell.student)
     return Whom(f"{name}@{at}", cell.student, cell.renderer, cell.engine, built, other.train, at)
 

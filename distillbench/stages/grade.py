@@ -14,6 +14,7 @@ from typing import Any
 from filelock import Timeout
 
 from distillbench.bench import Bench
+from distillbench.events import About
 from distillbench.outcomes import COMPLETED, GENERATION_ERROR, GRADER_ERROR, decide_all
 from distillbench.plan.stage import UNKEYED, Pace, Stage, alike, unkeyed
 from distillbench.protocols import Progress
@@ -63,6 +64,11 @@ class Grade(Stage):
     def evaluation(self) -> Evaluation:
         """What was asked."""
         return self.asked
+
+    @property
+    def about(self) -> About:
+        """With what was asked."""
+        return About(self.key, self.kind, self.label, evaluation=self.asked.name, step=self.sample.step)
 
     @property
     def until(self) -> tuple[str, ...]:

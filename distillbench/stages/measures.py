@@ -51,7 +51,7 @@ def _length(planner: Planner, cell: Cell, traces: Traces, built: Build | None) -
             traces=traces,
             student=cell.student,
             renderer=cell.renderer,
-            built=built,
+            built=planner.tokenizer_of(cell.student, built),
         )
     )
 

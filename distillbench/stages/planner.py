@@ -12,10 +12,12 @@ from distillbench.fingerprint import key_of
 from distillbench.plan.plan import Pairing, Plan
 from distillbench.plan.sampling import effective_sampling
 from distillbench.plan.stage import Stage, with_needs
+from distillbench.preflight.look import compared
 from distillbench.protocols import AskingTeacher, Engine, Grader, Renderer, Student, Teacher, Trainer
 from distillbench.records import Cell, Choice, Evaluation, Resources
 from distillbench.stages.asking import asked_traces
 from distillbench.stages.build import Build
+from distillbench.stages.check import Check
 from distillbench.stages.curate import Curate
 from distillbench.stages.grade import Grade, Graded
 from distillbench.stages.length import Length
@@ -29,7 +31,7 @@ from distillbench.stages.mistakes import (
     without_tokens,
 )
 from distillbench.stages.needed import most_needed
-from distillbench.stages.planned import PlannedCell
+from distillbench.stages.planned import PlannedCell, session_of
 from distillbench.stages.render import Render, counts_of
 from distillbench.stages.sample import Sample
 from distillbench.stages.steps import chosen_steps
@@ -68,14 +70,15 @@ def build_plan(
     planned = planner.all_of(cells)
     if planner.mistakes:
         raise MatrixError(planner.mistakes)
-    wanted = {one.key for one in with_needs(stage for one in planned.values() for stage in one.stages.values())}
+    checked = planner.with_checks()
     return Plan(
         matrix=matrix,
         cells=cells,
-        stages={key: stage for key, stage in planner.stages_with_pairings().items() if key in wanted},
-        cell_stages={name: tuple(one.stages) for name, one in planned.items()},
+        stages=with_needs((stage for one in planned.values() for stage in one.stages.values()), checked),
+        cell_stages={name: _with_checks(one.stages, checked) for name, one in planned.items()},
         graded={name: tuple(one.graded) for name, one in planned.items()},
         growing={name: frozenset(one.hangs_on) for name, one in planned.items() if one.hangs_on},
+        sessions={name: one.session for name, one in planned.items()},
         pairings={name: one.pairing for name, one in planned.items()},
     )
 
@@ -111,7 +114,7 @@ class Planner:
         self.mistakes: list[Mistake] = []
         self._planned: dict[str, PlannedCell] = {}
         self._under_way: list[str] = []
-        self._pairings_of: dict[str, dict[Pairing, None]] = {}
+        self._pairings_of: dict[Train, dict[Pairing, None]] = {}
         self._components: dict[tuple[str, str, str], Any] = {}
 
     def all_of(self, cells: Iterable[Cell]) -> dict[str, PlannedCell]:
@@ -141,17 +144,24 @@ class Planner:
                 self._under_way.pop()
         return self._planned[name]
 
-    def stages_with_pairings(self) -> dict[str, Stage]:
-        """The stages; each training knows what its rows are to be checked against, which is no part of its key."""
-        for key, pairings in self._pairings_of.items():
-            self.stages[key] = replace(self.stages[key], pairings=tuple(pairings))  # type: ignore[call-arg]
-        return self.stages
+    def with_checks(self) -> dict[str, Stage]:
+        """The trainings by key, each after the check of its rows."""
+        found: dict[str, Stage] = {}
+        for train, pairings in self._pairings_of.items():
+            assert train.rows is not None  # noqa: S101 - it was planned with them
+            looked = {key_of([compared(one, self.catalog), sorted(one.rules.accept)]) for one in pairings}
+            check = Check(
+                label=train.rows.label, rows=train.rows, pairings=tuple(pairings), looked=tuple(sorted(looked))
+            )
+            found[train.key] = replace(train, after=(self.one(check),))
+        return found
 
     def _plan(self, cell: Cell) -> PlannedCell:
         student, engine = self.component(cell.student, Student), self.component(cell.engine, Engine)
         self.mistakes += unfit_for_served(cell, student, self.component(cell.renderer, Renderer), engine)
         built = self.built(cell.student)
-        planned = PlannedCell(cell, _pairing(cell, built))
+        session = session_of(cell.student, cell.engine, built)
+        planned = PlannedCell(cell, _pairing(cell, built), session)
         planned.add(built)
         if cell.trainer is None:
             self._evaluate(planned, cell.evaluations, built, 0)
@@ -192,7 +202,7 @@ class Planner:
                 ),
             )
         )
-        self._pairings_of.setdefault(planned.train.key, {})[planned.pairing] = None
+        self._pairings_of.setdefault(planned.train, {})[planned.pairing] = None
         planned.add(traces, *kept.measures, kept, rows, planned.train)
         self._evaluate_steps(planned, built, steps or ())
 
@@ -212,7 +222,7 @@ class Planner:
                 trainer=trainer,
                 built=built,
                 steps=planned.steps,
-                group=_group(cell, built),
+                group=planned.session,
                 resources=self.resources_of(cell.student, cell.engine),
             )
         )
@@ -236,6 +246,10 @@ class Planner:
             return None
         return self.one(Build(label=student.label, student=student))
 
+    def tokenizer_of(self, student: Choice, built: Build | None) -> Build | None:
+        """The stage that makes a student's tokenizer; None for one that can be had before the student is built."""
+        return None if self.component(student, Student).previews_tokenizer() else built
+
     def traces(self, planned: PlannedCell, teacher: Choice) -> Traces | None:
         """The stage that collects a teacher's traces; None while that cannot be planned."""
         if isinstance(self.component(teacher, Teacher), AskingTeacher):
@@ -249,10 +263,6 @@ class Planner:
                 resources=most_needed(self, Resources(), planned.cell.student, teacher),
             )
         )
-
-    def run_alone(self, train: Train) -> None:
-        """Gives a training a process of its own: others of its group may wait for what its checkpoints answer."""
-        self.stages[train.key] = replace(self.stages[train.key], group="")
 
     def resources_of(self, student: Choice, engine: Choice) -> Resources:
         """What sampling a student with an engine needs."""
@@ -282,7 +292,7 @@ class Planner:
                 lengths=next((one for one in kept.measures if isinstance(one, Length)), None),
                 student=cell.student,
                 renderer=cell.renderer,
-                built=built,
+                built=self.tokenizer_of(cell.student, built),
                 max_length=component.max_length(),
                 overlong=component.overlong(),
             )
@@ -329,7 +339,7 @@ class Planner:
                 asked=replace(evaluation, sampling=effective_sampling(evaluation.sampling)),
                 built=built,
                 train=planned.train,
-                group=_group(cell, built),
+                group=planned.session,
                 resources=self.resources_of(cell.student, cell.engine),
             )
         )
@@ -384,6 +394,10 @@ def _pairing(cell: Cell, built: Build | None) -> Pairing:
     return Pairing(cell.student, cell.renderer, asked, cell.rules, cell.teacher, cell.filters, cell.trainer, built)
 
 
-def _group(cell: Cell, built: Build | None) -> str:
-    """What runs in one process, on one loaded student."""
-    return f"sample {key_of([cell.student.identity, cell.engine.identity, built and built.key])}"
+def _with_checks(stages: Iterable[str], checked: Mapping[str, Stage]) -> tuple[str, ...]:
+    """Keys of a cell's stages, with that of the check of its rows before that of its training."""
+    found: list[str] = []
+    for key in stages:
+        found += [one.key for one in checked[key].after] if key in checked else []
+        found.append(key)
+    return tuple(found)

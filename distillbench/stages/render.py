@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from itertools import compress
+from itertools import compress, islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,9 @@ from distillbench.store.kept import Kept
 from distillbench.store.rendered import Cut, StoredTrainingRows, rendered_again, stored_row
 from distillbench.store.rows import ROWS, SCHEMAS, RowWriter, iterate
 from distillbench.store.store import Made, Store
+
+#: Rows that are compared with those of a student that was built after them.
+_COMPARED = 16
 
 
 class Render(Stage):
@@ -61,6 +64,28 @@ class Render(Stage):
         facts = _written(path, made, len(kept), cut, progress)
         return Made((ROWS,), {**facts, "tokenising": renderer.tokenising()} if self.lengths is None else facts)
 
+    def refuse_other_tokens(self, bench: Bench, renderer: Renderer) -> None:
+        """Compares a few rows with those of the student's own tokenizer, where they were made before it was built.
+
+        Args:
+            bench: The store.
+            renderer: Bound to the student's tokenizer.
+
+        Raises:
+            StageError: The tokenizer that was there before is another one.
+        """
+        traces = list(islice(Kept(bench.store, self.kept.traces, self.kept), _COMPARED))
+        own = (rendered for _, rendered in rendered_rows(renderer, traces))
+        stored = rendered_again(bench.store.file(self, ROWS))
+        for trace, now, before in zip(traces, own, stored, strict=False):
+            if not _is_same(now, before):
+                raise StageError(
+                    f"the row of {trace.source} has other tokens with the tokenizer that student "
+                    f"{self.student.label!r} was built with than with the one that it had before\n"
+                    f"    hint: `preview_tokenizer` of {self.student.component!r} must give the tokenizer that `build` "
+                    f"leaves"
+                )
+
     def counts(self, store: Store) -> RowCounts | None:
         """How much there is to train on; None while it has not run."""
         facts = store.facts(self)
@@ -69,6 +94,12 @@ class Render(Stage):
     def rows(self, store: Store) -> StoredTrainingRows:
         """The rows that are trained on; as for `read_training_rows`."""
         return read_training_rows(store.file(self, ROWS), store.facts(self) or {}, Cut(self.max_length, self.overlong))
+
+
+def _is_same(one: Rendered | StageError, other: Rendered | StageError) -> bool:
+    if isinstance(one, Rendered) and isinstance(other, Rendered):
+        return (one.input_ids.tolist(), one.loss_mask.tolist()) == (other.input_ids.tolist(), other.loss_mask.tolist())
+    return type(one) is type(other)
 
 
 def counts_of(facts: Mapping[str, Any]) -> RowCounts:

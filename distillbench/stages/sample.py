@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from distillbench import records
 from distillbench.bench import Bench
 from distillbench.errors import DamagedError, StageError
+from distillbench.events import About
 from distillbench.plan.sampling import sampling_params
 from distillbench.plan.stage import UNKEYED, Pace, Stage, alike
 from distillbench.protocols import Progress, Renderer
@@ -67,6 +68,21 @@ class Sample(Stage):
     def evaluation(self) -> Evaluation | None:
         """What is asked; None where it is a teacher's."""
         return None if isinstance(self.asked, Questions) else self.asked
+
+    @property
+    def about(self) -> About:
+        """What its samples are counted under: the evaluation, or the teacher that asks."""
+        evaluation = self.evaluation
+        name = self.label if evaluation is None else evaluation.name
+        return About(
+            self.key,
+            self.kind,
+            self.label,
+            benchmark=name,
+            evaluation=name if evaluation else "",
+            step=self.step,
+            repeats=self.asked.repeats,
+        )
 
     def key_parts(self) -> dict[str, Any]:
         """Of what is asked, what decides what is sampled."""

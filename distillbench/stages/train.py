@@ -9,9 +9,7 @@ from typing import Any
 
 from distillbench.bench import Bench
 from distillbench.errors import StageError
-from distillbench.plan.plan import Pairing
 from distillbench.plan.stage import Pace, Stage, alike, unkeyed
-from distillbench.preflight.look import refuse_mismatch
 from distillbench.protocols import ListedRows, Progress, Student, Trainer, TrainingJob, TrainingRows
 from distillbench.records import Choice
 from distillbench.stages.build import Build
@@ -30,7 +28,6 @@ class Train(Stage):
         seed: The cell's; None where nothing is trained.
         built: Makes the student.
         rows: What it is trained on; None for a trainer that needs nothing.
-        pairings: What its rows are checked against before it begins.
         steps: At which it leaves checkpoints; None while that is not known.
     """
 
@@ -44,7 +41,6 @@ class Train(Stage):
     seed: int | None = None
     built: Build | None = None
     rows: Render | None = None
-    pairings: tuple[Pairing, ...] = unkeyed(default=())
     steps: tuple[int, ...] | None = unkeyed(default=None)
 
     def pace(self) -> Pace:
@@ -58,12 +54,13 @@ class Train(Stage):
         return max((one["step"] for one in facts["checkpoints"]), default=0), seconds
 
     def run(self, bench: Bench, progress: Progress) -> Made:
-        """Checks the rows, and trains."""
+        """Trains on the rows."""
         student: Student = bench.catalog.build(self.student)
         renderer = bench.renderer(self.student, self.renderer, self.built)
         rows: TrainingRows = ListedRows()
         if self.rows is not None:
-            refuse_mismatch(self.pairings, bench, renderer)
+            if self.built is not None and self.rows.built is None:
+                self.rows.refuse_other_tokens(bench, renderer)
             rows = self.rows.rows(bench.store)
         work = bench.store.work(self)
         job = TrainingJob(student, bench.built(self.built), renderer, rows, work)

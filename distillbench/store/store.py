@@ -6,6 +6,7 @@
 <root>/superseded/                         results that a changed input replaced
 <root>/damaged/                            results that were not any more what was written, moved aside by a run
 <root>/reports/<matrix>/                   reports
+<root>/runs/                               what happened in runs: one file for each, one line of JSON for an event
 <root>/preflight/                          what the preflight has found
 <root>/cache/<component>/                  what a component makes once for many stages; safe to delete
 """
@@ -103,6 +104,10 @@ class Store:
     def reports(self, matrix: str) -> Path:
         """Where a matrix's report goes."""
         return self._made("reports", matrix)
+
+    def runs(self) -> Path:
+        """Where runs write what happens."""
+        return self._made("runs")
 
     def cache(self, name: str) -> Path:
         """What a component makes once for many stages; safe to delete."""

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from distillbench.cli.invocation import Invocation
+from distillbench.events import Emit, Event, Told
 from distillbench.plan.plan import Plan
-from distillbench.run.runner import Runner, Summary
+from distillbench.run.ledger import Summary
+from distillbench.run.runner import Runner
 from distillbench.session import Experiment
 from distillbench.session.reporting import note_stages
+from distillbench.session.running import stream
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Toys:
         changes: dict[str, Any] | None = None,
         only: tuple[str, ...] = (),
         limit: int | None = None,
-        listener: Any = None,
+        on_event: Emit | None = None,
     ) -> Summary:
         """Runs its plan with worker processes."""
         loaded = self.load(changes, only, limit)
@@ -66,8 +69,7 @@ class Toys:
             loaded.make_plan,
             self.session.store,
             self.session.catalog.build(loaded.matrix.launcher),
-            listener or Listener(),
-            self.session.manager,
+            stream(self.session.manager, Heard() if on_event is None else on_event),
             keep=loaded.matrix.keep,
             tasks=loaded.tasks,
         )
@@ -79,32 +81,17 @@ def noted(experiment: Experiment) -> None:
     note_stages(experiment, experiment.make_plan())
 
 
-class Listener:
-    """A listener that keeps what it was told."""
+class Heard(list[Event]):
+    """Keeps the events that it is called with."""
 
-    def __init__(self) -> None:
-        self.said: list[tuple[str, str]] = []
+    def __call__(self, event: Event) -> None:
+        self.append(event)
 
-    def planned(self, plan: Plan) -> None:
-        self.said.append(("planned", str(len(plan.stages))))
+    def of(self, *kinds: type[Event]) -> list[Any]:
+        """The events of some kinds, in order."""
+        return [event for event in self if isinstance(event, kinds)]
 
-    def started(self, stage: Any) -> None:
-        self.said.append(("started", stage.kind))
-
-    def progressed(self, stage: Any, done: int, total: int | None, note: str) -> None:
-        self.said.append(("progressed", stage.kind))
-
-    def sampled(self, stage: Any, done: int, total: int, tokens: int) -> None:
-        self.said.append(("sampled", stage.kind))
-
-    def graded(self, stage: Any, outcomes: Any) -> None:
-        self.said.append(("graded", stage.kind))
-
-    def ended(self, stage: Any, ending: str, why: str) -> None:
-        self.said.append((ending, stage.kind))
-
-    def told(self, text: str) -> None:
-        self.said.append(("told", text))
-
-    def waiting(self, stage: Any) -> None:
-        self.said.append(("waiting", stage.kind))
+    @property
+    def told(self) -> list[str]:
+        """What was to be read by whoever looks."""
+        return [event.text for event in self.of(Told)]

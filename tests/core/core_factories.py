@@ -49,7 +49,7 @@ class Numbered(Stage):
     kind = "numbered"
 
     number: int = 0
-    after: tuple[Stage, ...] = ()
+    earlier: tuple[Stage, ...] = ()
 
     def run(self, bench: Bench, progress: Progress) -> Made:
         raise NotImplementedError
@@ -62,7 +62,7 @@ def _kind(kind: str) -> type[Numbered]:
 
 def stage(number: int = 0, kind: str = "traces", *after: Stage) -> Numbered:
     """A stage of any kind, after others."""
-    return _kind(kind)(number=number, label=f"{kind} of a test", after=after)
+    return _kind(kind)(number=number, label=f"{kind} of a test", earlier=after)
 
 
 def keys(plan: Plan, kind: str, cell: str | None = None) -> list[str]:

@@ -345,7 +345,7 @@ def test_only_a_cell_at_the_end_of_a_chain_of_cells_plans_each_as_the_steps_befo
 def test_checkpoints_that_need_no_traces_are_asked_before_anything_else_of_their_student_is_sampled(
     bench: Toys, control: Control
 ) -> None:
-    """They are made where their own evaluations run, which wait for the training on the answers."""
+    """They are made in the session of their student, which is given the rest when the training on the answers ends."""
     changes = {
         "teachers": {"next": OWN | {"cell": "ready@last"}},
         "trainers": {"fit": {"use": "toy-trainer"}, "ready": {"use": "toy-ready-trainer", "rate": 0.3}},
@@ -357,11 +357,9 @@ def test_checkpoints_that_need_no_traces_are_asked_before_anything_else_of_their
     assert "0 4" in control.log("train")
 
 
-def test_stages_that_wait_for_each_other_s_processes_are_told_and_not_left_out_in_silence(
-    bench: Toys, monkeypatch: pytest.MonkeyPatch
+def test_a_model_that_answers_for_a_teacher_is_asked_in_the_session_in_which_it_is_evaluated(
+    bench: Toys, control: Control
 ) -> None:
-    monkeypatch.setattr("distillbench.stages.asking.key_of", lambda parts: "0" * 32)
-    monkeypatch.setattr("distillbench.stages.planner.key_of", lambda parts: "0" * 32)
     summary = bench.run(teachers())
-    assert summary.count("failed") > 3 and set(summary.endings) == set(summary.plan.stages)
-    assert all("nothing runs that could end that" in why for why in summary.reasons.values())
+    assert not summary.reasons and set(summary.endings) == set(summary.plan.stages)
+    assert len(control.log("sessions")) == 1

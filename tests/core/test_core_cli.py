@@ -228,15 +228,24 @@ def test_plan_as_json(cli: Cli, matrix: Matrix) -> None:
     assert set(found) == {"matrix", "cells", "stages", "cell_stages", "open_cells", "estimate"}
     assert [(cell["name"], cell["baseline"]) for cell in found["cells"]] == [("wise", False), ("base-small", True)]
     keys = [stage["key"] for stage in found["stages"]]
-    assert len(set(keys)) == len(keys) == 11
+    assert len(set(keys)) == len(keys) == 12
     assert all(set(stage["needs"]) <= set(keys) and stage["state"] == "todo" for stage in found["stages"])
     assert set(found["cell_stages"]["base-small"]) < set(keys)
     assert found["estimate"] == {
-        "stages": {"student": 1, "traces": 1, "curate": 1, "render": 1, "train": 1, "sample": 3, "grade": 3},
+        "stages": {
+            "student": 1,
+            "traces": 1,
+            "curate": 1,
+            "render": 1,
+            "check": 1,
+            "train": 1,
+            "sample": 3,
+            "grade": 3,
+        },
         "samples": 18,
         "most_tokens": 18 * 16,
         "seconds": None,
-        "unknown_kinds": ["student", "traces", "curate", "render", "train", "sample", "grade"],
+        "unknown_kinds": ["student", "traces", "curate", "render", "check", "train", "sample", "grade"],
     }
 
 
@@ -244,7 +253,7 @@ def test_plan_as_text(cli: Cli, matrix: Matrix, tmp_path: Path) -> None:
     done = cli("plan", matrix({"trainers": {"fit": {"steps": []}}}))
     assert done.code == 0 and done.err == ""
     assert "toys: 2 cells" in done.out and "untouched" in done.out
-    assert "5+ of 5+" in done.out, "more stages once traces are rendered"
+    assert "6+ of 6+" in done.out, "more stages once traces are rendered"
     assert "time: unknown until stages like these have run in this store" in done.out
     assert not (tmp_path / "store").exists()
 
@@ -443,16 +452,16 @@ def test_a_run_from_the_first_to_the_report(cli: Cli, matrix: Matrix, control: C
     assert control.log("train") == ["0 4"], "a training does not depend on the problems asked"
 
     whole = cli("run", path)
-    assert whole.code == 0 and "stages: 6 done now, 5 reused" in whole.out
+    assert whole.code == 0 and "stages: 7 done now, 5 reused" in whole.out
     assert "toy: 18/18" in whole.err and "subset" not in whole.out
     report = tmp_path / "store" / "reports" / "toys" / "report.md"
     assert f"report: {report}" in whole.out and "seed=0" in report.read_text()
 
     control.log("asked")
     quiet = cli("-q", "run", path)
-    assert quiet.code == 0 and quiet.err == "" and "11 reused" in quiet.out and control.log("asked") == []
+    assert quiet.code == 0 and quiet.err == "" and "12 reused" in quiet.out and control.log("asked") == []
     loud = cli("run", path, "-v")
-    assert loud.err.count(": reused") == 0 and "11 done, 0 to do" in loud.err
+    assert loud.err.count(": reused") == 0 and "12 done, 0 to do" in loud.err
     assert cli("plan", path).out.rstrip().endswith("nothing to do")
 
     shutil.rmtree(report.parent)
@@ -464,6 +473,7 @@ def test_a_run_from_the_first_to_the_report(cli: Cli, matrix: Matrix, control: C
     status = cli("status", "--json").json
     assert {kind: found["stages"] for kind, found in status["finished"].items()} == {
         "traces": 1,
+        "check": 3,
         "curate": 1,
         "render": 1,
         "train": 2,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from core_bench import Control, Listener, Toys
+from core_bench import Control, Heard, Toys
 
 from distillbench.catalog import Catalog
 from distillbench.manager import make_manager
@@ -312,7 +312,7 @@ def test_what_the_preflight_refuses_ends_a_run_that_has_begun(bench: Toys, contr
     loaded = bench.load({"trainers": {}, "teachers": {}, "evaluations": {"toy": {"grader": "judge"}}})
     session, plan = bench.session, loaded.plan()
     launcher = session.catalog.build(loaded.matrix.launcher)
-    runner = Runner(loaded.make_plan, session.store, launcher, Listener(), session.manager, tasks=loaded.tasks)
+    runner = Runner(loaded.make_plan, session.store, launcher, Heard(), tasks=loaded.tasks)
     with (
         pytest.raises(PreflightError, match=r"(?s)the run was stopped.*no judge model is named"),
         looking_beside(loaded, plan, runner.stop, lambda found: None),
@@ -330,7 +330,7 @@ def test_checkpoints_that_vanish_block_what_needs_them_alone(bench: Toys, contro
     session, plan = bench.session, loaded.plan()
     (tmp_path / "mine" / "adapter_model.safetensors").unlink()
     launcher = session.catalog.build(loaded.matrix.launcher)
-    runner = Runner(loaded.make_plan, session.store, launcher, Listener(), session.manager, tasks=loaded.tasks)
+    runner = Runner(loaded.make_plan, session.store, launcher, Heard(), tasks=loaded.tasks)
     summary = runner.run(plan)
     ended = {(stage.kind, stage.label.partition("@")[0]): summary.endings[key] for key, stage in plan.stages.items()}
     assert ended["train", "fit"] == "failed" and ended["sample", "fit"] == ended["grade", "fit"] == "blocked"

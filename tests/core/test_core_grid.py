@@ -6,21 +6,17 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from core_bench import Control, Listener, Toys
-from core_factories import Numbered
+from core_bench import Control, Heard, Toys
 from rich.console import Console
 
-from distillbench.cli.progress import ProgressListener
+from distillbench.cli.progress import Display
 from distillbench.errors import StageError
-from distillbench.plan.plan import Plan, Status
-from distillbench.plan.stage import Stage
+from distillbench.events import About, Event, Graded, Planned, Sampled, Waiting
 from distillbench.records import Checkpoint, Prompt
 from distillbench.run.proof import Proof, largest_change
 from distillbench.store.rows import SAMPLES, VERDICTS, read_rows
@@ -187,11 +183,11 @@ def test_samples_that_another_process_makes_are_graded_when_it_is_done(bench: To
     lock = bench.session.store.lock(stage.key)
     lock.acquire(timeout=0)
 
-    class Releasing(Listener):
-        def waiting(self, stage: Any) -> None:
+    def release(event: Event) -> None:
+        if isinstance(event, Waiting):
             lock.release()
 
-    summary = bench.run(listener=Releasing())
+    summary = bench.run(on_event=release)
     grades = [one for one in summary.plan.stages.values() if one.kind == "grade"]
     found = [row["outcome"] for one in grades for row in read_rows(bench.session.store.folder(one) / VERDICTS)]
     assert summary.count("done") == 6 and "generation_error" not in found
@@ -216,7 +212,7 @@ def test_samples_are_graded_while_others_are_made(bench: Toys, control: Control)
     assert bench.run(changes).count("failed") == 3
     store = bench.session.store
     journals = [path.read_text().splitlines() for path in (store.root / "work").glob("*/scratch/verdicts.jsonl")]
-    assert [len(lines) for lines in journals] == [64], "the first 64 of 72 samples of the first stage"
+    assert {len(lines) for lines in journals} == {64}, "the first 64 of 72 samples of the stage that was killed"
     ahead = {json.loads(line)["sample_digest"] for lines in journals for line in lines}
     control.unset("kill-sample-toy-5#11")
     control.unset("sleep-sample-toy-5#10")
@@ -227,41 +223,37 @@ def test_samples_are_graded_while_others_are_made(bench: Toys, control: Control)
     assert ahead <= {row["sample_digest"] for rows in found for row in rows}, "they are of the samples that were kept"
 
 
-def test_the_listener_hears_of_samples_and_outcomes(bench: Toys) -> None:
-    listener = Listener()
-    bench.run(GRID, listener=listener)
-    assert ("sampled", "sample") in listener.said
-
-
-class Asking(Numbered):
-    """A stage that asks an evaluation."""
-
-    kind = "sample"
-
-    @property
-    def evaluation(self) -> Any:
-        return SimpleNamespace(name="math")
-
-    def completions(self) -> tuple[int | None, int]:
-        return None, 1
+def test_events_tell_of_samples_and_outcomes(bench: Toys) -> None:
+    heard = Heard()
+    bench.run(GRID, on_event=heard)
+    assert heard.of(Sampled) and [one for one in heard.of(Graded) if one.is_whole]
 
 
 def shown(evaluations: int, *events: Any) -> str:
     """What the progress says of events, to a file."""
     out = io.StringIO()
-    stages: list[Stage] = [Asking(number=number) for number in range(evaluations)]
-    plan = Plan("m", (), {stage.key: stage for stage in stages}, {}, {})
-    plan = replace(plan, statuses={stage.key: Status("todo") for stage in stages})
-    with ProgressListener(Console(file=out, width=200), 0) as listener:
-        listener.planned(plan)
-        for event, number, *more in events:
-            getattr(listener, event)(stages[number], *more)
+    stages = tuple(About(str(number), "sample", f"{number} on math", "math", "math") for number in range(evaluations))
+    with Display(Console(file=out, width=200), 0) as display:
+        display(Planned(matrix="m", cells={}, stages=stages, done=0, n_stages=len(stages), n_cells=1, grows=False))
+        for event in events:
+            display(event)
     return out.getvalue()
 
 
 def test_a_benchmark_is_summed_up_once_all_its_samples_have_outcomes() -> None:
-    sampled = [("sampled", 0, 0, 2, 0), ("sampled", 0, 2, 2, 30), ("graded", 0, {"correct": 1})]
-    assert "math" not in shown(2, *sampled)
-    rest = [("sampled", 1, 2, 2, 10), ("graded", 1, {"wrong": 2}), ("graded", 0, {"correct": 1, "truncated": 1})]
-    (line,) = [line for line in shown(2, *sampled, *rest).splitlines() if line.startswith("math")]
+    one, other = (About(str(number), "sample", f"{number} on math", "math", "math") for number in range(2))
+    sampled = [
+        Sampled(stage=one, done=0, total=2, tokens=0),
+        Sampled(stage=one, done=2, total=2, tokens=30),
+        Graded(stage=one, outcomes={"correct": 1}),
+    ]
+    assert "math: " not in shown(2, *sampled)
+    rest = [
+        Sampled(stage=other, done=2, total=2, tokens=10),
+        Graded(stage=other, outcomes={"wrong": 2}, is_whole=True),
+        Graded(stage=one, outcomes={"correct": 1, "truncated": 1}, is_whole=True),
+    ]
+    lines = shown(2, *sampled, *rest).splitlines()
+    assert "0 on math: accuracy 0.500 [0.095, 0.905], n = 2: 1 correct, 1 truncated" in lines
+    (line,) = [line for line in lines if line.startswith("math: ")]
     assert line.startswith("math: 4/4, ") and ", 1 correct, 2 wrong, 1 truncated, sampled in 0 s" in line

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from core_bench import Listener, Toys
+from core_bench import Heard, Toys
 from core_factories import Numbered, keys, kinds, stage, states
 
 from distillbench.errors import PluginError
@@ -27,8 +27,8 @@ TRAINED, BASE = "wise", "base-small"
 
 
 def changed_kinds(one: Plan, other: Plan, cell: str = TRAINED) -> set[str]:
-    """The kinds of the stages of a cell whose keys are not the same in two plans."""
-    kinds_there_are = {stage.kind for plan in (one, other) for stage in plan.stages.values()}
+    """The kinds of the stages of a cell whose keys are not the same in two plans; checks leave no result."""
+    kinds_there_are = {stage.kind for plan in (one, other) for stage in plan.stages.values()} - {"check"}
     return {kind for kind in kinds_there_are if keys(one, kind, cell) != keys(other, kind, cell)}
 
 
@@ -39,6 +39,7 @@ def test_the_stages_of_a_cell_and_of_its_baseline(bench: Toys) -> None:
         "traces",
         "curate",
         "render",
+        "check",
         "train",
         "sample",
         "grade",
@@ -47,7 +48,7 @@ def test_the_stages_of_a_cell_and_of_its_baseline(bench: Toys) -> None:
     ]
     assert kinds(plan, BASE) == ["student", "sample", "grade"]
     assert keys(plan, "student", BASE) == keys(plan, "student", TRAINED)
-    assert len(plan.stages) == 11
+    assert len(plan.stages) == 12
 
 
 def test_every_stage_comes_after_those_it_needs(bench: Toys) -> None:
@@ -56,7 +57,7 @@ def test_every_stage_comes_after_those_it_needs(bench: Toys) -> None:
     )
     seen: set[str] = set()
     for key, one in plan.stages.items():
-        assert {need.key for need in one.needs} <= seen
+        assert {need.key for need in one.waits_for} <= seen
         assert all(plan.stages[need.key] == need for need in one.needs)
         seen.add(key)
     assert set().union(*plan.cell_stages.values()) == seen
@@ -68,6 +69,7 @@ def test_two_cells_that_need_the_same_get_the_same_stage(bench: Toys) -> None:
     assert Counter(stage.kind for stage in plan.stages.values()) == {
         "student": 1,
         "traces": 1,
+        "check": 1,
         "curate": 1,
         "render": 1,
         "train": 4,
@@ -281,12 +283,12 @@ def test_a_cell_whose_checkpoints_depend_on_its_traces_stays_open(bench: Toys) -
     loaded = bench.load(COUNTED)
     plan = loaded.make_plan()
     assert plan.open_cells == {TRAINED}
-    assert kinds(plan, TRAINED) == ["student", "traces", "curate", "render", "train"]
+    assert kinds(plan, TRAINED) == ["student", "traces", "curate", "render", "check", "train"]
     (render,) = keys(plan, "render")
     told = {render: {"rows": 6, "tokens": 60, "loss_tokens": 6}}
     closed = build_plan("toys", loaded.cells, bench.session.catalog, loaded.tasks, lambda one: told.get(one.key))
     assert not closed.open_cells
-    assert kinds(closed, TRAINED) == ["student", "traces", "curate", "render", "train", *("sample", "grade") * 3]
+    assert kinds(closed, TRAINED) == [*kinds(plan, TRAINED), *("sample", "grade") * 3]
     assert keys(plan, "train") == keys(closed, "train")
 
 
@@ -311,8 +313,7 @@ def test_a_kind_of_stage_is_one_class_and_a_line_where_it_is_wanted(bench: Toys)
         lambda: plan,
         bench.session.store,
         bench.session.catalog.build(bench.load().matrix.launcher),
-        Listener(),
-        bench.session.manager,
+        Heard(),
     ).run(with_statuses(plan, bench.session.store.lookup))
     assert made.endings == {traces.key: "done", greeting.key: "done"}
     assert bench.session.store.facts(greeting) == {"greeted": 4}
@@ -338,7 +339,7 @@ def test_the_key_holds_the_kind_every_field_and_the_inputs_by_role() -> None:
 
     one = stage(1, "train")
     found = [stage(1), stage(2), one, stage(1, "traces", one), stage(1, "traces", stage(2, "train")), Two(number=1)]
-    found += [Two(number=1, other=one), Two(number=1, after=(one,)), Two(number=1, other=one, after=(one,))]
+    found += [Two(number=1, other=one), Two(number=1, earlier=(one,)), Two(number=1, other=one, earlier=(one,))]
     assert len({each.key for each in found}) == len(found)
     assert replace(one, label="told otherwise", group="g", resources=Resources(9)).key == one.key
     one.__class__.version += 1
@@ -451,7 +452,16 @@ def test_what_was_sampled_before_a_training_that_runs_again_is_compared_with_it(
 
 def test_the_estimate_counts_what_is_left(bench: Toys, known: Known) -> None:
     left = estimate(bench.plan({"evaluations": {"toy": {"repeats": 2, "max_tokens": 10}}}), lambda kind: [])
-    assert left.stages == {"student": 1, "traces": 1, "curate": 1, "render": 1, "train": 1, "sample": 3, "grade": 3}
+    assert left.stages == {
+        "student": 1,
+        "traces": 1,
+        "curate": 1,
+        "render": 1,
+        "check": 1,
+        "train": 1,
+        "sample": 3,
+        "grade": 3,
+    }
     assert (left.samples, left.most_tokens) == (3 * 6 * 2, 3 * 6 * 2 * 10)
     assert left.seconds is None
     assert set(left.unknown_kinds) == set(left.stages)

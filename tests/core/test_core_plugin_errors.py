@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from core_bench import Control, Listener, Toys
+from core_bench import Control, Heard, Toys
 from core_factories import keys, merged
 
 from distillbench.cli.invocation import Invocation
 from distillbench.errors import PluginError
+from distillbench.events import Event
 from distillbench.hookspecs import hookimpl
 from distillbench.manager import make_manager
-from distillbench.plan.plan import Plan
-from distillbench.plan.stage import Stage
 from distillbench.report.results import Results, Section
 from distillbench.report.sections import with_sections
 
@@ -147,16 +146,8 @@ class Hooks:
         return self._call("sections")
 
     @hookimpl
-    def distillbench_plan_ready(self, plan: Plan) -> None:
-        self._call("plan")
-
-    @hookimpl
-    def distillbench_stage_started(self, stage: Stage) -> None:
-        self._call("started")
-
-    @hookimpl
-    def distillbench_stage_finished(self, stage: Stage, ending: str) -> None:
-        self._call("finished")
+    def distillbench_event(self, event: Event) -> None:
+        self._call(event.kind())
 
 
 def fail(name: str) -> Any:
@@ -223,14 +214,14 @@ def test_the_report_is_written_without_the_section_and_says_so(make: Callable[..
 
 @pytest.mark.slow
 def test_a_hook_that_fails_during_a_run_is_told_once_and_costs_nothing(bench: Toys, control: Control) -> None:
-    bad, good, listener = Hooks(fail), Hooks(lambda name: None), Listener()
+    bad, good, heard = Hooks(fail), Hooks(lambda name: None), Heard()
     for name, plugin in (("good", good), ("bad", bad)):
         bench.session.manager.register(plugin, name)
-    summary = bench.run(SMALL, listener=listener)
+    summary = bench.run(SMALL, on_event=heard)
     assert set(summary.endings.values()) == {"done"}
-    told = [text for what, text in listener.said if what == "told"]
-    assert len(told) == 3 and all("plugin 'bad' of tests (tests.core.test_core_plugin_errors)" in text for text in told)
-    assert good.called == bad.called and good.called.count("finished") == len(summary.plan.stages)
+    (told,) = heard.told
+    assert "plugin 'bad' of tests (tests.core.test_core_plugin_errors)" in told
+    assert good.called == bad.called and good.called.count("ended") == len(summary.plan.stages)
 
 
 COMMANDS = """

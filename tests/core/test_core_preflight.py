@@ -100,10 +100,12 @@ def test_an_unknown_finding_cannot_be_accepted(cli: Cli, matrix: Matrix) -> None
 
 
 def test_neither_rules_nor_evaluations_of_a_preflight_are_in_a_key(bench: Toys) -> None:
-    assert bench.plan(HUB).stages.keys() == bench.plan(HUB | {"accept": ["no_loss"], "max_cut": 0.5}).stages.keys()
+    one, other = bench.plan(HUB), bench.plan(HUB | {"accept": ["no_loss"], "max_cut": 0.5})
+    assert {stage.kind for key, stage in other.stages.items() if key not in one.stages} == {"check"}
     plan = bench.plan(HUB | {"matrix": {"engine": "talk", "evaluations.toy.prefill": ["none", "auto"]}})
-    (train,) = keys(plan, "train")
-    assert [one.evaluations[0].prefill for one in plan.stages[train].pairings] == ["none", "auto"]
+    (check,), (train,) = keys(plan, "check"), keys(plan, "train")
+    assert [one.evaluations[0].prefill for one in plan.stages[check].pairings] == ["none", "auto"]
+    assert plan.stages[train].after == (plan.stages[check],)
 
 
 # ---------------------------------------------------------------- what is remembered

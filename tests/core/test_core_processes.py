@@ -180,7 +180,7 @@ def test_a_worker_killed_from_outside_is_a_failure_and_not_the_end(
     process = start()
     process.wait_for("train wise: started")
     time.sleep(0.2)
-    (worker,) = [one for one in process.family() if "spawn_main" in " ".join(one.cmdline())]
+    (worker,) = [one for one in process.family() if any("/logs/train-" in file.path for file in one.open_files())]
     worker.send_signal(signal.SIGKILL)
     assert process.popen.wait(60) == 1
     said = process.err.read_text()
@@ -191,16 +191,16 @@ def test_a_worker_killed_from_outside_is_a_failure_and_not_the_end(
 def test_a_sleeping_engine_loses_no_sample_to_ctrl_c(start: Callable[[], Process], control: Control) -> None:
     control.set("sleep-sample-toy-1#0", "100")
     process = start()
-    process.wait_for("sample wise@1 on toy: started")
+    process.wait_for("sample base-small@0 on toy: started")
     until = time.monotonic() + 30
     while not (control.folder / "asked.log").exists():
         assert time.monotonic() < until
         time.sleep(0.02)
     assert process.interrupt() == 130
     control.unset("sleep-sample-toy-1#0")
-    assert control.log("asked") == ["toy/0#0 1"]
+    assert control.log("asked") == ["toy/0#0 base"]
     assert start().popen.wait(60) == 0
-    assert control.log("asked") == ["toy/1#0 1", "toy/0#0 base", "toy/1#0 base"]
+    assert control.log("asked") == ["toy/1#0 base", "toy/0#0 1", "toy/1#0 1"]
 
 
 def test_the_module_runs_as_a_command(run_python: Callable[..., Any]) -> None:

@@ -39,7 +39,7 @@ def session(bench: Toys, tmp_path: Path) -> Session:
 def test_from_a_matrix_to_frames_of_its_results(session: Session, matrix: Matrix) -> None:
     experiment = session.load(matrix())
     assert {one.level for one in experiment.check()} == {"ok", "not looked at"}
-    assert len(experiment.plan().pending()) == 11
+    assert len(experiment.plan().pending()) == 12
     report = experiment.run()
     assert report.exit_code == 0 and (report.folder / "report.md").is_file()
     frame = report.to_pandas()
@@ -76,7 +76,7 @@ def test_what_failed_is_logged_and_in_the_exit_code(
     with caplog.at_level(logging.WARNING, "distillbench"):
         report = session.load(matrix(forgetful)).run()
     assert report.exit_code == 1 and report.summary is not None and report.summary.count("failed") == 1
-    assert "FAILED: train wise" in caplog.text and "end_without_loss" in caplog.text
+    assert "FAILED: check wise by no filter for small" in caplog.text and "end_without_loss" in caplog.text
 
 
 def test_polars_that_is_not_there_is_told(session: Session, matrix: Matrix, monkeypatch: pytest.MonkeyPatch) -> None:

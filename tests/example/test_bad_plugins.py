@@ -179,7 +179,7 @@ HEAD = "from distillbench.hookspecs import hookimpl\n"
             ["plugin 'acme'", "distillbench_filters", "catalog", "-p no:acme"],
         ),
         (
-            "@hookimpl\ndef distillbench_stage_finished(stage, result):\n    pass\n",
+            "@hookimpl\ndef distillbench_event(event, result):\n    pass\n",
             ["plugin 'acme'", "result", "-p no:acme"],
         ),
         (
@@ -198,11 +198,11 @@ def test_a_hook_that_would_never_be_called(source: str, said: list[str], monkeyp
 
 def test_a_hook_may_take_fewer_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
     manager = registered(
-        HEAD + "@hookimpl\ndef distillbench_stage_finished(ending):\n    said.append(ending)\nsaid = []\n",
+        HEAD + "@hookimpl\ndef distillbench_event():\n    said.append(1)\nsaid = []\n",
         monkeypatch,
     )
-    manager.hook.distillbench_stage_finished(stage=None, ending="done")
-    assert manager.get_plugin("acme").said == ["done"]
+    manager.hook.distillbench_event(event=None)
+    assert manager.get_plugin("acme").said == [1]
 
 
 def test_helpers_with_other_names_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

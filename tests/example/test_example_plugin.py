@@ -83,7 +83,9 @@ def test_planning_its_matrix(site: Path, run_cli: Callable[..., Any], tmp_path: 
     done = run_cli("--store", str(tmp_path), "plan", str(EXAMPLE / "matrix.yaml"), "--json", path=site)
     assert done.code == 0, done.err
     kinds = [stage["kind"] for stage in done.json["stages"]]
-    assert sorted(kinds) == sorted(["student", "traces", "curate", "render", "train", *["sample", "grade"] * 3])
+    assert sorted(kinds) == sorted(
+        ["student", "traces", "curate", "render", "check", "train", *["sample", "grade"] * 3]
+    )
     assert {cell["name"] for cell in done.json["cells"]} == {"written", "base-tiny"}
     assert done.json["estimate"]["samples"] == 120
 
@@ -130,7 +132,7 @@ def test_what_its_filter_rejected_is_kept_with_the_reason(ran: tuple[Path, Any])
 def test_running_it_again_reuses_everything(ran: tuple[Path, Any], site: Path, run_cli: Callable[..., Any]) -> None:
     store, first = ran
     again = run_cli("--store", str(store), "run", str(EXAMPLE / "matrix.yaml"), "--json", path=site)
-    assert again.code == 0 and "11 stages: 11 done, 0 to do" in again.err
+    assert again.code == 0 and "12 stages: 12 done, 0 to do" in again.err
     found, before = again.json, first.json
     assert found.pop("provenance").keys() == before.pop("provenance").keys()
     assert found == before and found["cells"]

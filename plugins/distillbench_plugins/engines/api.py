@@ -14,7 +14,7 @@ from annotated_types import Ge, Gt
 from distillbench.errors import StageError
 from distillbench.hookspecs import hookimpl
 from distillbench.protocols import UNSHOWN, Context, Engine, EngineSession, Student
-from distillbench.records import Checkpoint, Resources
+from distillbench.records import AdapterShape, Checkpoint, Resources
 from distillbench_plugins.servers.options import check_base_url, check_fields, check_model, check_variable
 from distillbench_plugins.servers.secrets import Secrets, read_key
 
@@ -88,7 +88,7 @@ class ApiEngine(Engine[ApiOptions]):
 
     @contextmanager
     def open(
-        self, student: Student, built: Path | None, checkpoints: Sequence[Checkpoint], context: Context
+        self, student: Student, built: Path | None, checkpoints: Sequence[Checkpoint | AdapterShape], context: Context
     ) -> Iterator[EngineSession]:
         """Looks whether the server is there and can do what is asked of it.
 

@@ -12,7 +12,7 @@ from annotated_types import Gt
 
 from distillbench.hookspecs import hookimpl
 from distillbench.protocols import Context, Engine, EngineSession, Student
-from distillbench.records import Batch, Checkpoint, Generation, Prompt, Request
+from distillbench.records import AdapterShape, Batch, Checkpoint, Generation, Prompt, Request
 from distillbench_plugins.engines import continuous
 from distillbench_plugins.engines.grouping import Penalties, SeededSampling, groups, left_padded, stop_strings
 from distillbench_plugins.engines.scoring import BatchRow, Gathering, last_logits, rows_of, scored
@@ -52,7 +52,7 @@ class TransformersEngine(Engine[TransformersOptions]):
 
     @contextmanager
     def open(
-        self, student: Student, built: Path | None, checkpoints: Sequence[Checkpoint], context: Context
+        self, student: Student, built: Path | None, checkpoints: Sequence[Checkpoint | AdapterShape], context: Context
     ) -> Iterator[EngineSession]:
         """Loads the student once."""
         import torch

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -16,9 +17,10 @@ from annotated_types import Gt, Le
 from distillbench.errors import StageError
 from distillbench.hookspecs import hookimpl
 from distillbench.protocols import Context, Engine, EngineSession, Student
-from distillbench.records import Checkpoint, ModelSource
+from distillbench.records import AdapterShape, Checkpoint, ModelSource
+from distillbench_plugins.engines.vllm_adapters import Adapters, Room
 from distillbench_plugins.engines.vllm_session import VllmSession
-from distillbench_plugins.models.adapters import Adapter, read_adapter
+from distillbench_plugins.models.adapters import Adapter, linear_suffixes, read_adapter
 
 if TYPE_CHECKING:
     from vllm.v1.engine.llm_engine import LLMEngine
@@ -93,7 +95,7 @@ class VllmEngine(Engine[VllmOptions]):
 
     @contextmanager
     def open(
-        self, student: Student, built: Path | None, checkpoints: Sequence[Checkpoint], context: Context
+        self, student: Student, built: Path | None, checkpoints: Sequence[Checkpoint | AdapterShape], context: Context
     ) -> Iterator[EngineSession]:
         """Starts vLLM once, with room for all adapters.
 
@@ -106,15 +108,19 @@ class VllmEngine(Engine[VllmOptions]):
         source = student.source(built)
         with no_collection():
             ranks, on_cpu = _import()
-            adapters = {one.path: _read(one.path, source, on_cpu) for one in checkpoints if one.kind == "adapter"}
-            arguments = engine_arguments(self.options, source, list(adapters.values()), ranks, on_cpu)
+            there = [one for one in checkpoints if isinstance(one, Checkpoint) and one.kind == "adapter"]
+            adapters = {one.path: _read(one.path, source, on_cpu) for one in there}
+            to_come = [one for one in checkpoints if isinstance(one, AdapterShape)] if _adds(source, on_cpu) else []
+            arguments = engine_arguments(self.options, source, list(adapters.values()), to_come, ranks, on_cpu)
             engine = _started(arguments, distribution, release)
         facts = {"engine": "vllm", distribution: release, **_facts(engine)}
         window = self.options.window or 2 * engine.vllm_config.scheduler_config.max_num_seqs
         is_eager = on_cpu and arguments["enforce_eager"]
         try:
             with no_compilation() if is_eager else nullcontext():
-                yield VllmSession(engine, source, student.load_tokenizer(built), adapters, facts, window, context.work)
+                read = partial(_read, source=source, on_cpu=on_cpu)
+                known = Adapters(adapters, read, room(self.options, arguments, ranks))
+                yield VllmSession(engine, source, student.load_tokenizer(built), known, facts, window, context.work)
         finally:
             _stop(engine, on_cpu)
 
@@ -155,6 +161,7 @@ def engine_arguments(
     options: VllmOptions,
     source: ModelSource,
     adapters: Sequence[Adapter | StageError],
+    to_come: Sequence[AdapterShape],
     ranks: Sequence[int],
     on_cpu: bool,
 ) -> dict[str, Any]:
@@ -164,6 +171,7 @@ def engine_arguments(
         options: The engine's.
         source: The student's files.
         adapters: The adapters, and for spoiled ones what is wrong with them.
+        to_come: Those that are still to be trained.
         ranks: The limits that vLLM knows for the rank of adapters.
         on_cpu: Whether this vLLM computes without a GPU.
     """
@@ -188,15 +196,25 @@ def engine_arguments(
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
         "worker_extension_cls": _EXTENSION,
-        **_lora_arguments([one for one in adapters if isinstance(one, Adapter)], options, ranks, on_cpu),
+        **_lora_arguments([*_attachable(adapters), *_shapes(to_come, source)], options, ranks, on_cpu),
     }
 
 
+def _attachable(adapters: Sequence[Adapter | StageError]) -> list[Adapter]:
+    return [one for one in adapters if isinstance(one, Adapter) and one.why_merge is None]
+
+
+def _shapes(to_come: Sequence[AdapterShape], source: ModelSource) -> list[AdapterShape]:
+    """With the names of all linear layers where a shape says no more than that it is these."""
+    every = linear_suffixes(source) if any(one.modules is None for one in to_come) else ()
+    return [AdapterShape(one.rank, every) if one.modules is None else one for one in to_come]
+
+
 def _lora_arguments(
-    adapters: Sequence[Adapter], options: VllmOptions, ranks: Sequence[int], on_cpu: bool
+    adapters: Sequence[Adapter | AdapterShape], options: VllmOptions, ranks: Sequence[int], on_cpu: bool
 ) -> dict[str, Any]:
     most = min(max(ranks), options.max_lora_rank or max(ranks))
-    attached = [one for one in adapters if one.why_merge is None and one.rank <= most]
+    attached = [one for one in adapters if one.rank <= most]
     if not attached:
         return {"enable_lora": False}
     # Without a GPU, vLLM's own functions apply what is in the last place to requests without an adapter, when others in
@@ -208,8 +226,18 @@ def _lora_arguments(
         "max_loras": places if on_cpu else min(len(attached), _MIXED_ON_GPU),
         "max_cpu_loras": places,
         # Without it the output layer gets room for adapters too: slower, and prompt log-likelihoods fail.
-        "lora_target_modules": sorted({suffix for one in attached for suffix in one.suffixes}),
+        "lora_target_modules": sorted({suffix for one in attached for suffix in _suffixes(one)}),
     }
+
+
+def _suffixes(adapter: Adapter | AdapterShape) -> tuple[str, ...]:
+    return adapter.suffixes if isinstance(adapter, Adapter) else adapter.modules or ()
+
+
+def room(options: VllmOptions, arguments: Mapping[str, Any], ranks: Sequence[int]) -> Room:
+    """What adapters an engine that was started with these arguments has room for."""
+    most = min(max(ranks), options.max_lora_rank or max(ranks))
+    return Room(arguments.get("max_lora_rank", 0), frozenset(arguments.get("lora_target_modules", ())), most)
 
 
 @contextmanager
@@ -261,13 +289,18 @@ def _import() -> tuple[tuple[int, ...], bool]:
     return get_args(MaxLoRARanks), on_cpu
 
 
+def _adds(source: ModelSource, on_cpu: bool) -> bool:
+    """Whether vLLM adds adapters to this student as it computes."""
+    return on_cpu or source.dtype != "float32"
+
+
 def _read(path: Path, source: ModelSource, on_cpu: bool) -> Adapter | StageError:
     """An adapter, or what is wrong with it: `prepare` says it when its turn comes, and the others are served."""
     try:
         adapter = read_adapter(path, source)
     except StageError as error:
         return error
-    if source.dtype == "float32" and not on_cpu and adapter.why_merge is None:
+    if not _adds(source, on_cpu) and adapter.why_merge is None:
         return Adapter(adapter.path, adapter.rank, adapter.modules, _FLOAT32_ON_GPU)
     return adapter
 

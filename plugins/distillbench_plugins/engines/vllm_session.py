@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from distillbench.errors import StageError
 from distillbench.records import Batch, Checkpoint, Generation, ModelSource, Prompt, Request
+from distillbench_plugins.engines.vllm_adapters import Adapters
 from distillbench_plugins.engines.vllm_requests import (
     Answer,
     Asked,
@@ -25,7 +26,6 @@ from distillbench_plugins.models.adapters import (
     Adapter,
     check_full,
     content_digest,
-    read_adapter,
     source_folder,
 )
 from distillbench_plugins.models.merging import merged
@@ -49,7 +49,7 @@ class VllmSession:
         engine: LLMEngine,
         source: ModelSource,
         tokenizer: PreTrainedTokenizerBase,
-        adapters: Mapping[Path, Adapter | StageError],
+        adapters: Adapters,
         facts: Mapping[str, Any],
         window: int,
         work: Path,
@@ -76,9 +76,7 @@ class VllmSession:
         if checkpoint.kind == "full":
             return check_full(checkpoint.path, self.source)
         path = checkpoint.path
-        adapter = self._adapters[path] if path in self._adapters else read_adapter(path, self.source)
-        if isinstance(adapter, StageError):
-            raise adapter
+        adapter = self._adapters.of(path)
         if adapter.why_merge is not None:
             self._merged[path] = merged(path, self.source, self.work / "merged" / content_digest(path)[:16])
             return {**adapter.facts, "merged": adapter.why_merge}
@@ -148,14 +146,6 @@ class VllmSession:
     def _attach(self, adapter: Adapter) -> None:
         from vllm.lora.request import LoRARequest
 
-        config = self.engine.vllm_config.lora_config
-        most = config.max_lora_rank if config is not None else 0
-        if adapter.rank > most:
-            raise StageError(
-                f"adapter {adapter.path} has rank {adapter.rank}, and this engine has room for {most}\n"
-                f"    hint: raise max_lora_rank of the engine; vLLM's own limit is 512. Above it, merge the adapter "
-                f"(`distillbench export CELL@step --merge`) and evaluate the merged checkpoint"
-            )
         lora = LoRARequest(str(adapter.path), len(self._loras) + 1, str(adapter.path))
         try:
             self.engine.add_lora(lora)

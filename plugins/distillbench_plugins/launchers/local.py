@@ -5,8 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnProcess
@@ -19,6 +19,7 @@ from distillbench.hookspecs import hookimpl
 from distillbench.protocols import Launcher
 from distillbench.records import Resources
 from distillbench.run import worker
+from distillbench.run.family import end_family
 
 _GPU_FOLDER = Path("/proc/driver/nvidia/gpus")
 
@@ -74,7 +75,7 @@ class LocalHandle:
 
     def __init__(self, job: worker.Job, give_back: Any) -> None:
         context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe(duplex=False)
+        self._connection, theirs = context.Pipe()
         self._process: SpawnProcess = context.Process(target=worker.main, args=(job, theirs), name=job.stages[0].label)
         with _ctrl_c_waits():
             self._process.start()
@@ -86,15 +87,20 @@ class LocalHandle:
         """The process's exit code; negative for a signal, None while it runs."""
         return self._process.exitcode
 
-    def receive(self) -> list[Mapping[str, Any]]:
+    def receive(self) -> list[Any]:
         """The messages that came since the last call."""
         messages = []
         try:
             while self._connection.poll():
                 messages.append(self._connection.recv())
-        except EOFError:  # the worker has ended and everything it said is read
+        except (EOFError, ConnectionResetError):  # the worker has ended and everything it said is read
             self._process.join()
         return messages
+
+    def send(self, message: Any) -> None:
+        """Sends the worker a message."""
+        with suppress(BrokenPipeError, ConnectionResetError):  # it has just ended, which `alive` tells
+            self._connection.send(message)
 
     def fileno(self) -> int:
         """The descriptor on which messages come."""
@@ -104,6 +110,7 @@ class LocalHandle:
         """Whether the process runs; once it does not, its GPUs are free again."""
         if self._process.is_alive():
             return True
+        end_family(self._process.pid)
         if self._give_back:
             self._give_back()
             self._give_back = None
@@ -117,6 +124,7 @@ class LocalHandle:
         for process in family:
             if process.is_running():
                 process.kill()
+        end_family(self._process.pid)
         self._process.join()
         self.alive()
 

@@ -81,6 +81,20 @@ def _read(path: Path, source: ModelSource) -> Adapter:
     )
 
 
+def linear_suffixes(source: ModelSource) -> tuple[str, ...]:
+    """The last names of a student's linear layers but the output layer, which are peft's `all-linear`.
+
+    Raises:
+        StageError: The student cannot be read.
+    """
+    import torch
+
+    model = _meta_model(source)
+    linear = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    output = {name for name, module in model.named_modules() if module is model.get_output_embeddings()}
+    return tuple(sorted({name.rpartition(".")[2] for name in linear - output}))
+
+
 def content_digest(path: Path) -> str:
     """A digest of an adapter's weights and of what its configuration says, in whatever order it says it."""
     digest = sha256((path / WEIGHTS_FILE).read_bytes())

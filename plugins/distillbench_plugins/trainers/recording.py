@@ -19,6 +19,9 @@ METRICS = "metrics.jsonl"
 #: Written into a TRL checkpoint once it and everything that belongs to it is there.
 COMPLETE = "distillbench-complete"
 
+#: How often a training says its loss.
+_LOGS = 100
+
 
 @dataclass
 class Recorder:
@@ -89,18 +92,36 @@ def callback(recorder: Recorder, context: Context) -> Any:
     """Tells TRL when to save, and the recorder when it has. Made here, because its base class needs transformers."""
     from transformers import TrainerCallback
 
+    log_every = max(1, recorder.steps[-1] // _LOGS)
+
     class Callback(TrainerCallback):  # type: ignore[misc]
-        loss: dict[str, float]
+        """Logs a hundred times a training, for whoever looks; a checkpoint's loss is the mean since the one before."""
+
+        last: dict[str, float]
+        note, n_logged, n_summed, summed = "steps", 0, 0, 0.0
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self.n_logged = state.global_step
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            context.progress(state.global_step, recorder.steps[-1], "steps")
-            control.should_log = control.should_save = state.global_step in recorder.steps
+            context.progress(state.global_step, recorder.steps[-1], self.note)
+            control.should_save = state.global_step in recorder.steps
+            control.should_log = control.should_save or state.global_step % log_every == 0
 
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
-            names = {"loss": "train_loss", "grad_norm": "grad_norm", "learning_rate": "learning_rate"}
-            self.loss = {ours: float(logs[theirs]) for theirs, ours in names.items() if theirs in logs}
+            if "loss" not in logs:  # the end of the training
+                return
+            n = state.global_step - self.n_logged
+            self.n_logged, self.n_summed, self.summed = (
+                state.global_step,
+                self.n_summed + n,
+                self.summed + n * logs["loss"],
+            )
+            self.last = {name: float(logs[name]) for name in ("grad_norm", "learning_rate") if name in logs}
+            self.note = f"steps, loss {logs['loss']:.3f}"
 
         def on_save(self, args: Any, state: Any, control: Any, model: Any, **kwargs: Any) -> None:
-            recorder.record(state.global_step, model, self.loss)
+            recorder.record(state.global_step, model, {"train_loss": self.summed / self.n_summed, **self.last})
+            self.n_summed, self.summed = 0, 0.0
 
     return Callback()

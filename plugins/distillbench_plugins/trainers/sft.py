@@ -13,7 +13,7 @@ from annotated_types import Ge, Gt, Interval
 from distillbench.errors import StageError
 from distillbench.hookspecs import hookimpl
 from distillbench.protocols import Context, Overlong, Student, Trainer, TrainingJob
-from distillbench.records import Checkpoint, RowCounts, TrainingRow
+from distillbench.records import AdapterShape, Checkpoint, RowCounts, TrainingRow
 from distillbench_plugins.trainers.held_out import PADDING, Chosen, held_out, labelled, n_held_out
 from distillbench_plugins.trainers.recording import Recorder, callback
 
@@ -94,6 +94,15 @@ class SftTrainer(Trainer[SftOptions]):
             return None
         every = self.options.checkpoint_every
         return tuple(dict.fromkeys([*range(every, total + 1, every), total]))
+
+    def adapter_shape(self, student: Student) -> AdapterShape | None:
+        """Of the options' rank, in the student's own target modules."""
+        if self.options.method != "lora":
+            return None
+        targets = student.lora_targets()
+        if isinstance(targets, str):  # a pattern of names could be any; room for all is room enough
+            return AdapterShape(self.options.lora_rank)
+        return AdapterShape(self.options.lora_rank, tuple(name.rpartition(".")[2] for name in targets))
 
     def train(self, job: TrainingJob, context: Context) -> Sequence[Checkpoint]:
         """Trains; returns the checkpoints in `job.output`, one folder `step-N` each."""

@@ -547,7 +547,7 @@ class ToyHandle(LocalHandle):
 
     def __init__(self, job):
         context = multiprocessing.get_context("forkserver")
-        self._connection, theirs = context.Pipe(duplex=False)
+        self._connection, theirs = context.Pipe()
         self._process = context.Process(target=worker.main, args=(job, theirs), name=job.stages[0].label)
         self._process.start()
         theirs.close()
