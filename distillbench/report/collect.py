@@ -25,7 +25,6 @@ def collect(
     plan: Plan,
     store: Store,
     command: str,
-    reasons: Mapping[str, str] | None = None,
     looked: Mapping[str, Looked | None] | None = None,
 ) -> Results:
     """The results of everything in a plan that is finished.
@@ -34,7 +33,6 @@ def collect(
         plan: With statuses.
         store: Where the stages' results are.
         command: What the user asked for.
-        reasons: By key, why stages of the last run failed or were blocked.
         looked: For each cell what its preflight found; None where none is on record.
     """
     reader, looked = Reader(store), looked or {}
@@ -49,7 +47,7 @@ def collect(
     cut = [one for one in found if one.budget is not None and (one.cell, one.step, one.evaluation) in whole]
     return Results(
         matrix=plan.matrix,
-        cells=tuple(_cell(cell, plan.of_cell(cell.name), reasons or {}, looked, reader) for cell in plan.cells),
+        cells=tuple(_cell(cell, plan.of_cell(cell.name), looked, reader) for cell in plan.cells),
         checkpoints=tuple(result for result in found if result.budget is None),
         provenance=_provenance(command) | {"device": _devices(plan, reader)},
         recomputed=tuple(cut),  # a curve of a result that is left out would stand for nothing
@@ -88,6 +86,7 @@ def _checkpoint(
         accepted=_accepted(cell, evaluation, looked),
         budget=graded.budget,
         device=reader.device(graded.sample),
+        graded_at=reader.finished_at(graded.grade),
     )
 
 
@@ -99,11 +98,11 @@ def _accepted(cell: Cell, evaluation: Evaluation, looked: Looked | None) -> tupl
 def _cell(
     cell: Cell,
     stages: Sequence[Stage],
-    reasons: Mapping[str, str],
     looked: Mapping[str, Looked | None],
     reader: Reader,
 ) -> CellResult:
     """Everything about a cell but its samples."""
+    reasons = _reasons(stages, reader)
     return CellResult(
         name=cell.name,
         is_baseline=cell.is_baseline,
@@ -121,6 +120,17 @@ def _traces(curate: Curate, reader: Reader) -> Mapping[str, int] | None:
     if not facts:
         return None
     return {"kept": facts["kept"], **reader.facts(curate.traces).get("rejected", {}), **facts["rejected"]}
+
+
+def _reasons(stages: Sequence[Stage], reader: Reader) -> dict[str, str]:
+    """By key, why stages have failed, or cannot run before what they need has succeeded; needs come first."""
+    found: dict[str, str] = {}
+    for stage in stages:
+        if (why := reader.failure(stage)) is not None:
+            found[stage.key] = why
+        elif not reader.is_there(stage) and (need := next((one for one in stage.needs if one.key in found), None)):
+            found[stage.key] = f"needs {need.name}, which did not succeed"
+    return found
 
 
 def _missing(stages: Sequence[Stage], reasons: Mapping[str, str], reader: Reader) -> Iterator[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from calendar import timegm
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,8 +17,9 @@ from distillbench.report.results import NllPoint
 from distillbench.report.scores import Scores
 from distillbench.report.stored import StoredSamples
 from distillbench.stages.grade import Grade
+from distillbench.store.failures import failure
 from distillbench.store.rows import METRICS, SAMPLES, VERDICTS, iterate
-from distillbench.store.store import Store
+from distillbench.store.store import FINISHED_AT, Store
 
 #: Characters of an error.
 _MOST_SHOWN = 160
@@ -48,6 +51,10 @@ class Reader:
                 for need in stage.needs
             )
         return self._current[stage.key]
+
+    def failure(self, stage: Stage) -> str | None:
+        """Why the last attempt at a stage failed; None where none did, or where it has succeeded since."""
+        return failure(self._store, stage)
 
     def damage(self, stage: Stage) -> str | None:
         """What is wrong with a stage's result as far as it was read, in words; None where nothing is."""
@@ -85,6 +92,11 @@ class Reader:
         """What a stage was given to run on."""
         gpus = (self._store.usable(stage) or {}).get("about", {}).get("granted", {}).get("gpus")
         return None if gpus is None else f"{gpus} GPU" if gpus else "cpu"
+
+    def finished_at(self, stage: Stage) -> int:
+        """When a result was made, in UNIX seconds; 0 where there is none."""
+        manifest = self._store.usable(stage)
+        return 0 if manifest is None else timegm(time.strptime(manifest["finished_at"], FINISHED_AT))
 
     def samples(self, grade: Grade) -> StoredSamples | None:
         """The graded samples of a stage; None where there are none that still hold."""

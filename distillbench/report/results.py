@@ -91,6 +91,7 @@ class CheckpointResult:
         budget: Tokens at which the completions were cut before they were graded; None where they are as generated.
         device: What the completions were generated on, in the engine's words; None where it does not say.
         groups: The groups of evaluations that it is a member of.
+        graded_at: When its last sample was graded, in UNIX seconds: the time in the names of lm-eval's files.
     """
 
     cell: str
@@ -116,6 +117,7 @@ class CheckpointResult:
     budget: int | None = None
     device: str | None = None
     groups: tuple[Membership, ...] = ()
+    graded_at: int = 0
 
     @classmethod
     def of(cls, samples: Iterable[GradedSample], **about: Any) -> Self:
@@ -182,9 +184,10 @@ class Results:
         checkpoints: Every (cell, step, evaluation), exactly once.
         recomputed: The same completions cut at smaller budgets and graded again; every (cell, step, evaluation, budget)
             exactly once. Apart, so that nothing counts them as results of their own.
-        provenance: What was run: versions, git commit, command; values may be mappings. `git_hash`, `date` (UNIX
-            seconds), `lm_eval_version` and `transformers_version` are used in lm-eval's files where they are given.
+        provenance: What was run: versions, git commit, command; values may be mappings. `git_hash`, `lm_eval_version`
+            and `transformers_version` are used in lm-eval's files where they are given.
         left_out: What plugins could not add to the report, in words.
+        remarks: What else the store and the report's folder hold, in words.
     """
 
     matrix: str
@@ -193,6 +196,7 @@ class Results:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     recomputed: tuple[CheckpointResult, ...] = ()
     left_out: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ def _failures(summary: Summary) -> str:
 
 def notes(rows: Sequence[Evaluated], results: Results) -> list[str]:
     """What a reader must know beside the numbers: failures, holes, subsets, dropped pairs."""
-    lines = []
+    lines = [plain(remark) for remark in results.remarks]
     for row in rows:
         where = f"{row.name} on {plain(row.result.evaluation)}"
         if row.summary.errors:

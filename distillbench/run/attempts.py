@@ -21,6 +21,7 @@ from distillbench.plan.plan import Finished
 from distillbench.plan.stage import Stage
 from distillbench.protocols import Progress
 from distillbench.run.orders import Idle, Returned
+from distillbench.store.failures import note_failure
 from distillbench.store.store import Made, Store
 from distillbench.writing import refused_by_disk
 
@@ -115,6 +116,7 @@ class Attempts:
                 sys.stderr.flush()
         why = str(error) if is_meant else f"{type(error).__name__}: {error}"
         why = refused_by_disk(error, self.store.root) or why
+        note_failure(self.store, stage, why)
         self._release(stage)
         self.failed.add(stage.key)
         self.tell(Ended(stage=stage.about, ending=FAILED, why=why))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -10,9 +10,12 @@ from distillbench.errors import DistillbenchError, GraderError, TaskError
 from distillbench.preflight.look import Looked, Preflight, PreflightError, described, merged
 from distillbench.stages.grade import Grade
 from distillbench.stages.sample import Sample
+from distillbench.stages.train import Train
+from distillbench.store.failures import note_failure
 
 if TYPE_CHECKING:
     from distillbench.plan.plan import Pairing, Plan
+    from distillbench.plan.stage import Stage
     from distillbench.protocols import Grader
     from distillbench.records import Evaluation
     from distillbench.session.experiment import Experiment
@@ -152,8 +155,11 @@ def refuse(loaded: Experiment, plan: Plan, so: str = "nothing has run", spares_o
         PreflightError: With every finding that the matrix does not accept, and what a grader refuses.
     """
     look = loaded.preflight()
-    to_grade = [stage.evaluation for stage in plan.pending() if isinstance(stage, Grade)]
-    refused = [f"evaluation {name}\n    {why}" for name, why in refused_by_graders(loaded, to_grade, look.bench.tasks)]
+    grades = [stage for stage in plan.pending() if isinstance(stage, Grade)]
+    refused = []
+    for name, why in refused_by_graders(loaded, [stage.evaluation for stage in grades], look.bench.tasks):
+        refused.append(f"evaluation {name}\n    {why}")
+        _note(loaded, [stage for stage in grades if stage.evaluation.name == name], f"the grader refuses it: {why}")
     told: list[str] = []
     missing = dict(without_data(look, plan)) if spares_others else {}
     for pairing, cells in cells_by_pairing(look, plan).items():
@@ -163,15 +169,32 @@ def refuse(loaded: Experiment, plan: Plan, so: str = "nothing has run", spares_o
             looked = look.look(replace(pairing, evaluations=there))
         except DistillbenchError as error:  # no tokenizer, no task: told with everything else that is wrong
             refused.append(f"{title}\n    {error}")
+            _note(loaded, _held_up(plan, cells), f"the preflight refuses it: {error}")
             continue
         if bad := looked.refused(pairing.rules):
             refused.append("\n".join([title, *map(described, merged(bad))]))
+            told_later = "; ".join(f"{one.name}: {one.kind.summary}; {one.headline}" for one in merged(bad))
+            _note(loaded, _held_up(plan, cells), f"the preflight refuses it: {told_later}")
         told += [f"accepted: {title}: {one.name}: {one.headline}" for one in merged(looked.accepted(pairing.rules))]
         told += [f"warning: {title}: {one.name}: {one.headline}" for one in merged(looked.warnings(pairing.rules))]
     if refused:
         hint = "`distillbench check` shows all of it; a finding that is meant can be accepted: `accept: [NAME]`"
         raise PreflightError("\n".join([f"the preflight refuses this matrix; {so}", *refused, hint]))
     return Refusals(tuple(dict.fromkeys(told)), {one.name: why for one, why in missing.items()})
+
+
+def _held_up(plan: Plan, cells: Sequence[str]) -> list[Stage]:
+    """What of some cells is trained or asked first, and still has to be."""
+    pending = set(plan.pending())
+    mine = [stage for name in cells for stage in plan.of_cell(name) if stage in pending]
+    kind: type[Stage] = Train if any(isinstance(stage, Train) for stage in mine) else Sample
+    return [stage for stage in mine if isinstance(stage, kind)]
+
+
+def _note(loaded: Experiment, stages: Iterable[Stage], why: str) -> None:
+    """Writes down what was refused, so that a later report says it too."""
+    for stage in stages:
+        note_failure(loaded.session.store, stage, why)
 
 
 def checked(loaded: Experiment) -> list[Checked]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distillbench.errors import DistillbenchError
+from distillbench.session.subset import WHOLE, Subset
 
 if TYPE_CHECKING:
     from distillbench.events import Emit
@@ -89,13 +90,13 @@ class Experiment:
         session: The store and the plugins.
         matrix: What the file says.
         cells: The chosen cells.
-        is_cut: Whether only some problems of each benchmark are asked.
+        subset: Which part of the matrix was asked for.
     """
 
     session: Session
     matrix: Matrix
     cells: tuple[Cell, ...]
-    is_cut: bool = False
+    subset: Subset = WHOLE
 
     @property
     def tasks(self) -> TaskIndex:
@@ -104,7 +105,11 @@ class Experiment:
 
     def with_all_cells(self) -> Experiment:
         """The same with every cell chosen."""
-        return replace(self, cells=tuple(self.matrix.cells))
+        return replace(self, cells=tuple(self.matrix.cells), subset=replace(self.subset, only=()))
+
+    def report_folder(self) -> Path:
+        """Where its report goes: that of a part of the matrix lies in a folder of its own in that of the whole."""
+        return self.session.store.reports(self.matrix.name, self.subset.folder)
 
     def make_plan(self) -> Plan:
         """The stages of the chosen cells, without statuses.
@@ -187,6 +192,7 @@ class Experiment:
         plan = self.plan()
         if output is None:
             note_stages(self, plan)
-        folder = self.session.store.reports(self.matrix.name) if output is None else output
-        tables = write_report(self, plan, folder, command or f"distillbench report {self.matrix.path.name}", {})
+        folder = self.report_folder() if output is None else output
+        command = command or f"distillbench report {self.matrix.path.name}"
+        tables = write_report(self, plan, folder, command, {})
         return Report(tables, folder)

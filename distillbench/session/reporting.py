@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distillbench.errors import DamagedError, StoreError
+from distillbench.errors import DamagedError, DistillbenchError, StoreError
 from distillbench.report.collect import collect
 from distillbench.report.sections import with_sections
 from distillbench.report.tables import Tables, tables_of
+from distillbench.report.writers.earlier import keep_earlier
 from distillbench.report.writers.folder import write
 from distillbench.sealed import read_sealed, write_sealed
-from distillbench.store.garbage import STAGES
+from distillbench.session.subset import WHOLE, Subset
+from distillbench.stages.grade import Grade
+from distillbench.store.failures import note_failure
+from distillbench.store.report_folders import STAGES, parts
 
 if TYPE_CHECKING:
     from distillbench.plan.plan import Plan
+    from distillbench.plan.stage import Stage
     from distillbench.session.experiment import Experiment
     from distillbench.session.session import Session
 
@@ -28,36 +34,87 @@ def write_report(loaded: Experiment, plan: Plan, folder: Path, command: str, rea
         loaded: The matrix and the chosen cells.
         plan: Its plan.
         folder: Where the report goes.
-        command: What the user asked for.
+        command: What the user asked for, without the options that choose a part of the matrix.
         reasons: By key, why stages of the last run failed or were blocked.
     """
     preflight = loaded.preflight()
     looked = {name: preflight.known(pairing) for name, pairing in plan.pairings.items()}
-    found = collect(plan, loaded.session.store, command, reasons, looked)
-    results, sections = with_sections(found, loaded.session.manager)
+    command = f"{command} {loaded.subset.options}".rstrip()
+    for stage in _failed(plan, reasons):
+        note_failure(loaded.session.store, stage, reasons[stage.key])
+    found = collect(plan, loaded.session.store, command, looked)
+    remarks = [*_elsewhere(loaded, plan), *keep_earlier(folder, found.checkpoints)]
+    results, sections = with_sections(replace(found, remarks=tuple(remarks)), loaded.session.manager)
     tables = tables_of(results)
     write(tables, folder, sections)
     return tables
 
 
+def _failed(plan: Plan, reasons: Mapping[str, str]) -> Iterator[Stage]:
+    """The stages that failed by themselves; the others were blocked by one of these."""
+    for key, stage in plan.stages.items():
+        if key in reasons and not any(need.key in reasons for need in stage.needs):
+            yield stage
+
+
 def note_stages(loaded: Experiment, plan: Plan) -> None:
     """Writes the keys of every stage that a report of this matrix needs: `gc` frees none of these.
 
-    They are those of all its cells, whichever were chosen, and also those of the whole matrix where only some problems
-    of each benchmark are asked, so that a quick look at a few problems gives nothing up.
+    The report's folder names those of the whole matrix, also where a part of it was chosen, so that a quick look at a
+    few problems gives nothing up. The folder of a part names the part's own.
 
     Args:
         loaded: The matrix and the chosen cells.
         plan: Of the chosen cells.
     """
-    plans = [plan] if len(loaded.cells) == len(loaded.matrix.cells) else [loaded.with_all_cells().make_plan()]
-    if loaded.is_cut:
-        plans.append(loaded.session.load(loaded.matrix.path).make_plan())
-    stages = {key: stage.kind for plan in plans for key, stage in plan.stages.items()}
-    session, matrix = loaded.session, loaded.matrix
+    session, matrix, subset = loaded.session, loaded.matrix, loaded.subset
     of_matrix = claim_report(session, matrix.name, matrix.path)
-    named = {"stages": stages, "matrix": of_matrix, "keep": sorted(matrix.keep)}
-    write_sealed(session.store.reports(matrix.name) / STAGES, named, STAGES)
+    about = {"matrix": of_matrix, "keep": sorted(matrix.keep)}
+    for which, its_plan in {WHOLE: _whole(loaded, plan), subset: plan}.items():
+        stages = {key: stage.kind for key, stage in its_plan.stages.items()}
+        named = about | {"stages": stages, "subset": which.plain()}
+        write_sealed(session.store.reports(matrix.name, which.folder) / STAGES, named, STAGES)
+
+
+def _whole(loaded: Experiment, plan: Plan) -> Plan:
+    """The plan of the whole matrix, of which a part may be chosen."""
+    if not loaded.subset:
+        return plan
+    whole = _other(loaded, WHOLE) if loaded.subset.is_cut else loaded.with_all_cells()
+    return whole.make_plan()
+
+
+def _other(loaded: Experiment, subset: Subset) -> Experiment:
+    """Another part of the same matrix."""
+    return loaded.session.load(loaded.matrix.path, subset.only, subset.limit, subset.fast)
+
+
+def _elsewhere(loaded: Experiment, plan: Plan) -> Iterator[str]:
+    """Of which other parts of the matrix the store has results that this report does not show, in words."""
+    whole = loaded.session.store.root / "reports" / loaded.matrix.name
+    for folder in (whole, *parts(whole)):
+        try:
+            named = read_sealed(folder / STAGES, STAGES)
+            subset = Subset.of(named["subset"])
+        except (FileNotFoundError, DamagedError, KeyError):
+            continue
+        if subset == loaded.subset or not _unseen(loaded, plan, named["stages"]):
+            continue
+        try:
+            n = len(_unseen(loaded, plan, _other(loaded, subset).make_plan().stages))
+        except DistillbenchError:  # a cell or a task that was asked for then is not there any more
+            continue
+        if n:
+            what = f"under `{subset.options}`" if subset else "of the whole matrix"
+            command = f"distillbench report {loaded.matrix.path.name} {subset.options}".rstrip()
+            yield f"the store has {n} results {what} that are not in this report: `{command}` shows them"
+
+
+def _unseen(loaded: Experiment, plan: Plan, keys: Iterable[str]) -> list[str]:
+    """The results among other stages; none where a report of this plan shows some of them."""
+    graded = loaded.session.store.root / "stages" / Grade.kind
+    found = [key for key in keys if (graded / key).is_dir()]
+    return [] if any(key in plan.stages for key in found) else found
 
 
 def claim_report(session: Session, name: str, matrix: Path) -> str:

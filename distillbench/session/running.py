@@ -79,7 +79,7 @@ def run(
 
 
 def _reported(loaded: Experiment, summary: Summary, command: str) -> Report:
-    folder = loaded.session.store.reports(loaded.matrix.name)
+    folder = loaded.report_folder()
     tables = write_report(loaded, summary.plan, folder, command, summary.reasons)
     return Report(tables, folder, summary)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distillbench.errors import DistillbenchError, Mistake
+from distillbench.errors import Mistake
 from distillbench.fingerprint import expanded
 
 if TYPE_CHECKING:
@@ -83,12 +84,15 @@ class Session:
         from distillbench.matrix.resolve import load_matrix
         from distillbench.session.choosing import choose_cells
         from distillbench.session.experiment import Experiment
+        from distillbench.session.subset import Subset
 
-        if limit is not None and fast:
-            raise DistillbenchError("`limit` and `fast` exclude each other")
+        names = (only,) if isinstance(only, str) else tuple(only)
+        subset = Subset(limit, fast, names)
         matrix = load_matrix(Path(path), self.catalog, limit=limit, fast=fast, further_mistakes=self._planning_mistakes)
-        names = [only] if isinstance(only, str) else only
-        return Experiment(self, matrix, choose_cells(matrix.cells, names), is_cut=limit is not None or fast)
+        cells = choose_cells(matrix.cells, names)
+        if len(cells) == len(matrix.cells):
+            subset = replace(subset, only=())
+        return Experiment(self, matrix, cells, subset)
 
     def _planning_mistakes(self, cells: Sequence[Cell], tasks: TaskIndex) -> Sequence[Mistake]:
         from distillbench.stages.planner import planning_mistakes  # 80 ms that a matrix without mistakes is spared

@@ -1,8 +1,8 @@
 """What of a store no report needs any more, and how it is freed.
 
-A report's folder names the stages that it is made of, in `stages.json`; so does a run before it starts. Whatever is not
-known to be needless stays: a report without that file keeps every stage, and while a process is running a stage, only
-what that process cannot want is freed.
+A report's folder names the stages that it is made of, in `stages.json`, and so does that of a part of a matrix in it;
+a run writes it before it starts. Whatever is not known to be needless stays: a report without that file keeps every
+stage, and while a process is running a stage, only what that process cannot want is freed.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from filelock import Timeout
 from distillbench.errors import DamagedError, StoreError
 from distillbench.sealed import read_sealed
 from distillbench.store.disk import tree_bytes
+from distillbench.store.report_folders import STAGES, report_folders
 from distillbench.store.store import Store
 
-#: In a report's folder: the keys of the stages that it is made of, its matrix, and what that matrix keeps.
-STAGES = "stages.json"
 _DAY = 24 * 3600.0
 
 
@@ -117,7 +116,7 @@ def kept_for_reports(store: Store, kind: str) -> frozenset[str]:
     Raises:
         StoreError: A report's list of stages is damaged, or may not be read.
     """
-    named = [_read(path) for path in (store.root / "reports").glob(f"*/{STAGES}")]
+    named = [_read(path) for folder in report_folders(store.root) if (path := folder / STAGES).exists()]
     return frozenset(key for keys, kept in named if kind in kept for key in keys)
 
 
@@ -136,10 +135,10 @@ def _needed(store: Store) -> tuple[frozenset[str], list[str]]:
     """The keys that reports and runs name, and the reports that name none."""
     keys: set[str] = set()
     silent = []
-    for folder in sorted(path for path in (store.root / "reports").glob("*") if path.is_dir()):
+    for folder in report_folders(store.root):
         path = folder / STAGES
         if not path.exists():
-            silent.append(f"report {folder.name}")
+            silent.append(f"report {folder.relative_to(store.root / 'reports')}")
             continue
         keys |= _read(path)[0]
     return frozenset(keys), silent

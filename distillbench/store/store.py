@@ -5,7 +5,8 @@
 <root>/locks/<key>.lock                    held by the process that runs the stage
 <root>/superseded/                         results that a changed input replaced
 <root>/damaged/                            results that were not any more what was written, moved aside by a run
-<root>/reports/<matrix>/                   reports
+<root>/failures/                           why stages failed that have not succeeded since
+<root>/reports/<matrix>/                   reports; of a part of the matrix in a folder there
 <root>/runs/                               what happened in runs: one file for each, one line of JSON for an event
 <root>/preflight/                          what the preflight has found
 <root>/cache/<component>/                  what a component makes once for many stages; safe to delete
@@ -30,10 +31,14 @@ from distillbench.plan.plan import Finished
 from distillbench.plan.stage import Stage
 from distillbench.sealed import read_sealed, write_json, write_sealed
 from distillbench.store.disk import digests, has_links, sync, sync_tree, tree_bytes, why_damaged
+from distillbench.store.failures import forget_failure
 from distillbench.store.format import FORMAT_FILE, STORE_FORMAT, refuse_other_folder
+from distillbench.store.report_folders import REPORT, report_folders
 
 MANIFEST = "manifest.json"
 SCRATCH = "scratch"
+#: How a manifest writes when its stage was finished, in UTC.
+FINISHED_AT = "%Y-%m-%dT%H:%M:%SZ"
 #: In a scratch folder: the digests of the inputs that its content was made from.
 INPUTS = ".inputs.json"
 
@@ -101,9 +106,13 @@ class Store:
         """What the preflight has found, by content; safe to delete."""
         return self._made("preflight")
 
-    def reports(self, matrix: str) -> Path:
-        """Where a matrix's report goes."""
-        return self._made("reports", matrix)
+    def reports(self, matrix: str, subset: str = "") -> Path:
+        """Where a matrix's report goes, or in it that of a part of the matrix."""
+        return self._made("reports", matrix, subset)
+
+    def failures(self) -> Path:
+        """Why stages failed that have not succeeded since."""
+        return self._made("failures")
 
     def runs(self) -> Path:
         """Where runs write what happens."""
@@ -267,7 +276,7 @@ class Store:
             "holes": made.holes,
             "freed": False,
             "seconds": round(seconds, 3),
-            "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "finished_at": time.strftime(FINISHED_AT, time.gmtime()),
             "about": about,
         }
         sync_tree(work, leaving_out=SCRATCH)
@@ -321,7 +330,7 @@ class Store:
             "unfinished": unfinished,
             "damaged": [why for kind, path in self.results() if (why := self._damage(kind, path.name)) is not None],
             "superseded_bytes": tree_bytes(self.root / "superseded"),
-            "reports": [str(path) for path in sorted((self.root / "reports").glob("*/report.md"))],
+            "reports": [str(folder / REPORT) for folder in report_folders(self.root) if (folder / REPORT).exists()],
         }
 
     def free(self, stage: Stage, names: Iterable[str]) -> int:
@@ -352,6 +361,7 @@ class Store:
             final.rename(aside)
         work.rename(final)
         sync(final.parent)
+        forget_failure(self, stage)
 
     def _compared(self, stage: Stage, names: Iterable[str] | None) -> Path:
         """The folder of a result, after some of its files (or all) have been compared with their digests."""

@@ -27,7 +27,7 @@ def bench(bench: Toys) -> Toys:
 
 
 def results(bench: Toys, summary: Summary) -> Results:
-    return collect(summary.plan, bench.session.store, "a test", summary.reasons)
+    return collect(summary.plan, bench.session.store, "a test")
 
 
 def curve(found: Results, cell: str = "base-small") -> dict[int | None, dict[str, int]]:

@@ -480,7 +480,8 @@ def test_a_run_from_the_first_to_the_report(cli: Cli, matrix: Matrix, control: C
         "sample": 8,
         "grade": 8,
     }
-    assert status["unfinished"] == [] and status["reports"] == [str(report)]
+    assert status["unfinished"] == []
+    assert status["reports"] == [str(report), str(report.parent / "only-seed=0" / "report.md")]
     text = cli("status").out
     assert re.search(r"^  sample +8 finished", text, re.MULTILINE) and f"report: {report}" in text
     assert "time: about" in cli("plan", matrix({**SMALL, "evaluations": {"toy": {"max_tokens": 3}}}, "more.yaml")).out

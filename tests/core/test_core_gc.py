@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,8 @@ import pytest
 from core_bench import Control, Toys, noted
 
 from distillbench.sealed import write_sealed
-from distillbench.store.garbage import STAGES, find_needless, free
+from distillbench.store.garbage import find_needless, free
+from distillbench.store.report_folders import STAGES
 
 Cli = Callable[..., Any]
 Matrix = Callable[..., Path]
@@ -95,16 +97,24 @@ def test_a_stage_that_no_report_names_is_needless(bench: Toys) -> None:
     assert needless(bench) == set(), "the other report needs it"
 
 
-def test_a_look_at_few_cells_or_few_problems_gives_nothing_up(bench: Toys) -> None:
-    changes = {"matrix": {"seed": [0, 1]}}
-    whole = set(bench.plan(changes).stages)
-    cut = bench.load(changes, only=("seed=0",), limit=2)
-    noted(cut)
-    named = json.loads((bench.session.store.reports("toys") / "stages.json").read_text())["stages"]
-    assert whole | set(cut.make_plan().stages) <= set(named) and len(named) > len(whole)
+@pytest.mark.parametrize("only", [(), ("seed=0",)])
+@pytest.mark.parametrize("limit", [None, 2])
+def test_a_look_at_few_cells_or_few_problems_gives_nothing_up(
+    bench: Toys, only: tuple[str, ...], limit: int | None
+) -> None:
+    store, changes = bench.session.store, {"matrix": {"seed": [0, 1]}}
+    part = bench.load(changes, only=only, limit=limit)
+    noted(part)
+    for key, stage in {**bench.plan(changes).stages, **part.make_plan().stages}.items():
+        put(store.root / "stages" / stage.kind / key)
+    assert needless(bench) == set()
     noted(bench.load(changes))
-    named = json.loads((bench.session.store.reports("toys") / "stages.json").read_text())["stages"]
-    assert set(named) == whole
+    assert needless(bench) == set(), "the report of the part needs its own"
+    own = {*part.make_plan().stages} - {*bench.plan(changes).stages}
+    assert bool(own) == (limit is not None)
+    if part.subset:
+        shutil.rmtree(part.report_folder())
+    assert {Path(name).name for name in needless(bench)} == own
 
 
 def test_a_plan_that_grows_is_named_before_it_runs(
@@ -150,9 +160,11 @@ def test_a_store_whose_needs_are_not_known_keeps_every_stage(bench: Toys, cli: C
     put(store.root / "stages" / "train" / "unnamed")
     assert find_needless(store).kept[0].startswith("every stage: no report says what it needs")
     noted(bench.load())
-    (store.reports("older") / "report.md").write_text("")
+    (store.reports("older", "limit-2") / "report.md").write_text("")
     assert needless(bench) == set()
-    assert "kept: every stage: report older does not say what it needs" in cli("gc", "--dry-run").out
+    assert (
+        "kept: every stage: report older, report older/limit-2 does not say what it needs" in cli("gc", "--dry-run").out
+    )
 
 
 def test_a_spoiled_list_of_stages_stops_it(bench: Toys, cli: Cli) -> None:

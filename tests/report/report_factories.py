@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +32,8 @@ def summary_json(made: Results) -> dict[str, Any]:
     return document.summary_json(tables_of(made))
 
 
-def write(made: Results, to: Path, sections: Iterable[Section] = (), now: datetime | None = None) -> list[Path]:
-    return folder.write(tables_of(made), to, sections, now)
+def write(made: Results, to: Path, sections: Iterable[Section] = ()) -> list[Path]:
+    return folder.write(tables_of(made), to, sections)
 
 
 VERDICT_OUTCOMES = [outcome for outcome in OUTCOMES if outcome != "graded"]
@@ -69,6 +68,10 @@ def repeated(groups: Sequence[Sequence[str]]) -> tuple[GradedSample, ...]:
     )
 
 
+#: When results were graded: 2026-02-16T12:30:15Z.
+GRADED_AT = 1771245015
+
+
 def checkpoint(made: Sequence[GradedSample], cell: str = "concise", step: int = 100, **more: Any) -> CheckpointResult:
     base: dict[str, Any] = {
         "evaluation": "coins",
@@ -80,6 +83,7 @@ def checkpoint(made: Sequence[GradedSample], cell: str = "concise", step: int = 
         "is_baseline": step == 0,
         "baseline": None if step == 0 else "base-tiny",
         "teacher": None if step == 0 else cell,
+        "graded_at": GRADED_AT,
     }
     return CheckpointResult.of(made, cell=cell, step=step, **(base | more))
 

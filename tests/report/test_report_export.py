@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from lm_eval.utils import (
     handle_non_serializable,
     make_table,
 )
-from report_factories import any_samples, checkpoint, repeated, results, sample, samples, summary_json, write
+from report_factories import GRADED_AT, any_samples, checkpoint, repeated, results, sample, samples, summary_json, write
 
 from distillbench.outcomes import OUTCOMES
 from distillbench.report.evaluated import build_rows
@@ -33,9 +32,7 @@ from distillbench.report.results import CellResult, NllPoint, Results, Section
 from distillbench.report.writers import columns, files
 from distillbench.store import rows
 
-NOW = datetime(2026, 2, 16, 12, 30, 15, 250)
-LATER = datetime(2026, 2, 17)
-STAMP = "2026-02-16T12-30-15.000250"
+STAMP = "2026-02-16T12-30-15.000000"
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
@@ -48,7 +45,7 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
 
 def lm_eval_of(made: Results, folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The results and the samples of a report with one checkpoint on one evaluation."""
-    write(made, folder, now=NOW)
+    write(made, folder)
     (path,) = folder.glob("lm_eval/*/results_*.json")
     (lines,) = folder.glob("lm_eval/*/samples_*.jsonl")
     return json.loads(path.read_text(encoding="utf-8")), lines_of(lines)
@@ -58,7 +55,7 @@ def lm_eval_of(made: Results, folder: Path) -> tuple[dict[str, Any], list[dict[s
 
 
 def test_results_come_back_from_parquet(tmp_path: Path) -> None:
-    write(results(), tmp_path, now=NOW)
+    write(results(), tmp_path)
     read = pq.read_table(tmp_path / "results.parquet")
     assert read.column_names == list(columns.ROW_COLUMNS)
     assert read.to_pylist() == [columns.flat_row(row) for row in build_rows(results())]
@@ -67,7 +64,7 @@ def test_results_come_back_from_parquet(tmp_path: Path) -> None:
 
 
 def test_a_row_holds_every_number(tmp_path: Path) -> None:
-    write(results(), tmp_path, now=NOW)
+    write(results(), tmp_path)
     rows = {
         (row["evaluation"], row["cell"], row["step"]): row
         for row in pq.read_table(tmp_path / "results.parquet").to_pylist()
@@ -91,7 +88,7 @@ def test_a_row_holds_every_number(tmp_path: Path) -> None:
 
 
 def test_samples_come_back_from_parquet(tmp_path: Path) -> None:
-    write(results(), tmp_path, now=NOW)
+    write(results(), tmp_path)
     read = pq.read_table(tmp_path / "samples.parquet").to_pylist()
     wanted = [one for row in build_rows(results()) for one in row.result.samples()]
     assert len(read) == len(wanted)
@@ -102,7 +99,7 @@ def test_samples_come_back_from_parquet(tmp_path: Path) -> None:
 
 
 def test_nothing_at_all_is_written_too(tmp_path: Path) -> None:
-    write(Results("m"), tmp_path / "new" / "folder", now=NOW)
+    write(Results("m"), tmp_path / "new" / "folder")
     assert pq.read_table(tmp_path / "new" / "folder" / "results.parquet").num_rows == 0
     assert pq.read_table(tmp_path / "new" / "folder" / "samples.parquet").column_names == list(columns.SAMPLE_COLUMNS)
 
@@ -121,52 +118,82 @@ def test_text_that_is_no_utf8_is_kept_as_its_escape(tmp_path: Path) -> None:
 
 def test_equal_results_give_equal_bytes(tmp_path: Path) -> None:
     sections = [Section("Mine", "text")]
-    write(results(), tmp_path / "one", sections, NOW)
-    write(results(), tmp_path / "two", sections, NOW)
+    write(results(), tmp_path / "one", sections)
+    write(results(), tmp_path / "two", sections)
     assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "two")
 
 
 def test_written_files_are_the_ones_named_and_no_others(tmp_path: Path) -> None:
-    written = write(results(), tmp_path, now=NOW)
+    written = write(results(), tmp_path)
     assert sorted(written) == sorted(path for path in tmp_path.rglob("*") if path.is_file())
     assert f"lm_eval/concise@100/results_{STAMP}.json" in bytes_of(tmp_path)
     assert f"lm_eval/concise@100/samples_coins_word_{STAMP}.jsonl" in bytes_of(tmp_path)
     assert f"lm_eval/base-tiny@0/samples_judged_{STAMP}.jsonl" in bytes_of(tmp_path)
 
 
-def test_writing_the_same_again_adds_nothing(tmp_path: Path) -> None:
-    write(results(), tmp_path, now=NOW)
-    before = bytes_of(tmp_path)
-    write(results(), tmp_path, now=LATER)
-    assert bytes_of(tmp_path) == before
+def of_one(graded_at: int, git_hash: str = "a", **of_tasks: int) -> Results:
+    """A checkpoint on some tasks with so many right answers; the last was graded at this time."""
+    made = [checkpoint(samples({"correct": n}), evaluation=name, task=name) for name, n in of_tasks.items()]
+    made[-1] = replace(made[-1], graded_at=graded_at)
+    return Results("m", checkpoints=tuple(made), provenance={"git_hash": git_hash})
 
 
-def test_other_content_leaves_the_earlier_lm_eval_files(tmp_path: Path) -> None:
-    first = Results("m", checkpoints=(checkpoint(samples({"correct": 3})),))
-    write(first, tmp_path, now=NOW)
+def sets_of(folder: Path) -> dict[str, list[str]]:
+    """The tasks of each set of lm-eval's files, by the second in its name."""
+    found: dict[str, list[str]] = {}
+    for path in sorted((folder / "lm_eval" / "concise@100").iterdir()):
+        kind, _, time = path.stem.rpartition("_")
+        found.setdefault(time[-9:-7], []).append(kind)
+    return found
+
+
+def at(second: int) -> int:
+    return GRADED_AT + second
+
+
+@pytest.mark.parametrize("again", [1, 2, 5])
+def test_a_result_is_there_once_however_often_it_is_reported(tmp_path: Path, again: int) -> None:
+    for number in range(again):
+        write(of_one(at(0), git_hash=str(number), a=3, b=2), tmp_path)
+    assert sets_of(tmp_path) == {"15": ["results", "samples_a", "samples_b"]}
+    (path,) = tmp_path.glob("lm_eval/concise@100/results_*.json")
+    document = json.loads(path.read_text())
+    assert document["git_hash"] == str(again - 1) and document["date"] == GRADED_AT, "the newest report's words"
+
+
+def test_a_result_that_is_there_no_more_keeps_its_files(tmp_path: Path) -> None:
+    write(of_one(at(0), a=3), tmp_path)
     before = {name: data for name, data in bytes_of(tmp_path).items() if name.startswith("lm_eval")}
-    write(Results("m", checkpoints=(checkpoint(samples({"wrong": 3})),)), tmp_path, now=LATER)
-    after = bytes_of(tmp_path)
-    assert {name: after[name] for name in before} == before
-    assert len([name for name in after if name.startswith("lm_eval")]) == 2 * len(before)
+    write(of_one(at(1), a=4), tmp_path)
+    assert sets_of(tmp_path) == {"15": ["results", "samples_a"], "16": ["results", "samples_a"]}
+    assert before.items() <= bytes_of(tmp_path).items()
 
 
-def test_the_date_alone_makes_no_other_results_and_samples_are_never_there_twice(tmp_path: Path) -> None:
-    def reported(**provenance: object) -> dict[str, Path]:
-        write(replace(results(), provenance=provenance), tmp_path, now=datetime(2026, 3, 1 + provenance["date"]))  # type: ignore[operator]
-        return {path.name: path for path in (tmp_path / "lm_eval" / "concise@100").iterdir()}
+def test_a_set_whose_every_result_is_in_a_newer_one_goes(tmp_path: Path) -> None:
+    write(of_one(at(0), a=3), tmp_path)
+    write(of_one(at(1), a=3, b=2), tmp_path)
+    assert sets_of(tmp_path) == {"16": ["results", "samples_a", "samples_b"]}
+    write(of_one(at(2), a=3, b=5), tmp_path)
+    assert sets_of(tmp_path) == {
+        "16": ["results", "samples_a", "samples_b"],
+        "17": ["results", "samples_a", "samples_b"],
+    }, "b has other samples now"
+    links = {path.name[:9]: path.stat().st_nlink for path in tmp_path.glob("lm_eval/*/samples_*")}
+    assert links == {"samples_a": 2, "samples_b": 1}, "what did not change takes no more room"
 
-    first = reported(date=1, git_hash="a")
-    assert reported(date=2, git_hash="a") == first
-    second = reported(date=3, git_hash="b")
-    assert len(second) == 2 * len(first) == 6
-    for path in second.values():
-        assert path.stat().st_nlink == (1 if path.suffix == ".json" else 2)
-        assert path.read_bytes()
+
+def test_results_of_other_programs_stay(tmp_path: Path) -> None:
+    folder = tmp_path / "lm_eval" / "concise@100"
+    folder.mkdir(parents=True)
+    names = ["results_2026-01-01T00-00-00.000001.json", "results_[a-z].json", "samples_a_[a-z].jsonl", "notes.txt"]
+    for name in names:
+        (folder / name).write_text("{}")
+    write(of_one(at(0), a=3), tmp_path)
+    assert {*names} <= {path.name for path in folder.iterdir()}
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(results(), tmp_path, now=NOW)
+    write(results(), tmp_path)
     before = bytes_of(tmp_path)
 
     def fail(*_: object) -> None:
@@ -174,21 +201,21 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path, mon
 
     monkeypatch.setattr(rows.RowWriter, "append", fail)
     with pytest.raises(OSError, match="disk full"):
-        write(results(), tmp_path, now=NOW)
+        write(results(), tmp_path)
     assert bytes_of(tmp_path) == before
 
 
 @pytest.mark.parametrize("cell", ["../../evil", "a/b", "..", "x" * 300, "lr=2e-4,rank=32", "a b|c", "é"])
 def test_no_cell_leaves_the_folder(tmp_path: Path, cell: str) -> None:
     folder = tmp_path / "report"
-    write(Results("m", checkpoints=(checkpoint(samples({"correct": 2}), cell, task=cell),)), folder, now=NOW)
+    write(Results("m", checkpoints=(checkpoint(samples({"correct": 2}), cell, task=cell),)), folder)
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
     assert len(list((folder / "lm_eval").iterdir())) == 1
 
 
 def test_cells_whose_names_look_alike_as_folders_do_not_share_one(tmp_path: Path) -> None:
     made = tuple(checkpoint(samples({"correct": 2}), cell) for cell in ("a/b", "a_b", "a|b"))
-    write(Results("m", checkpoints=made), tmp_path, now=NOW)
+    write(Results("m", checkpoints=made), tmp_path)
     assert len(list((tmp_path / "lm_eval").iterdir())) == 3
 
 
@@ -196,7 +223,7 @@ def test_cells_whose_names_look_alike_as_folders_do_not_share_one(tmp_path: Path
 
 
 def test_lm_eval_finds_and_tabulates_the_files(tmp_path: Path) -> None:
-    write(results(), tmp_path, now=NOW)
+    write(results(), tmp_path)
     folder = tmp_path / "lm_eval" / "concise@100"
     names = [str(path) for path in sorted(folder.iterdir())]
     (found,) = get_results_filenames(names)
@@ -252,7 +279,7 @@ def test_repeats_are_one_line_per_document(tmp_path: Path) -> None:
 
 def test_two_evaluations_of_one_task_do_not_overwrite_each_other(tmp_path: Path) -> None:
     made = tuple(checkpoint(samples({"correct": n}), evaluation=name) for n, name in ((3, "short"), (4, "long")))
-    write(Results("m", checkpoints=made), tmp_path, now=NOW)
+    write(Results("m", checkpoints=made), tmp_path)
     document = json.loads((tmp_path / "lm_eval" / "concise@100" / f"results_{STAMP}.json").read_text())
     assert {name: values["sample_len"] for name, values in document["results"].items()} == {
         "coins_word@short": 3,
@@ -272,12 +299,11 @@ def test_what_is_not_known_is_not_invented(tmp_path: Path) -> None:
     document, _ = lm_eval_of(Results("m", checkpoints=results().checkpoints[:1]), tmp_path)
     assert document["n-shot"] == document["versions"] == {}
     assert document["n-samples"] == {"coins_word": {"effective": 256}}
-    assert "date" not in document
     told = checkpoint(samples({"correct": 2}), settings={"n_docs": 500, "num_fewshot": 4, "task_version": 1.0})
-    document, _ = lm_eval_of(Results("m", checkpoints=(told,), provenance={"date": 1.5}), tmp_path / "told")
+    document, _ = lm_eval_of(Results("m", checkpoints=(told,), provenance={"git_hash": "a"}), tmp_path / "told")
     assert document["n-samples"] == {"coins_word": {"original": 500, "effective": 2}}
     assert (document["n-shot"], document["versions"]) == ({"coins_word": 4}, {"coins_word": 1.0})
-    assert document["date"] == 1.5
+    assert document["git_hash"] == "a"
 
 
 LM_EVAL_RUN = """

@@ -13,6 +13,8 @@ from typing import Any
 
 from distillbench.writing import naming
 
+#: The tables of a report.
+RESULTS, SAMPLES, BUDGETS = "results.parquet", "samples.parquet", "budgets.parquet"
 _LONGEST_NAME = 100
 
 

@@ -6,7 +6,6 @@ Equal results give equal bytes: rows have a fixed order, and no time stands in a
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +18,24 @@ from distillbench.report.writers.columns import (
     budget_flat_rows,
     flat_row,
 )
-from distillbench.report.writers.files import as_json, file_name, put, utf8, whole_file
+from distillbench.report.writers.files import BUDGETS, RESULTS, SAMPLES, as_json, file_name, put, utf8, whole_file
 from distillbench.report.writers.lm_eval import by_checkpoint, put_lm_eval
 from distillbench.report.writers.markdown import render_markdown
 from distillbench.store.columns import Columns
+from distillbench.store.report_folders import REPORT
 from distillbench.store.rows import write_rows
 
 
-def write(tables: Tables, folder: Path, sections: Iterable[Section] = (), now: datetime | None = None) -> list[Path]:
+def write(tables: Tables, folder: Path, sections: Iterable[Section] = ()) -> list[Path]:
     """Writes every file of the report; each appears whole or not at all.
 
-    lm-eval's files are not written again where all that changed is the date. Other ones are left where they are, and
-    share the room of samples that did not change.
+    The files of lm-eval's kind bear the time at which the last of their results was graded, so that one result is there
+    once however often it is reported. Those of other results stay, and share the room of samples that did not change.
 
     Args:
         tables: What to write.
         folder: Made where it is not there.
         sections: Plugins' sections for report.md.
-        now: The time in lm-eval's file names; the clock's, in UTC, where None.
 
     Returns:
         The files written.
@@ -45,16 +44,14 @@ def write(tables: Tables, folder: Path, sections: Iterable[Section] = (), now: d
         OSError: A file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    put(folder / "report.md", utf8(render_markdown(tables, sections)))
-    _put_table(folder / "results.parquet", ROW_COLUMNS, map(flat_row, tables.rows))
+    put(folder / REPORT, utf8(render_markdown(tables, sections)))
+    _put_table(folder / RESULTS, ROW_COLUMNS, map(flat_row, tables.rows))
     samples = (sample for row in tables.rows for sample in _sample_rows(row.result))
-    _put_table(folder / "samples.parquet", SAMPLE_COLUMNS, samples)
-    written = [folder / name for name in ("report.md", "results.parquet", "samples.parquet")]
-    written += _put_budgets(folder / "budgets.parquet", tables)
-    time = (now or datetime.now(UTC)).replace(tzinfo=None)
-    stamp = time.isoformat().replace(":", "-")  # as lm-eval's tracker does
+    _put_table(folder / SAMPLES, SAMPLE_COLUMNS, samples)
+    written = [folder / name for name in (REPORT, RESULTS, SAMPLES)]
+    written += _put_budgets(folder / BUDGETS, tables)
     for (cell, step), rows in by_checkpoint(tables.rows).items():
-        written += put_lm_eval(folder / "lm_eval" / f"{file_name(cell)}@{step}", rows, tables.results, stamp)
+        written += put_lm_eval(folder / "lm_eval" / f"{file_name(cell)}@{step}", rows, tables.results)
     return written
 
 

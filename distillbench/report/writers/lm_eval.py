@@ -12,6 +12,8 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from glob import escape
 from pathlib import Path
 from statistics import stdev
 from typing import Any
@@ -32,8 +34,11 @@ from distillbench.writing import naming
 _OWN_KEYS = ("outcome", "detail", "reasoning_state", "finish_reason", "n_tokens", "ran_on")
 
 
-def put_lm_eval(folder: Path, rows: Sequence[Evaluated], results: Results, stamp: str) -> list[Path]:
-    """Writes the files that lm-eval's tracker would have written for one checkpoint, unless equal ones lie there.
+def put_lm_eval(folder: Path, rows: Sequence[Evaluated], results: Results) -> list[Path]:
+    """Writes the files that lm-eval's tracker would have written for one checkpoint.
+
+    Their time is that of the newest result, so that a result has one set of them however often it is reported; an older
+    set goes once all that it holds is in the new one.
 
     A task has lm-eval's name, or `task@evaluation` where two evaluations use it. The filter is our grader. Outcomes
     and intervals stand under the further key `distillbench`. Where a result is INVALID the metric is that word.
@@ -42,7 +47,6 @@ def put_lm_eval(folder: Path, rows: Sequence[Evaluated], results: Results, stamp
         folder: Where to.
         rows: The checkpoint on each evaluation.
         results: Where provenance comes from.
-        stamp: The time in their names.
 
     Returns:
         What was written.
@@ -50,16 +54,33 @@ def put_lm_eval(folder: Path, rows: Sequence[Evaluated], results: Results, stamp
     Source: lm_eval 0.4.13, `result_schema.py`, `evaluator.py`, `evaluator_utils.py`, `loggers/evaluation_tracker.py`.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    stamp = _stamp(rows)
     earlier = [path.name.removeprefix("results_").removesuffix(".json") for path in folder.glob("results_*.json")]
     with _scratch(folder) as scratch:
         made = _write(scratch, rows, results)
-        if any(all(_is_same(path, folder / _stamped(path, time)) for path in made) for time in earlier):
-            return []
         written = [folder / _stamped(path, stamp) for path in made]
         for path, target in zip(made, written, strict=True):
             there = (folder / _stamped(path, time) for time in earlier)
             _put(path, target, next((one for one in there if _is_same(path, one)), None))
+    for time in earlier:
+        if time != stamp:
+            _drop(folder, time, stamp)
     return written
+
+
+def _stamp(rows: Sequence[Evaluated]) -> str:
+    """When the last of some results was graded, as lm-eval's tracker writes a time into names of files."""
+    time = datetime.fromtimestamp(max(row.result.graded_at for row in rows), UTC).replace(tzinfo=None)
+    return time.isoformat(timespec="microseconds").replace(":", "-")
+
+
+def _drop(folder: Path, earlier: str, stamp: str) -> None:
+    """Removes an older set of files of which the new one holds every result; its results go last."""
+    old = list(folder.glob(f"samples_*_{escape(earlier)}.jsonl"))
+    new = [folder / f"{path.name.removesuffix(f'{earlier}.jsonl')}{stamp}.jsonl" for path in old]
+    if old and all(_is_same(path, there) for path, there in zip(old, new, strict=True)):
+        for path in (*old, folder / f"results_{earlier}.json"):
+            path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -80,29 +101,20 @@ def _stamped(path: Path, stamp: str) -> str:
 
 
 def _is_same(path: Path, there: Path) -> bool:
-    """Whether a file lies there already; results that differ in their date alone are the same."""
-    if not there.is_file():
-        return False
-    if path.suffix == ".json":
-        return _undated(path) == _undated(there)
-    return filecmp.cmp(path, there, shallow=False)
-
-
-def _undated(path: Path) -> dict[str, Any] | None:
-    """What results say beside their date; None of a file that is not what was written."""
-    try:
-        document = json.loads(path.read_bytes())
-    except ValueError:  # no JSON, or no text
-        return None
-    return {key: value for key, value in document.items() if key != "date"} if isinstance(document, dict) else None
+    """Whether a file lies there already."""
+    return there.is_file() and filecmp.cmp(path, there, shallow=False)
 
 
 def _put(path: Path, target: Path, earlier: Path | None) -> None:
     """Gives a file its place; one that is there under an earlier time gets another name and takes no more room."""
     with naming(target):
+        if earlier == target:
+            return
         if earlier is not None and path.suffix != ".json":
             with suppress(OSError):  # a file system without hard links holds it twice
-                os.link(earlier, target)
+                linked = path.with_name(f"{path.name}.link")
+                os.link(earlier, linked)
+                linked.replace(target)
                 return
         path.replace(target)
 
@@ -139,7 +151,7 @@ def _document(named: Mapping[str, Evaluated], hashes: Mapping[str, str], results
     first = next(iter(named.values())).result
     model = f"{first.cell}@{first.step}"
     settings = {name: row.result.settings for name, row in named.items()}
-    given = ("git_hash", "date", "lm_eval_version", "transformers_version")
+    given = ("git_hash", "lm_eval_version", "transformers_version")
     return {
         "results": {name: _metrics(name, row) for name, row in named.items()},
         "group_subtasks": {},
@@ -156,6 +168,7 @@ def _document(named: Mapping[str, Evaluated], hashes: Mapping[str, str], results
             "model_args": {name: getattr(first, name) for name in ("cell", "step", "student", "teacher", "trainer")},
             "random_seed": first.seed,
         },
+        "date": max(row.result.graded_at for row in named.values()),
         **{key: results.provenance[key] for key in given if key in results.provenance},
         "task_hashes": hashes,
         "distillbench": {name: flat_row(row) for name, row in named.items()},
