@@ -161,7 +161,7 @@ class Answer:
 
     Attributes:
         plugin: The plugin's name.
-        value: What it returned; None where it raised.
+        value: What it returned; where it is a generator and raised, what had come of it; None where nothing had.
         error: Names the plugin, its distribution and its module; None where it returned.
     """
 
@@ -176,14 +176,19 @@ def ask_each(manager: pluggy.PluginManager, hook: str, **arguments: Any) -> Iter
     for implementation in reversed(getattr(manager.hook, hook).get_hookimpls()):
         plugin, name = implementation.plugin, implementation.plugin_name
         caller = manager.subset_hook_caller(hook, everyone - {plugin})
+        came: list[Any] = []
         try:
-            answer = Answer(name, next(map(_listed, caller(**arguments)), None))
-        except Exception as error:  # a plugin may raise anything; it is said which one
-            answer = Answer(name, error=hook_error(manager, name, hook, error))
+            value = next(iter(caller(**arguments)), None)
+            if isinstance(value, Iterator):  # a generator runs now, while it is known whose it is
+                came.extend(value)
+                value = came
+            answer = Answer(name, value)
+        except (Exception, SystemExit) as error:  # a plugin may raise anything; it is said which one
+            answer = Answer(name, came or None, hook_error(manager, name, hook, error))
         yield answer
 
 
-def hook_error(manager: pluggy.PluginManager, name: str, hook: str, error: Exception | str) -> PluginError:
+def hook_error(manager: pluggy.PluginManager, name: str, hook: str, error: BaseException | str) -> PluginError:
     """An error that names the plugin whose hook it comes from."""
     why = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
     made = PluginError(f"plugin {whose(manager, name)}, {hook}: {why}\n    {_how_to_block(name)}")
@@ -197,11 +202,6 @@ def whose(manager: pluggy.PluginManager, name: str) -> str:
     module = getattr(plugin, "__name__", type(plugin).__module__)
     distribution = getattr(manager, "distributions", {}).get(name, module.partition(".")[0])
     return f"{name!r} of {distribution} ({module})"
-
-
-def _listed(value: Any) -> Any:
-    """What a hook wrote as a generator runs now, while it is known whose it is."""
-    return list(value) if isinstance(value, Iterator) else value
 
 
 def _refuse_unknown_hooks(manager: DistillbenchManager) -> None:

@@ -155,8 +155,22 @@ def fail(name: str) -> Any:
 
 
 def fail_late(name: str) -> Any:
-    yield Section("First", "is lost too")
+    yield Section("First", "is kept")
     raise RuntimeError(f"{name} went wrong")
+
+
+class FailsLate(list[Any]):
+    """A list that raises when somebody goes through it."""
+
+    def __iter__(self) -> Any:
+        return fail_late("sections")
+
+
+class Nameless:
+    """Something that cannot even be shown."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no name")
 
 
 GOOD = [Section("Good", "good text")]
@@ -166,8 +180,12 @@ GOOD = [Section("Good", "good text")]
     ("do", "said"),
     [
         (fail, "RuntimeError: sections went wrong"),
-        (fail_late, "RuntimeError: sections went wrong"),
+        (lambda name: exit("enough"), "SystemExit: enough"),
         (lambda name: 7, "got 7"),
+        (lambda name: [1, 2, 3], "3 sections of plugin 'bad'"),
+        (lambda name: ["x" * 10_000], "..."),
+        (lambda name: [Nameless()], "got <Nameless instance"),
+        (lambda name: {"Good": "text"}, "got 'Good'"),
         (lambda name: "text", "got 'text'"),
         (lambda name: [Section("Odd", None)], "wanted sections with a title"),  # type: ignore[arg-type]
         (lambda name: [None], "got None"),
@@ -183,7 +201,17 @@ def test_a_section_that_fails_is_left_out_and_named(do: Callable[[str], Any], sa
     results, sections = with_sections(Results("m"), manager)
     assert [section.title for section in sections] == ["Good"]
     (left_out,) = results.left_out
-    assert said in left_out and ("'bad' of test" in left_out or "'good' of test" in left_out)
+    assert said in left_out and ("'bad' of test" in left_out or "'good' of test" in left_out) and len(left_out) < 600
+
+
+@pytest.mark.parametrize("do", [fail_late, lambda name: FailsLate(), lambda name: [Section("First", ""), None, 7]])
+def test_what_fails_costs_no_other_section_of_its_plugin(do: Callable[[str], Any]) -> None:
+    manager = make_manager()
+    manager.register(Hooks(do), "bad")
+    results, sections = with_sections(Results("m"), manager)
+    assert [section.title for section in sections] == ["First"]
+    (left_out,) = results.left_out
+    assert "plugin 'bad' of test" in left_out
 
 
 def test_a_plugin_without_sections_is_no_error() -> None:
