@@ -19,7 +19,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -129,16 +129,7 @@ class Store:
     def lookup(self, stage: Stage) -> Finished | None:
         """What is known of a finished stage; None when there is no result, or one whose manifest is damaged."""
         manifest = self.usable(stage)
-        if manifest is None:
-            return None
-        return Finished(
-            digest=manifest["digest"],
-            inputs=manifest["inputs"],
-            holes=manifest["holes"],
-            freed=manifest["freed"],
-            seconds=manifest["seconds"],
-            facts=manifest["facts"],
-        )
+        return None if manifest is None else Finished(**{one.name: manifest[one.name] for one in fields(Finished)})
 
     def manifest(self, stage: Stage) -> dict[str, Any] | None:
         """The manifest of a finished stage; None when there is no result.

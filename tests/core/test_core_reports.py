@@ -206,7 +206,7 @@ def test_rows_that_a_training_refuses_are_told_by_a_later_report(cli: Cli, matri
     path = matrix(TWO | {"renderers": {"toy-renderer": {"end_loss": False}}})
     assert cli("run", path).code == 1
     told = [note for note in notes(cli, path) if "end_without_loss" in note]
-    assert len(told) == 2 and all("failed or blocked: train seed=" in note for note in told)
+    assert len(told) == 2 and all("failed or blocked: check wise" in note for note in told)
 
 
 def test_a_refused_run_is_told_by_a_later_report_until_it_runs(cli: Cli, matrix: Matrix, folder: Path) -> None:
