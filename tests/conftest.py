@@ -1,15 +1,13 @@
-"""Shared by all tests: a quiet environment, the command line in and out of process, and toy plugins."""
+"""Shared by all tests, beside the fixtures of `distillbench.testing`: a quiet environment, fresh processes."""
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -17,43 +15,13 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 from hypothesis import settings
 
-from distillbench.cli.main import invoke
+if TYPE_CHECKING:
+    from distillbench.testing import Ran
+
+pytest_plugins = ["distillbench.testing"]  # also where the installation is older than its entry point
 
 settings.register_profile("shared-machine", deadline=None, max_examples=100)
 settings.load_profile("shared-machine")
-
-
-@dataclass(frozen=True)
-class Ran:
-    """What one command line left: its exit code and what it printed."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """Standard output as JSON; fails when anything else was printed there."""
-        return json.loads(self.out)
-
-
-def _install_plugin(folder: Path, distribution: str, modules: Mapping[str, str], entries: Mapping[str, str]) -> Path:
-    """Lays a distribution with entry points into a folder, as `pip install --target` would.
-
-    Args:
-        folder: Goes on `sys.path` or PYTHONPATH.
-        distribution: Its name.
-        modules: Source by module name.
-        entries: Of the group `distillbench`: plugin names and what they load.
-    """
-    about = folder / f"{distribution.replace('-', '_')}-1.0.dist-info"
-    about.mkdir(parents=True)
-    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
-    lines = [f"{name} = {target}" for name, target in entries.items()]
-    (about / "entry_points.txt").write_text("\n".join(["[distillbench]", *lines]) + "\n")
-    for name, source in modules.items():
-        (folder / f"{name}.py").write_text(source)
-    return folder
 
 
 def _run_python(*arguments: str, path: Path | None = None, cwd: Path | None = None, **environment: str) -> Ran:
@@ -65,6 +33,8 @@ def _run_python(*arguments: str, path: Path | None = None, cwd: Path | None = No
         cwd: Where it runs.
         environment: Variables to set.
     """
+    from distillbench.testing import Ran
+
     done = subprocess.run(
         [sys.executable, *arguments],
         env=fresh_environment(path) | environment,
@@ -87,12 +57,6 @@ def _run_cli(*arguments: str, path: Path | None = None, cwd: Path | None = None,
     """Runs `distillbench` in a process of its own."""
     code = "import sys; from distillbench.cli.main import main; sys.argv[0] = 'distillbench'; main()"
     return _run_python("-c", code, *arguments, path=path, cwd=cwd, **environment)
-
-
-@pytest.fixture(scope="session")
-def install_plugin() -> Callable[..., Path]:
-    """Lays a distribution with entry points into a folder: `install_plugin(folder, distribution, modules, entries)`."""
-    return _install_plugin
 
 
 @pytest.fixture(scope="session")
@@ -120,19 +84,6 @@ def samples_with_texts() -> Callable[[Path, str], list[dict[str, Any]]]:
         return [row | {"text": texts[row["samples_in"], row["sample_id"]]} for row in rows]
 
     return read
-
-
-@pytest.fixture
-def cli(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Ran]:
-    """Runs a command line in this process, on a store of the test's own."""
-
-    def run(*arguments: str | Path, store: Path | None = None) -> Ran:
-        capfd.readouterr()
-        code = invoke(["--store", str(store or tmp_path / "store"), *map(str, arguments)])
-        out, err = capfd.readouterr()
-        return Ran(code, out, err)
-
-    return run
 
 
 @pytest.fixture(autouse=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distillbench.errors import DistillbenchError
+from distillbench.errors import DistillbenchError, nearest
 from distillbench.session.subset import WHOLE, Subset
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from distillbench.plan.plan import Plan
     from distillbench.preflight.look import Preflight
     from distillbench.records import Cell
+    from distillbench.report.evaluated import Evaluated
+    from distillbench.report.results import GradedSample
     from distillbench.report.tables import Tables
     from distillbench.run.ledger import Summary
     from distillbench.session.checking import Checked
@@ -56,6 +58,51 @@ class Report:
         from distillbench.report.writers.columns import flat_row
 
         return [flat_row(row) for row in self.tables.rows]
+
+    def row(self, **where: Any) -> dict[str, Any]:
+        """The one row with these values: `report.row(cell="concise", step=20, evaluation="coins")`.
+
+        Raises:
+            DistillbenchError: None has them, or several have.
+        """
+        from distillbench.report.writers.columns import flat_row
+
+        return flat_row(self._evaluated(where))
+
+    def outcomes(self, **where: Any) -> dict[str, int]:
+        """How many samples of one row have each outcome, without those that none has.
+
+        Raises:
+            DistillbenchError: No row has these values, or several have.
+        """
+        return {outcome: count for outcome, count in self._evaluated(where).summary.counts.items() if count}
+
+    def samples(self, **where: Any) -> list[GradedSample]:
+        """Every sample of one row, with its texts.
+
+        Raises:
+            DistillbenchError: No row has these values, or several have.
+        """
+        return list(self._evaluated(where).result.samples())
+
+    def failures(self) -> dict[str, str]:
+        """Why stages failed or were blocked in this run, by the stage's name."""
+        if self.summary is None:
+            return {}
+        return {self.summary.plan.stages[key].name: why for key, why in self.summary.reasons.items()}
+
+    def _evaluated(self, where: Mapping[str, Any]) -> Evaluated:
+        from distillbench.report.writers.columns import flat_row
+
+        flat = [flat_row(row) for row in self.tables.rows]
+        if unknown := [name for name in where if flat and name not in flat[0]]:
+            raise DistillbenchError(f"rows of a report have no {unknown[0]!r}; {nearest(unknown[0], flat[0])}")
+        found = [row for row, values in zip(self.tables.rows, flat, strict=True) if where.items() <= values.items()]
+        if len(found) != 1:
+            wanted = ", ".join(f"{name}={value!r}" for name, value in where.items())
+            there = [f"    {row.name}, evaluation {row.result.evaluation!r}" for row in found or self.tables.rows]
+            raise DistillbenchError("\n".join([f"{len(found)} rows with {wanted}, wanted one of:", *there]))
+        return found[0]
 
     def to_pandas(self) -> Any:
         """The rows as a pandas frame.

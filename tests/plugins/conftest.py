@@ -8,7 +8,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before anything reads it
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
-from plugin_helpers import Run, Tiny, build_tiny, full_run, lora_run, shared_folder
+from plugin_helpers import Run, Tiny, full_run, lora_run
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -20,9 +20,9 @@ def one_thread() -> None:
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+def tiny(tiny_student: Tiny) -> Tiny:
     """A tiny student after a short pretraining."""
-    return build_tiny(shared_folder(tmp_path_factory))
+    return tiny_student
 
 
 @pytest.fixture(scope="session")

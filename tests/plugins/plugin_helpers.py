@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import warnings
 from collections.abc import Iterable, Sequence
@@ -35,9 +34,8 @@ from distillbench.stages.render import read_training_rows, write_training_rows
 from distillbench.store.rendered import Cut
 from distillbench.tasks.identity import TaskIndex
 from distillbench.tasks.loader import LmEvalTasks
+from distillbench.testing import TinyStudent as Tiny
 from distillbench_plugins.engines.transformers import TransformersEngine, TransformersOptions
-from distillbench_plugins.renderers.qwen import Qwen3Options, Qwen3Renderer
-from distillbench_plugins.students.tiny_qwen3 import TinyQwen3, TinyQwen3Options
 from distillbench_plugins.teachers.synthetic import SyntheticOptions, SyntheticTeacher
 from distillbench_plugins.trainers.sft import SftOptions, SftTrainer
 
@@ -45,18 +43,6 @@ ROOT = Path(__file__).parents[2]
 TASK_ROOT = Path(str(files("distillbench_tasks")))
 #: Real data that lies beside the project, never in it.
 DATA = ROOT.parent / "shared" / "data"
-#: Enough for sensible outputs: some coins problems right, some wrong, most digits problems right.
-TINY_STEPS = 100
-
-
-@dataclass(frozen=True)
-class Tiny:
-    """The tiny student as an engine and a trainer are given it."""
-
-    student: TinyQwen3
-    built: Path
-    tokenizer: Any
-    renderer: Qwen3Renderer
 
 
 def beside(*parts: str) -> Path:
@@ -66,26 +52,6 @@ def beside(*parts: str) -> Path:
         warnings.warn(f"NOT TESTED on real data: {path} is not there", stacklevel=2)
         pytest.skip(f"NOT TESTED on real data: {path} is not there")
     return path
-
-
-def shared_folder(factory: pytest.TempPathFactory) -> Path:
-    """A folder of this test run; the workers of pytest-xdist have one together."""
-    base = factory.getbasetemp()
-    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-
-
-@cache
-def build_tiny(base: Path) -> Tiny:
-    """Pretrains the tiny student in a folder, once."""
-    built, student = base / "tiny-student", TinyQwen3(TinyQwen3Options(steps=TINY_STEPS))
-    with FileLock(f"{built}.lock"):
-        if not built.exists():
-            partial = base / "tiny-student-partial"
-            partial.mkdir()
-            student.build(partial, Context(work=base))
-            partial.rename(built)
-    tokenizer = student.load_tokenizer(built)
-    return Tiny(student, built, tokenizer, Qwen3Renderer(Qwen3Options()).bind(tokenizer))
 
 
 @cache

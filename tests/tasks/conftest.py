@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from plugin_helpers import Run, Tiny, build_tiny, full_run, shared_folder
+from plugin_helpers import Run, Tiny, full_run
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+def tiny(tiny_student: Tiny) -> Tiny:
     """A tiny student after a short pretraining."""
-    return build_tiny(shared_folder(tmp_path_factory))
+    return tiny_student
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 from pathlib import Path
 
 import pytest
-from plugin_helpers import Run, Tiny, build_tiny, coins_traces, full_run, shared_folder, train
+from plugin_helpers import Run, Tiny, coins_traces, full_run, train
 
 from distillbench.records import Checkpoint
 
@@ -24,9 +24,9 @@ def one_thread() -> None:
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+def tiny(tiny_student: Tiny) -> Tiny:
     """A tiny student after a short pretraining."""
-    return build_tiny(shared_folder(tmp_path_factory))
+    return tiny_student
 
 
 @pytest.fixture(scope="session")
