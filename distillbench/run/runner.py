@@ -1,8 +1,8 @@
 """Decides what runs, and when: starts what is ready, gives open sessions what becomes ready, blocks what waits in vain.
 
-Stages that run in a process of their own come first, then sessions: one begins with what is ready when nothing else can
-use the machine, and is given the rest as it becomes ready. A session that has nothing to do is closed when others need
-what it keeps.
+The untouched students are sampled first: every number is compared with theirs. Then come the stages that run in a
+process of their own, and then further sessions: one begins with what is ready when nothing else can use the machine. An
+open session is given the rest as it becomes ready; one that has nothing to do is closed when others need what it keeps.
 """
 
 from __future__ import annotations
@@ -125,12 +125,13 @@ class Runner:
         ready = ledger.ready(self._units.given())
         sessions = {process: stages for process, stages in ready.items() if process not in stages}
         alone = {process: stages for process, stages in ready.items() if process in stages}
-        done = self._feed(sessions)
-        waiting = [stages for stages in alone.values() if not self._start(stages, ledger)]
-        unopened = {process: stages for process, stages in sessions.items() if self._units.of(process) is None}
-        waiting += [stages for stages in unopened.values() if not self._start(stages, ledger)]
-        done |= len(waiting) < len(alone) + len(unopened)
-        return self._close_idle(ledger, waiting) or done
+        is_moving = self._feed(sessions)
+        unopened = [stages for process, stages in sessions.items() if self._units.of(process) is None]
+        unopened.sort(key=_is_untouched, reverse=True)
+        n_first = sum(map(_is_untouched, unopened))
+        in_turn = [*unopened[:n_first], *alone.values(), *unopened[n_first:]]
+        waiting = [stages for stages in in_turn if not self._start(stages, ledger)]
+        return self._close_idle(ledger, waiting) or is_moving or len(waiting) < len(in_turn)
 
     def _feed(self, sessions: Mapping[str, Mapping[str, Stage]]) -> bool:
         """Gives open sessions what has become ready for them."""
@@ -283,3 +284,8 @@ class Runner:
             if entry["kind"] == "full" and (train, entry["step"]) in asked  # the others were never looked at
         ]
         return self.store.free(train, full) if full else 0
+
+
+def _is_untouched(stages: Mapping[str, Stage]) -> bool:
+    """Whether a session would begin with an evaluation of the untouched student."""
+    return any(isinstance(stage, Sample) and stage.step == 0 and stage.evaluation for stage in stages.values())
