@@ -25,6 +25,12 @@ UNSAFE_VARIABLE = "DISTILLBENCH_UNSAFE_CODE_EXECUTION"
 @ONLY
 @LIMIT
 @FAST
+@click.option(
+    "--frozen",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="LOCK",
+    help="Refuse models, data, tasks, files and packages other than those in a report's lock.json.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @UNSAFE
 @JSON
@@ -35,6 +41,7 @@ def run(
     only: tuple[str, ...],
     limit: int | None,
     fast: bool,
+    frozen: Path | None,
     dry_run: bool,
     unsafe_code_execution: bool,
     as_json: bool,
@@ -49,6 +56,8 @@ def run(
     session: Invocation = context.obj
     loaded = session.load(matrix, only, limit, fast)
     tell_chosen(session, loaded)
+    if frozen is not None:
+        loaded.refuse_others(frozen)
     if dry_run:
         from distillbench.cli.plan import print_plan
 

@@ -190,6 +190,19 @@ class Experiment:
 
         return Preflight(Bench(self.session.store, self.session.catalog, LmEvalTasks(self.tasks)))
 
+    def refuse_others(self, lock: Path) -> None:
+        """Refuses models, data, tasks, files and packages that are others than those of a report.
+
+        Args:
+            lock: The report's `lock.json`.
+
+        Raises:
+            DistillbenchError: With each one that differs, what was locked, what is here and what to do.
+        """
+        from distillbench.session.lock import refuse_others
+
+        refuse_others(self, lock)
+
     def check(self) -> list[Checked]:
         """Finds mistakes before anything runs; a line of level `refused` would stop a run."""
         from distillbench.session.checking import checked

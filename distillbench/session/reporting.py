@@ -15,6 +15,7 @@ from distillbench.report.tables import Tables, tables_of
 from distillbench.report.writers.earlier import keep_earlier
 from distillbench.report.writers.folder import write
 from distillbench.sealed import read_sealed, write_sealed
+from distillbench.session.lock import write_lock
 from distillbench.session.subset import WHOLE, Subset
 from distillbench.stages.grade import Grade
 from distillbench.store.failures import note_failure
@@ -47,6 +48,7 @@ def write_report(loaded: Experiment, plan: Plan, folder: Path, command: str, rea
     results, sections = with_sections(replace(found, remarks=tuple(remarks)), loaded.session.manager)
     tables = tables_of(results)
     write(tables, folder, sections)
+    write_lock(loaded, plan, folder)
     return tables
 
 
