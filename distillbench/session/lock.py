@@ -17,6 +17,7 @@ from distillbench.records import TaskRef
 from distillbench.sealed import read_sealed, write_sealed
 from distillbench.session.hub import hub_commit
 from distillbench.store.environment import PACKAGES
+from distillbench.store.report_folders import LOCK
 from distillbench.tasks.data import data_root, data_source
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from distillbench.records import Cell, Choice
     from distillbench.session.experiment import Experiment
 
-#: In a report's folder.
-LOCK = "lock.json"
 _FORMAT = 1
 _MOST_SHOWN = 3
 #: What to do about a thing of each sort that differs; `{name}` and `{locked}` stand for it.

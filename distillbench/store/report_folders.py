@@ -13,6 +13,8 @@ from pathlib import Path
 STAGES = "stages.json"
 #: The file that a person reads.
 REPORT = "report.md"
+#: What the report was made with.
+LOCK = "lock.json"
 #: How the folders of earlier reports begin: these are only looked at, and need nothing of the store.
 EARLIER = "earlier-"
 

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distillbench.sealed import read_sealed, write_sealed
-from distillbench.session.lock import LOCK, Versions, differences
+from distillbench.session.lock import Versions, differences
+from distillbench.store.report_folders import LOCK
 
 Cli = Callable[..., Any]
 Matrix = Callable[..., Path]

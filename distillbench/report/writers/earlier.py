@@ -8,7 +8,7 @@ from pathlib import Path
 
 from distillbench.report.results import CheckpointResult
 from distillbench.report.writers.files import BUDGETS, RESULTS, SAMPLES
-from distillbench.store.report_folders import EARLIER, REPORT
+from distillbench.store.report_folders import EARLIER, LOCK, REPORT
 from distillbench.store.rows import iterate
 
 _KEY = ("cell", "step", "evaluation")
@@ -34,7 +34,7 @@ def keep_earlier(folder: Path, results: Iterable[CheckpointResult]) -> Iterator[
         time = datetime.fromtimestamp((folder / RESULTS).stat().st_mtime, UTC)
         aside = folder / f"{EARLIER}{time:%Y-%m-%dT%H-%M-%S}"
         aside.mkdir(exist_ok=True)
-        for name in (REPORT, SAMPLES, BUDGETS, RESULTS):  # the last one says that there is something to keep
+        for name in (REPORT, LOCK, SAMPLES, BUDGETS, RESULTS):  # the last one says that there is something to keep
             if (folder / name).exists():
                 (folder / name).replace(aside / name)
         what = f"{len(lost)} results of the earlier report are not in this one, or not with all their samples"
