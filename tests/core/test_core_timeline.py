@@ -48,7 +48,7 @@ def test_unequal_trainings_of_two_students(bench: Toys, control: Control, more: 
         assert first.stage.label == f"base-{student}@0 on toy"
         ended = place(events, Ended, f"train {quick}")
         assert ended < place(events, Started, f"sample {quick}@1 on toy")
-        assert place(events, Ended, f"grade {quick}@2 on toy") < place(events, Ended, f"train {slow}"), "it did not wait"
+        assert place(events, Ended, f"grade {quick}@2 on toy") < place(events, Ended, f"train {slow}"), "no waiting"
 
 
 def test_on_one_core_the_untouched_student_is_first_and_nothing_starves(bench: Toys, control: Control) -> None:
