@@ -117,7 +117,9 @@ def test_a_run_of_a_plugin_that_is_installed_for_this_test(
     assert report.row(cell=cell, step=2)["n"] == 2 and report.row(is_baseline=True)["step"] == 0
     assert sum(report.outcomes(cell=cell, step=2).values()) == 2 and 0 not in report.outcomes(cell=cell).values()
     assert [one.outcome for one in report.samples(cell=cell)] == list(report.outcomes(cell=cell)) * 2
-    assert report.tables.results.cells[0].traces == {"kept": 7, "w: wordy": 1}
+    assert report.traces(cell) == {"kept": 7, "w: wordy": 1} and report.traces("base-tiny") == {}
+    with pytest.raises(DistillbenchError, match="did you mean 'lora'"):
+        report.traces("lara")
     for where, said in (
         ({"cell": "none"}, "0 rows with cell='none'"),
         ({"evaluation": "coins"}, "2 rows with evaluation='coins'"),

@@ -85,6 +85,17 @@ class Report:
         """
         return list(self._evaluated(where).result.samples())
 
+    def traces(self, cell: str) -> dict[str, int]:
+        """How many traces of a cell were kept, and how many each filter rejected for which reason.
+
+        Raises:
+            DistillbenchError: No cell has this name.
+        """
+        cells = {one.name: one for one in self.tables.results.cells}
+        if cell not in cells:
+            raise DistillbenchError(f"the report has no cell {cell!r}; {nearest(cell, cells)}")
+        return dict(cells[cell].traces or {})
+
     def failures(self) -> dict[str, str]:
         """Why stages failed or were blocked in this run, by the stage's name."""
         if self.summary is None:

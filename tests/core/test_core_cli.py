@@ -165,10 +165,14 @@ def test_what_a_disk_refuses_is_no_traceback(
 ) -> None:
     """Root writes anywhere, so the refusal is the test's own."""
 
-    def refuse(path: Path, *_: Any, **__: Any) -> None:
-        raise OSError(number, os.strerror(number), str(path))
+    real = Path.open
 
-    monkeypatch.setattr(Path, "write_text", refuse)
+    def refuse(path: Path, *rest: Any, **more: Any) -> Any:
+        if path.name == "new.yaml":
+            raise OSError(number, os.strerror(number), str(path))
+        return real(path, *rest, **more)
+
+    monkeypatch.setattr(Path, "open", refuse)
     done = cli("init", tmp_path / "new.yaml")
     assert (done.code, done.err) == (1, f"error: {tmp_path / 'new.yaml'}: {os.strerror(number)}\n")
 
