@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 from core_bench import Control
+from core_factories import merged
 
 from distillbench.store.store import Store
 
@@ -35,13 +36,13 @@ def listen_to_ctrl_c() -> None:
 class Process:
     """A run under way in a process group of its own, as a terminal gives it one."""
 
-    def __init__(self, site: Path, store: Path, matrix: Path, err: Path) -> None:
+    def __init__(self, sites: Sequence[Path], store: Path, matrix: Path, err: Path) -> None:
         self.err = err
         code = "from distillbench.cli.main import main; main()"
         with err.open("w") as stream:
             self.popen = subprocess.Popen(
                 [sys.executable, "-c", code, "--store", str(store), "-v", "run", str(matrix)],
-                env=os.environ | {"PYTHONPATH": str(site)},
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, sites))},
                 stdout=subprocess.DEVNULL,
                 stderr=stream,
                 start_new_session=True,
@@ -72,8 +73,9 @@ def start(
     started: list[Process] = []
     path = matrix(SPAWNED)
 
-    def run() -> Process:
-        started.append(Process(toy_site, tmp_path / "store", path, tmp_path / f"err{len(started)}"))
+    def run(path: Path = path, *sites: Path) -> Process:
+        store, err = tmp_path / "store", tmp_path / f"err{len(started)}"
+        started.append(Process([toy_site, *sites], store, path, err))
         return started[-1]
 
     yield run
@@ -146,6 +148,67 @@ def test_workers_end_when_their_runner_is_killed(
     control.unset("sleep-train")
     again = start()
     assert again.popen.wait(60) == 0, again.err.read_text()
+
+
+SPAWNING = """
+import subprocess, sys
+from distillbench.hookspecs import hookimpl
+from distillbench_toys import ToyTrainer
+
+
+class Spawning(ToyTrainer):
+    \"""Trains with a helper process, as accelerate and vLLM do.\"""
+
+    name = "spawning"
+
+    def train(self, job, context):
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)  # a helper of a trainer"])
+        return super().train(job, context)
+
+
+@hookimpl
+def distillbench_trainers():
+    return [Spawning]
+"""
+
+
+@pytest.fixture
+def start_spawning(
+    start: Callable[..., Process], install_plugin: Callable[..., Path], matrix: Callable[..., Path], tmp_path: Path
+) -> Callable[[], Process]:
+    """As `start`, with a trainer that has a process of its own."""
+    site = install_plugin(tmp_path / "more", "spawning", {"spawning_plugin": SPAWNING}, {"spawning": "spawning_plugin"})
+    path = matrix(merged(SPAWNED, {"trainers": {"fit": {"use": "spawning"}}}), "spawning.yaml")
+    return lambda: start(path, site)
+
+
+def helpers(process: Process) -> list[psutil.Process]:
+    """The processes that trainers have started."""
+    return [one for one in process.family() if "a helper of a trainer" in " ".join(one.cmdline())]
+
+
+@pytest.mark.parametrize("who", ["runner", "worker", "both"])
+def test_what_a_worker_has_started_ends_with_it(
+    start_spawning: Callable[[], Process], control: Control, who: str
+) -> None:
+    control.set("sleep-train", "100")
+    process = start_spawning()
+    process.wait_for("train wise: started")
+    until = time.monotonic() + 30
+    while not (found := helpers(process)):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    (helper,) = found
+    worker, family = helper.parent(), process.family()
+    assert worker is not None
+    if who != "runner":
+        worker.send_signal(signal.SIGKILL)
+    if who != "worker":
+        process.popen.kill()
+    assert gone([helper], 20), "it would hold its GPU"
+    control.unset("sleep-train")
+    process.popen.wait(60)
+    assert gone(family, 20)
 
 
 def test_two_runs_on_one_store_share_the_work(start: Callable[[], Process], control: Control) -> None:

@@ -34,6 +34,7 @@ from distillbench.records import (
     Problem,
     Prompt,
     Rendered,
+    Resources,
     RowCounts,
     Trace,
 )
@@ -67,6 +68,15 @@ def steer(what: str) -> None:
         raise StageError(why)
     if control(f"kill-{what}") is not None:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+@contextmanager
+def holding_gpus(who):
+    """Records which GPUs a process sees, when it begins and when it ends."""
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "all")
+    record("gpus", f"begin {who}: {seen}")
+    yield
+    record("gpus", f"end {who}: {seen}")
 
 
 @dataclass(frozen=True)
@@ -161,10 +171,12 @@ class StudentOptions:
     Attributes:
         seed: Of its weights.
         threads: Speed only.
+        gpus: What training and sampling it ask for.
     """
 
     seed: int = 0
     threads: int = field(default=1, metadata={"key": False})
+    gpus: int = field(default=0, metadata={"key": False})
 
 
 class ToyTokenizer:
@@ -195,6 +207,9 @@ class ToyStudent(Student[StudentOptions]):
 
     def renderer(self):
         return "toy-renderer"
+
+    def resources(self):
+        return Resources(gpus=self.options.gpus)
 
     def build(self, folder, context):
         steer("student")
@@ -384,8 +399,9 @@ class ToyTrainer(Trainer[TrainerOptions]):
         return None if counts is None else tuple(range(1, counts.rows // 2 + 1))
 
     def train(self, job, context):
-        steer(f"train-{context.seed}")
-        steer("train")
+        with holding_gpus(f"train {context.seed}"):
+            steer(f"train-{context.seed}")
+            steer("train")
         found = []
         rows = b"".join(row.input_ids.tobytes() for row in job.rows)
         about = f"{hashlib.sha256(rows).hexdigest()} {self.options.rate} {context.seed} {control('salt') or ''}"
@@ -448,7 +464,8 @@ class ToyEngine(Engine[EngineOptions]):
     @contextmanager
     def open(self, student, built, checkpoints, context):
         record("sessions", str(built))
-        yield ToySession(self.options.words)
+        with holding_gpus("session"):
+            yield ToySession(self.options.words)
 
 
 class ToySession:
