@@ -219,8 +219,7 @@ def _add_model(found: Versions, loaded: Experiment, choice: Choice, ask: bool) -
     except DistillbenchError:  # it does not say where its files are
         return
     if not is_folder(expanded(source.name)):
-        name = f"{source.name} at {source.revision or 'main'}"
-        _add(found, "model", name, hub_commit(source.name, source.revision, "model", ask))
+        _add(found, "model", source.name, hub_commit(source.name, source.revision, "model", ask))
 
 
 def _tasks(loaded: Experiment) -> list[TaskRef]:
@@ -247,5 +246,4 @@ def _add_task(found: Versions, loaded: Experiment, ref: TaskRef, ask: bool) -> N
         options = spec.config.get("dataset_kwargs")
         revision = str(options.get("revision", "")) if isinstance(options, Mapping) else ""
     if name:
-        commit = hub_commit(name, revision or None, "dataset", ask)
-        _add(found, "data set", f"{name} at {revision or 'main'}", commit)
+        _add(found, "data set", name, hub_commit(name, revision or None, "dataset", ask))

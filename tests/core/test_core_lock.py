@@ -170,19 +170,27 @@ def test_a_model_of_the_hub_is_locked_by_its_commit(
         (repository / "snapshots" / commit).mkdir(parents=True, exist_ok=True)
         (repository / "snapshots" / commit / "config.json").write_text("{}")
 
-    student = {"use": "hf", "model": "someone/tiny", "device": "cpu", "revision": revision}
-    path = matrix(
-        {"students": {"small": student}, "renderers": {"toy-renderer": {}}, "trainers": {"fit": {"steps": [1]}}}
-    )
+    def hub_student(revision: str | None) -> dict[str, Any]:
+        student = {"use": "hf", "model": "someone/tiny", "device": "cpu", "revision": revision}
+        return {
+            "students": {"small": student},
+            "renderers": {"toy-renderer": {}},
+            "trainers": {"fit": {"steps": [1]}},
+        }
+
+    path = matrix(hub_student(revision))
     moves_to("a" * 40)
     assert cli("report", path).code == 0
-    pinned = len(name) == 40
-    assert locked(lock)["model"] == {f"someone/tiny at {name}": [name if pinned else "a" * 40]}
+    first, second = (name, name) if len(name) == 40 else ("a" * 40, "b" * 40)
+    assert locked(lock)["model"] == {"someone/tiny": [first]}
     moves_to("b" * 40)
     done = cli("run", path, "--frozen", lock)
-    told = f"    model someone/tiny at {name}\n        locked: {'a' * 40}\n        here:   {'b' * 40}\n"
-    assert done.code == 2 and (told in done.err) == (not pinned)
-    assert pinned or f"write `revision: {'a' * 40}` where the matrix names the model" in done.err
+    told = f"    model someone/tiny\n        locked: {first}\n        here:   {second}\n"
+    assert done.code == 2 and (told in done.err) == (first != second)
+    hint = f"write `revision: {first}` where the matrix names the model"
+    assert (hint in done.err) == (first != second)
+    pinned = matrix(hub_student(first))
+    assert "--frozen" not in cli("run", pinned, "--frozen", lock).err, "what the hint says helps"
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from distillbench.errors import DistillbenchError
 from distillbench.session.subset import Subset
+from distillbench.store.failures import note_failure
 from distillbench.store.report_folders import parts
 
 Cli = Callable[..., Any]
@@ -137,6 +138,11 @@ def test_parts_that_differ_have_folders_that_differ(one: Subset, other: Subset) 
     assert Subset.of(json.loads(json.dumps(one.plain()))) == one
 
 
+def test_a_name_of_any_letters_fits_into_a_file_system(bench: Toys) -> None:
+    for letter in "aé語🎲/":
+        assert len(Subset(limit=10**9, only=(letter * 300,)).folder.encode()) < 200
+
+
 def test_two_ways_to_cut_exclude_each_other() -> None:
     with pytest.raises(DistillbenchError, match="exclude"):
         Subset(limit=3, fast=True)
@@ -229,3 +235,12 @@ def test_a_student_that_is_not_there_is_told_by_a_later_report(cli: Cli, matrix:
     found = notes(cli, path)
     assert any(note.startswith("seed=1: failed or blocked: train") and "nobody/nothing" in note for note in found)
     assert any(note.startswith("base-small: failed or blocked: sample") for note in found)
+
+
+def test_a_failure_is_not_told_of_a_result_that_is_whole(cli: Cli, matrix: Matrix, bench: Toys) -> None:
+    """A process may have failed at a stage that another one had finished, or was finishing."""
+    path = matrix(TWO)
+    assert cli("run", path).code == 0
+    for stage in bench.plan(TWO).stages.values():
+        note_failure(bench.session.store, stage, "no lock to be had")
+    assert notes(cli, path) == []

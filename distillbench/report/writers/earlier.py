@@ -32,7 +32,7 @@ def keep_earlier(folder: Path, results: Iterable[CheckpointResult]) -> Iterator[
     lost = [key for key, n in had.items() if has.get(key, 0) < n]
     if lost:
         time = datetime.fromtimestamp((folder / RESULTS).stat().st_mtime, UTC)
-        aside = folder / f"{EARLIER}{time:%Y-%m-%dT%H-%M-%S}"
+        aside = folder / f"{EARLIER}{time:%Y-%m-%dT%H-%M-%S.%f}"
         aside.mkdir(exist_ok=True)
         for name in (REPORT, LOCK, SAMPLES, BUDGETS, RESULTS):  # the last one says that there is something to keep
             if (folder / name).exists():

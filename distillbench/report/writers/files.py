@@ -15,12 +15,12 @@ from distillbench.writing import naming
 
 #: The tables of a report.
 RESULTS, SAMPLES, BUDGETS = "results.parquet", "samples.parquet", "budgets.parquet"
-_LONGEST_NAME = 100
+_LONGEST_NAME = 100  # bytes, of which a file system takes 255
 
 
 def file_name(name: str) -> str:
     """A name for a file or folder; one that had to be changed gets a hash, so that no two share one."""
-    clean = re.sub(r"[^\w.,=+@-]", "_", name)[:_LONGEST_NAME]
+    clean = re.sub(r"[^\w.,=+@-]", "_", name).encode()[:_LONGEST_NAME].decode(errors="ignore")
     return clean if clean == name else f"{clean}-{text_hash(name)[:8]}"
 
 
