@@ -72,10 +72,46 @@ def keys(lab: Path, matrix: Path) -> set[str]:
     return {stage["key"] for stage in json.loads(bench(lab, "plan", str(matrix), "--json"))["stages"]}
 
 
-def test_the_test_of_the_page_passes(lab):
-    done = run(lab, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "distillbench-lab/test_lab.py")
+@pytest.mark.slow
+def test_the_tests_of_the_page_pass(lab):
+    plugins = [
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "distillbench.testing",
+    ]  # an old editable installation has no entry point
+    done = run(lab, "-m", "pytest", "-q", *plugins, "-c", os.devnull, "distillbench-lab/test_lab.py")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 passed" in done.stdout
+    assert "3 passed" in done.stdout
+
+
+def test_the_class_that_is_derived_from_a_built_in_one_rejects_cut_traces(lab, plugin_manager):
+    from distillbench.catalog import Catalog
+    from distillbench.protocols import Context
+    from distillbench.records import Message, Problem, Trace
+
+    whole = Catalog(plugin_manager(module_from(lab / "whole.py", "lab_whole"))).kind("filter")["whole"]
+    filtered = whole(whole.Options(limit=5))
+    problem = Problem("p1", "sums", (Message("user", "1+1?"),), "2")
+    reasons = []
+    for ending, tokens in (("stop", 5), ("stop", 6), ("length", 5)):
+        measures = {"length": {"n_tokens": tokens}}
+        trace = Trace(problem, None, "2", ending, None, "made", "line 1", measures=measures)
+        reasons.append(filtered.reason(trace, Context(work=lab)))
+    assert reasons == [None, "too long: 6 tokens, limit 5", "cut: by its teacher's budget"]
+
+
+def test_the_fixtures_and_the_report_are_described_as_they_are():
+    from distillbench import testing
+    from distillbench.session import Report
+
+    page = PAGE.read_text()
+    there = {name for name, value in vars(testing).items() if type(value).__name__ == "FixtureFunctionDefinition"}
+    fixtures = page.split("| fixture |")[1].split("\n\n")[0]
+    assert {line.split("`")[1].partition("(")[0] for line in fixtures.splitlines()[2:]} == there
+    report = page.split("| of a report |")[1].split("\n\n")[0]
+    said = {line.split("`")[1].partition("(")[0] for line in report.splitlines()[2:]}
+    assert said <= set(vars(Report)) and len(said) == 7
 
 
 def test_the_section_of_the_page_names_a_loop(lab):
