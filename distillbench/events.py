@@ -226,7 +226,7 @@ Emit = Callable[[Event], None]
 
 def to_line(event: Event) -> str:
     """An event as one line of JSON."""
-    return json.dumps({"event": event.kind(), **asdict(event)}, ensure_ascii=False, separators=(",", ":")) + "\n"
+    return json.dumps({"event": event.kind(), **asdict(event)}, separators=(",", ":")) + "\n"
 
 
 def from_line(line: str) -> Event:

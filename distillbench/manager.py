@@ -34,6 +34,7 @@ BUILTIN_MODULES = (
     "distillbench.cli.tasks",
     "distillbench.cli.tokens",
     "distillbench.cli.report",
+    "distillbench.cli.samples",
     "distillbench.cli.status",
     "distillbench.cli.data",
     "distillbench.cli.plugins",

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from distillbench.cli.invocation import JSON, Invocation, print_json
+from distillbench.cli.invocation import JSON, Invocation, print_json, print_rows
 from distillbench.errors import DistillbenchError, nearest
 from distillbench.hookspecs import hookimpl
 from distillbench.tasks.data import DATA_ROOT, DataSource, data_root, data_source
@@ -134,10 +134,10 @@ def _print(session: Invocation, needed: Sequence[_Needed], given: Path | None) -
 
     table = Table(box=None, pad_edge=False)
     for heading in ("tasks", "rows", "licence", "source", "copy"):
-        table.add_column(heading, overflow="fold", justify="right" if heading == "rows" else "left")
+        table.add_column(heading, justify="right" if heading == "rows" else "left")
     for one in needed:
         table.add_row(", ".join(one.tasks), f"{one.source.rows:,}", one.licence, one.source.pinned, one.state)
-    session.console.print(table)
+    print_rows(session.console, table)
     root = data_root(given)
     session.console.print(f"\ndata root: {root or f'none; set {DATA_ROOT}, or data_root in a matrix'}", markup=False)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from distillbench.cli.invocation import JSON, Invocation, print_json
+from distillbench.cli.invocation import JSON, Invocation, print_json, print_rows
 from distillbench.errors import DistillbenchError
 from distillbench.hookspecs import hookimpl
 
@@ -58,11 +58,11 @@ def _print(found: Found, session: Invocation) -> None:
     if found.needless:
         table = Table(title=f"needless in {session.store.root}", title_justify="left", box=None, pad_edge=False)
         for heading in ("what", "how many", "size", "why"):
-            table.add_column(heading, justify="right" if heading in ("how many", "size") else "left", overflow="fold")
+            table.add_column(heading, justify="right" if heading in ("how many", "size") else "left")
         for (what, why), group in _grouped(found.needless).items():
             table.add_row(what, str(len(group)), _size(sum(one.n_bytes for one in group)), why)
         table.add_row("all", str(len(found.needless)), _size(sum(one.n_bytes for one in found.needless)), "")
-        session.console.print(table)
+        print_rows(session.console, table)
     else:
         click.echo("nothing is needless")
     for line in found.kept:

@@ -14,11 +14,12 @@ from distillbench.session import Session
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from distillbench.session import Experiment
 
-#: Columns of tables that go into a file or another program, where nothing says how wide a line may be.
-PIPED_WIDTH = 160
+#: Columns of tables that go into a file or another program, where a row is one line, however long.
+PIPED_WIDTH = 100_000
 MATRIX = click.argument("matrix", type=click.Path(path_type=Path, dir_okay=False))
 ONLY = click.option(
     "--only",
@@ -80,6 +81,14 @@ class Invocation(Session):
         """Says what a person may want to know."""
         if self.verbosity >= 0:
             click.echo(text, err=True)
+
+
+def print_rows(console: Console, table: Table) -> None:
+    """Prints a table whose words stay whole: where the terminal is too narrow for them, its lines are longer."""
+    from rich.measure import Measurement
+
+    least = Measurement.get(console, console.options.update(width=PIPED_WIDTH), table).minimum
+    console.print(table, width=max(console.width, least), crop=False, soft_wrap=least > console.width)
 
 
 def tell_chosen(invocation: Invocation, experiment: Experiment) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from distillbench.cli.invocation import FAST, JSON, LIMIT, MATRIX, ONLY, Invocation, print_json, tell_chosen
+from distillbench.cli.invocation import FAST, JSON, LIMIT, MATRIX, ONLY, Invocation, print_json, print_rows, tell_chosen
 from distillbench.hookspecs import hookimpl
 from distillbench.protocols import AskingTeacher
 from distillbench.records import Choice
@@ -69,7 +69,7 @@ def _print_cells(made: Plan, session: Invocation, show_all: bool) -> None:
 
     table = Table(title=f"{made.matrix}: {len(made.cells)} cells", title_justify="left", box=None, pad_edge=False)
     for heading in ("cell", "teacher", "student", "renderer", "filters", "trainer", "seed", "stages to do"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading)
     shown = made.cells if show_all else made.cells[:_MOST_ROWS]
     for cell in shown:
         keys = made.cell_stages[cell.name]
@@ -85,7 +85,7 @@ def _print_cells(made: Plan, session: Invocation, show_all: bool) -> None:
             str(cell.seed) if cell.teacher else "-",
             f"{todo}{more} of {len(keys)}{more}",
         )
-    session.console.print(table)
+    print_rows(session.console, table)
     if len(shown) < len(made.cells):
         session.console.print(f"... and {len(made.cells) - len(shown)} more cells (--all shows them)")
     session.console.print()
@@ -118,7 +118,7 @@ def _print_stages(made: Plan, session: Invocation) -> None:
         table.add_column(state, justify="right")
     for kind in dict.fromkeys(stage.kind for stage in made.stages.values()):
         table.add_row(kind, *(str(counts[kind, state] or "-") for state in states))
-    session.console.print(table)
+    print_rows(session.console, table)
     session.console.print()
 
 

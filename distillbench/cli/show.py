@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from distillbench.cli.invocation import JSON, MATRIX, Invocation, print_json
+from distillbench.cli.invocation import JSON, MATRIX, Invocation, print_json, print_rows
 from distillbench.errors import DEFAULT, DistillbenchError, Place
 from distillbench.hookspecs import hookimpl
 from distillbench.records import Cell, Choice, Evaluation
@@ -43,11 +43,11 @@ def _print_cell(cell: Cell, session: Invocation) -> None:
 
     table = Table(title=cell.name, title_justify="left", box=None, pad_edge=False)
     for heading in ("option", "value", "from"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading)
     table.add_row("seed", str(cell.seed), "")
     for option, value, origin in _rows(cell):
         table.add_row(option, value, origin)
-    session.console.print(table)
+    print_rows(session.console, table)
 
 
 def _rows(cell: Cell) -> Iterator[tuple[str, str, str]]:

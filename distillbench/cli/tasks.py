@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from distillbench.cli.data import is_cached
-from distillbench.cli.invocation import JSON, Invocation, print_json
+from distillbench.cli.invocation import JSON, Invocation, print_json, print_rows
 from distillbench.errors import DistillbenchError, TaskError, nearest
 from distillbench.hookspecs import hookimpl
 from distillbench.tasks.data import DATA_ROOT, data_root, data_source
@@ -155,11 +155,11 @@ def _print(session: Invocation, found: list[_Known], has_stock: bool) -> None:
 
     table = Table(box=None, pad_edge=False)
     for heading in ("name", "kind", "grader", "n", "source", "data"):
-        table.add_column(heading, overflow="fold", justify="right" if heading == "n" else "left")
+        table.add_column(heading, justify="right" if heading == "n" else "left")
     for one in found:
         size = "" if one.problems is None else f"{one.problems:,}"
         table.add_row(*_escaped((one.name, one.kind, one.grader, size, one.source, one.data)))
-    session.console.print(table)
+    print_rows(session.console, table)
     more = "" if has_stock else "; `distillbench tasks PATTERN` searches lm-eval's own too"
     session.console.print(f"\n{len(found)} benchmarks{more}", markup=False)
 

@@ -55,7 +55,7 @@ def write_report(loaded: Experiment, plan: Plan, folder: Path, command: str, rea
 def _failed(plan: Plan, reasons: Mapping[str, str]) -> Iterator[Stage]:
     """The stages that failed by themselves; the others were blocked by one of these."""
     for key, stage in plan.stages.items():
-        if key in reasons and not any(need.key in reasons for need in stage.needs):
+        if key in reasons and not any(need.key in reasons for need in stage.waits_for):
             yield stage
 
 

@@ -77,6 +77,11 @@ class Run:
     path: Path
     is_alive: bool
 
+    @property
+    def matrix(self) -> str:
+        """The matrix's name."""
+        return self.path.stem.partition("-")[2].rpartition("-")[0]
+
     def events(self) -> Iterator[Event]:
         """What happened, in order; a last line that is half-written is left out.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _LONGEST_NAME = 24
+#: Where lines may be as long as this, a row is one line.
+_UNBOUNDED = 10_000
+#: Parts of a name that stay whole, each with the mark that ends it.
+_PARTS = re.compile(r"[^,/@ ]*[,/@ ]|[^,/@ ]+$")
 
 
 @dataclass(frozen=True)
@@ -141,7 +146,7 @@ def _columns(rows: Sequence[Evaluated], width: int, task: bool = False) -> list[
 
 
 def _key_columns(width: int) -> list[tuple[str, Callable[[Evaluated], str]]]:
-    longest = max(8, min(_LONGEST_NAME, width // 5))
+    longest = max(8, min(_LONGEST_NAME, width // 5)) if width < _UNBOUNDED else _UNBOUNDED
     return [
         ("cell", lambda row: _folded(plain(marked_cell(row.result)), longest)),
         ("step", lambda row: "base" if row.result.is_baseline else str(row.result.step)),
@@ -171,7 +176,13 @@ def _made(groups: _Groups, rows: Sequence[Evaluated]) -> list[list[Column]]:
 
 
 def _folded(name: str, longest: int) -> str:
-    return "\n".join(name[start : start + longest] for start in range(0, len(name), longest))
+    """A long name on several lines, each of whole words; a single word may be longer."""
+    lines = [""]
+    for part in _PARTS.findall(name):
+        if lines[-1] and len(lines[-1]) + len(part) > longest:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def _count(outcome: str) -> Callable[[Evaluated], str]:
@@ -215,7 +226,7 @@ def _print_list(columns: Sequence[Column], console: Console) -> None:
 def _fits(columns: Sequence[Column], console: Console) -> bool:
     from rich.measure import Measurement
 
-    unbounded = console.options.update(width=10_000)
+    unbounded = console.options.update(width=10 * _UNBOUNDED)
     return Measurement.get(console, unbounded, _table([column.widest for column in columns])).maximum <= console.width
 
 
