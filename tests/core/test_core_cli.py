@@ -33,6 +33,7 @@ COMMANDS = [
     "plugins",
     "report",
     "run",
+    "samples",
     "show",
     "status",
     "tasks",
