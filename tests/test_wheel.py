@@ -54,9 +54,9 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def install_and_test(python: Path, folder: Path) -> str:
+def install_and_test(python: Path, folder: Path, *how: str) -> str:
     """Installs a plugin and runs its tests, in its own folder."""
-    ran(folder, sys.executable, "-m", "pip", "--python", python, "install", *OFFLINE, folder)
+    ran(folder, sys.executable, "-m", "pip", "--python", python, "install", *OFFLINE, *how, folder)
     return ran(folder, python, "-m", "pytest", "-q", "-p", "no:cacheprovider")
 
 
@@ -68,4 +68,4 @@ def test_the_tests_of_the_example_pass(python: Path, tmp_path: Path) -> None:
 
 def test_the_tests_of_a_fresh_plugin_pass(python: Path, tmp_path: Path) -> None:
     ran(tmp_path, python.with_name("distillbench"), "init", "--plugin", "my-lab2")
-    assert "3 passed" in install_and_test(python, tmp_path / "distillbench-my-lab2")
+    assert "3 passed" in install_and_test(python, tmp_path / "distillbench-my-lab2", "--editable")

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from core_bench import Control, Toys
 from core_factories import merged
 
@@ -58,21 +57,15 @@ def control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Control:
 
 
 @pytest.fixture
-def matrix(tmp_path: Path) -> Callable[..., Path]:
+def matrix(write_matrix: Callable[..., Path]) -> Callable[..., Path]:
     """Writes the toy matrix, changed: `matrix({"trainers": {"fit": {"rate": 0.2}}})`."""
-
-    def write(changes: dict[str, Any] | None = None, name: str = "toys.yaml") -> Path:
-        path = tmp_path / name
-        path.write_text(yaml.safe_dump(merged(MATRIX, changes or {}), sort_keys=False))
-        return path
-
-    return write
+    return lambda changes=None, name="toys.yaml": write_matrix(merged(MATRIX, changes or {}), name)
 
 
 @pytest.fixture
-def bench(toys: Path, control: Control, tmp_path: Path, matrix: Callable[..., Path]) -> Toys:
+def bench(toys: Path, control: Control, toy_store: Path, matrix: Callable[..., Path]) -> Toys:
     """The toys, with a store of the test's own."""
-    return Toys(Invocation(make_manager(), (), tmp_path / "store", 0), matrix)
+    return Toys(Invocation(make_manager(), (), toy_store, 0), matrix)
 
 
 @pytest.fixture

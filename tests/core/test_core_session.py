@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from core_bench import Toys
+from core_bench import Control
 
 from distillbench.errors import DistillbenchError, MatrixError
 from distillbench.session import Session
@@ -32,8 +32,8 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 @pytest.fixture
-def session(bench: Toys, tmp_path: Path) -> Session:
-    return Session(tmp_path / "store", manager=bench.session.manager)
+def session(toys: Path, control: Control, toy_store: Path) -> Session:
+    return Session(toy_store)
 
 
 def test_from_a_matrix_to_frames_of_its_results(session: Session, matrix: Matrix) -> None:

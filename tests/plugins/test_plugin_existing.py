@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from plugin_helpers import Run, Tiny
 
 from distillbench.catalog import Catalog
@@ -64,13 +63,11 @@ def catalog() -> Catalog:
 
 
 @pytest.fixture
-def load(tmp_path: Path, catalog: Catalog) -> Callable[..., Matrix]:
+def load(tmp_path: Path, catalog: Catalog, write_matrix: Callable[..., Path]) -> Callable[..., Matrix]:
     """Reads a matrix of some sections; `run` beside it holds two adapters."""
 
     def read(**sections: Any) -> Matrix:
-        path = tmp_path / "m.yaml"
-        path.write_text(yaml.safe_dump(MATRIX | sections))
-        return load_matrix(path, catalog)
+        return load_matrix(write_matrix(MATRIX | sections, "m.yaml"), catalog)
 
     adapter(tmp_path / "run" / "checkpoint-20", "twenty")
     adapter(tmp_path / "run" / "checkpoint-100", "hundred")
