@@ -54,9 +54,10 @@ class Reader:
 
     def failure(self, stage: Stage) -> str | None:
         """Why the last attempt at a stage failed; None where none did, or where there is nothing left to do."""
-        found = self._store.lookup(stage)
+        why = failure(self._store, stage)
+        found = None if why is None else self._store.lookup(stage)
         is_done = found is not None and not found.holes and self.is_current(stage)
-        return None if is_done else failure(self._store, stage)
+        return None if is_done else why
 
     def damage(self, stage: Stage) -> str | None:
         """What is wrong with a stage's result as far as it was read, in words; None where nothing is."""

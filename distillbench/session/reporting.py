@@ -92,7 +92,10 @@ def _other(loaded: Experiment, subset: Subset) -> Experiment:
 
 
 def _elsewhere(loaded: Experiment, plan: Plan) -> Iterator[str]:
-    """Of which other parts of the matrix the store has results that this report does not show, in words."""
+    """Where this report lacks results: of which other parts of the matrix the store has some, in words."""
+    graded = [stage for stage in plan.stages.values() if isinstance(stage, Grade)]
+    if not plan.open_cells and all(loaded.session.store.folder(stage).is_dir() for stage in graded):
+        return
     whole = loaded.session.store.root / "reports" / loaded.matrix.name
     for folder in (whole, *parts(whole)):
         try:

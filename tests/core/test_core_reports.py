@@ -111,6 +111,12 @@ def test_a_part_reports_that_the_whole_is_there(cli: Cli, matrix: Matrix) -> Non
     assert f"{told}`distillbench report {path.name}` shows them" in notes(cli, path, "--limit", "2")
 
 
+def test_a_report_that_lacks_nothing_speaks_of_no_part(cli: Cli, matrix: Matrix) -> None:
+    path = matrix(TWO)
+    assert cli("run", path, "--limit", "2").code == 0 and cli("run", path).code == 0
+    assert notes(cli, path) == [] and notes(cli, path, "--limit", "2") == ["toy: a subset, first 2 problems."]
+
+
 def test_parts_of_an_earlier_matrix_are_not_offered(cli: Cli, matrix: Matrix) -> None:
     assert cli("run", matrix(TWO), "--limit", "2").code == 0
     changed = matrix(TWO | {"evaluations": {"toy": {"max_tokens": 9}}})
