@@ -39,16 +39,12 @@ def test_it_makes_a_package_with_an_entry_point(here: Path, cli: Cli, given: str
 def test_what_it_makes_follows_our_own_rules(here: Path, cli: Cli) -> None:
     ruff, mypy = pytest.importorskip("ruff").__name__, pytest.importorskip("mypy").__name__
     assert cli("init", "--plugin", "probe").code == 0
-    checks = (
-        [ruff, "check", "--line-length", "120"],
-        [ruff, "format", "--check", "--line-length", "120"],
-        [mypy, "--strict"],
-    )
-    for command in checks:
+    width, rules = ["--line-length", "120"], ["--select", "E,F,W,I,UP,B,SIM,C4,RUF"]
+    checks = ([ruff, "check", *width, *rules, "."], [ruff, "format", "--check", *width, "."])
+    for command in (*checks, [mypy, "--strict", "distillbench_probe.py"]):
         done = subprocess.run(
-            [sys.executable, "-m", *command, "distillbench-probe/distillbench_probe.py"],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            [sys.executable, "-m", *command], cwd="distillbench-probe", capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stdout + done.stderr
 
 
