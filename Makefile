@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test vllm pytest lint type imports docs format clean
+.PHONY: help quickstart test vllm pytest lint type imports docs blocks format clean
 
 help: ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -36,6 +36,9 @@ imports: $(VENV)/.installed-dev ## Which package may import which
 
 docs: $(VENV)/.installed-dev ## Build the documentation into site/
 	$(BIN)/mkdocs build --strict
+
+blocks: $(VENV)/.installed-dev ## Write what the docs say of options, commands and hooks anew, from the code
+	$(BIN)/python docs/generated.py
 
 format: $(VENV)/.installed-dev ## Put every file into the project's format
 	$(BIN)/ruff check --fix .

@@ -101,13 +101,14 @@ def module_from(path: Path, name: str) -> ModuleType:
 
 
 @cache
-def docs_hooks() -> ModuleType:
-    return module_from(ROOT / "docs" / "hooks.py", "docs_hooks")
+def generator() -> ModuleType:
+    """What writes the blocks that are made from the code."""
+    return module_from(ROOT / "docs" / "generated.py", "docs_generated")
 
 
-def rendered(page: str) -> str:
-    """A page as mkdocs gets it, with the tables made from the code."""
-    return docs_hooks().expand((ROOT / "docs" / page).read_text(encoding="utf-8"))
+def text_of(page: str) -> str:
+    """A page of the docs."""
+    return (ROOT / "docs" / page).read_text(encoding="utf-8")
 
 
 def table_keys(text: str, heading: str) -> list[str]:

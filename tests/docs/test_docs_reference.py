@@ -8,10 +8,11 @@ import re
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 from typing import get_args
 
 import pytest
-from docs_blocks import ROOT, docs_hooks, pages, rendered, table_keys
+from docs_blocks import ROOT, generator, pages, table_keys, text_of
 
 from distillbench import hookspecs
 from distillbench.cli.main import invoke, make_group
@@ -30,17 +31,31 @@ def printed_json(arguments: list[str], capsys: pytest.CaptureFixture[str]):
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.parametrize("page", [page for page in pages() if page.parent.name == "docs"], ids=lambda page: page.name)
+def test_blocks_are_what_the_code_says(page: Path):
+    text = page.read_text(encoding="utf-8")
+    assert generator().expand(text) == text, "run `make blocks`"
+
+
+def test_a_block_that_is_out_of_date_is_written_anew():
+    before = "a\n<!-- generated: exit codes -->\nold\n<!-- end -->\nb\n<!-- generated: exit codes -->\nc\n"
+    after = generator().expand(before)
+    assert after.count("| exit code | meaning |") == 2 and "old" not in after
+    assert after.startswith("a\n") and "-->\nb\n" in after and after.endswith("-->\nc\n")
+    assert generator().expand(after) == after
+
+
 def test_every_hook_is_described_in_the_words_of_its_specification():
-    page = " ".join(rendered("plugins.md").split())
+    page = " ".join(text_of("plugins.md").split())
     specs = {name: spec for name, spec in vars(hookspecs).items() if name.startswith("distillbench_")}
-    assert len(specs) >= 15
+    assert len(specs) >= 13
     for name, spec in specs.items():
         row = f"| `{name}({', '.join(inspect.signature(spec).parameters)})` | {' '.join(spec.__doc__.split())} |"
         assert row in page, name
 
 
 def test_every_kind_of_component_is_listed_with_its_methods():
-    page = rendered("plugins.md")
+    page = text_of("plugins.md")
     for kind, base in COMPONENT_KINDS.items():
         row = next(line for line in page.splitlines() if line.startswith(f"| {kind} | `{base.__name__}` |"))
         methods = [name for name, value in vars(base).items() if inspect.isfunction(value) and name[0] != "_"]
@@ -48,9 +63,9 @@ def test_every_kind_of_component_is_listed_with_its_methods():
 
 
 def test_every_component_and_option_is_on_the_components_page(capsys):
-    page = rendered("components.md")
+    page = text_of("components.md")
     sections = {
-        (kind.split("\n", 1)[0].lower().removesuffix("s"), part.split(" ", 1)[0]): part
+        (kind.split("\n", 1)[0].lower().removesuffix("s"), part.split("\n", 1)[0]): part
         for kind in page.split("\n## ")[1:]
         for part in kind.split("\n### ")[1:]
     }
@@ -67,7 +82,7 @@ def test_every_component_and_option_is_on_the_components_page(capsys):
 
 
 def test_an_option_is_shown_with_its_type_default_and_meaning():
-    rows = [line for line in rendered("components.md").splitlines() if line.startswith("| `checkpoint_every` |")]
+    rows = [line for line in text_of("components.md").splitlines() if line.startswith("| `checkpoint_every` |")]
     assert rows == [
         "| `checkpoint_every` | a whole number > 0 | `100` | "
         "Steps between checkpoints; the last step always leaves one. |"
@@ -75,19 +90,19 @@ def test_an_option_is_shown_with_its_type_default_and_meaning():
 
 
 def test_every_option_of_an_evaluation_is_described():
-    assert table_keys(rendered("matrix.md"), "## Evaluations") == list(fields_of(EvaluationOptions))
+    assert table_keys(text_of("matrix.md"), "## Evaluations") == list(fields_of(EvaluationOptions))
 
 
 def test_every_outcome_is_defined_once_and_in_the_order_of_reports():
-    assert table_keys(rendered("concepts.md"), "## Outcomes") == list(OUTCOMES)
+    assert table_keys(text_of("concepts.md"), "## Outcomes") == list(OUTCOMES)
 
 
 def test_the_stages_are_those_that_run():
-    assert table_keys(rendered("concepts.md"), "## Cells, evaluations, stages") == [one.kind for one in KINDS]
+    assert table_keys(text_of("concepts.md"), "## Cells, evaluations, stages") == [one.kind for one in KINDS]
 
 
 def test_the_axes_and_sections_are_those_of_the_code():
-    page = rendered("matrix.md")
+    page = text_of("matrix.md")
     axes = " ".join(table_keys(page, "## Axes"))
     assert all(axis in axes for axis in (*COMPONENT_AXES, "seed"))
     assert all(f"{section}:" in page for section in SECTIONS.values())
@@ -99,7 +114,7 @@ def test_the_axes_and_sections_are_those_of_the_code():
 def test_the_exit_codes_are_those_of_the_command_line(page, capsys):
     assert invoke(["--help"]) == 0
     shown = re.findall(r"^ +(\d+) {2,}(\S.*)$", capsys.readouterr().out.partition("Exit codes:")[2], re.MULTILINE)
-    documented = re.findall(r"^\| `(\d+)` \| (.+) \|$", rendered(page), re.MULTILINE)
+    documented = re.findall(r"^\| `(\d+)` \| (.+) \|$", text_of(page), re.MULTILINE)
     assert documented == shown
     assert [code for code, _ in documented] == ["0", "1", "2", "3", "130"]
 
@@ -111,13 +126,12 @@ def test_a_mistake_has_the_exit_code_of_a_mistake(tmp_path, capsys):
 
 
 def test_every_command_has_its_help_on_the_page():
-    page = rendered("commands.md")
-    assert set(docs_hooks().COMMANDS) == set(make_group().commands)
+    page = text_of("commands.md")
     assert all(f"Usage: distillbench {name} " in page for name in make_group().commands)
 
 
 def test_every_state_of_a_stage_is_explained():
-    assert set(table_keys(rendered("commands.md"), "<!-- plan states -->")) == set(get_args(State))
+    assert set(table_keys(text_of("commands.md"), "<!-- plan states -->")) == set(get_args(State))
 
 
 def test_json_output_has_the_keys_that_the_docs_name(tmp_path, monkeypatch, capsys):
@@ -126,7 +140,7 @@ def test_json_output_has_the_keys_that_the_docs_name(tmp_path, monkeypatch, caps
     capsys.readouterr()
     named = {
         command: re.findall(r"`(\w+)`", keys)
-        for commands, keys in re.findall(r"^\| (`[^|]+`) \| ([^|]+) \|$", rendered("commands.md"), re.MULTILINE)
+        for commands, keys in re.findall(r"^\| (`[^|]+`) \| ([^|]+) \|$", text_of("commands.md"), re.MULTILINE)
         for command in re.findall(r"`(\w+)`", commands)
     }
     for arguments in (["plan", "matrix.yaml"], ["show", "matrix.yaml", "concise"], ["report", "matrix.yaml"]):
@@ -144,7 +158,7 @@ def test_json_output_has_the_keys_that_the_docs_name(tmp_path, monkeypatch, caps
 def test_the_layers_are_those_that_import_linter_holds():
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
-    documented = [re.sub(r"[` ]", "", key) for key in table_keys(rendered("design.md"), "## Layers")]
+    documented = [re.sub(r"[` ]", "", key) for key in table_keys(text_of("design.md"), "## Layers")]
     assert documented == [re.sub(r"[ ]*\|[ ]*", ",", layer) for layer in layers]
 
 
@@ -169,6 +183,7 @@ def test_links_inside_the_repository_lead_somewhere(page):
         assert file.exists(), target
         headings = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE) if anchor else []
         anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+        anchors |= set(re.findall(r'<a id="([^"]+)">', file.read_text()))
         assert not anchor or anchor in anchors, target
 
 
@@ -186,7 +201,7 @@ def test_the_pages_build_without_a_warning(tmp_path):
     assert done.returncode == 0, done.stderr
     built = {path.parent.name for path in (tmp_path / "site").rglob("index.html")}
     assert {"concepts", "matrix", "commands", "plugins", "benchmarks", "components", "design"} <= built
-    assert not list((tmp_path / "site").rglob("hooks.py"))
+    assert not list((tmp_path / "site").rglob("generated.py"))
     text = (tmp_path / "site" / "index.html").read_text()
     assert not re.search(r'(?:src|href)="https?://[^"]+\.(?:js|css|woff2?)', text), "nothing is fetched from elsewhere"
 

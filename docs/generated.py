@@ -1,11 +1,16 @@
-"""Puts tables made from the code into the pages, at `<!-- generated: NAME -->`, so that docs cannot drift from it."""
+"""Writes what is made from the code into the pages: `make blocks`.
+
+A block stands between `<!-- generated: NAME -->` and `<!-- end -->`. A test fails where one is not what the code says.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -23,23 +28,32 @@ from distillbench.report.writers.markdown import OUTCOME_DEFINITIONS
 from distillbench.tasks.data import data_source
 from distillbench.tasks.identity import TaskIndex, TaskSpec
 
-_MARK = re.compile(r"<!-- generated: ([a-z ]+) -->")
+PAGES = Path(__file__).parent
+_BLOCK = re.compile(r"^<!-- generated: ([a-z ]+) -->\n(?:.*?^<!-- end -->\n)?", re.MULTILINE | re.DOTALL)
 _EXIT_CODE = re.compile(r"^ {2}(\d+) +(\S.*)$", re.MULTILINE)
 _ATTRIBUTE = re.compile(r"^ {4}(\w+): (.+(?:\n {8}.+)*)$", re.MULTILINE)
 
+_MARKED = "<!-- generated: {} -->\n\n{}\n\n<!-- end -->\n"
 
-def on_page_markdown(markdown: str, **unused: Any) -> str:
-    """What mkdocs calls for each page."""
-    return expand(markdown)
+
+def main() -> None:
+    """Writes every page anew whose blocks have changed, and names it."""
+    for path in sorted(PAGES.glob("*.md")):
+        before = path.read_text(encoding="utf-8")
+        if (after := expand(before)) != before:
+            path.write_text(after, encoding="utf-8")
+            sys.stdout.write(f"{path}\n")
 
 
 def expand(markdown: str) -> str:
-    """Replaces every mark by what it names.
+    """A page with every block as the code has it now.
 
     Raises:
         KeyError: A mark names nothing.
     """
-    return _MARK.sub(lambda mark: GENERATED[mark[1]](), markdown)
+    return _BLOCK.sub(
+        lambda mark: f"<!-- generated: {mark[1]} -->\n\n{GENERATED[mark[1]]()}\n\n<!-- end -->\n", markdown
+    )
 
 
 def hooks() -> str:
@@ -142,7 +156,8 @@ def _component(catalog: Catalog, kind: str, name: str) -> str:
             f"; these differ:\n\n{options}" if rows else "."
         )
     return (
-        f"### {name} {{#{_anchor(kind, name)}}}\n\n{about['documentation']}\n\nPlugin `{about['plugin']}`.\n\n{options}"
+        f'<a id="{_anchor(kind, name)}"></a>\n\n'
+        f"### {name}\n\n{about['documentation']}\n\nPlugin `{about['plugin']}`.\n\n{options}"
     )
 
 
@@ -193,22 +208,6 @@ def _table(headers: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in (headers, ["---"] * len(headers), *rows))
 
 
-COMMANDS = (
-    "run",
-    "eval",
-    "export",
-    "gc",
-    "plan",
-    "show",
-    "check",
-    "tasks",
-    "tokens",
-    "report",
-    "status",
-    "data",
-    "plugins",
-    "init",
-)
 GENERATED: Mapping[str, Callable[[], str]] = {
     "hooks": hooks,
     "kinds": kinds,
@@ -219,5 +218,8 @@ GENERATED: Mapping[str, Callable[[], str]] = {
     "findings": findings,
     "exit codes": exit_codes,
     "help": command_help(""),
-    **{f"help {name}": command_help(name) for name in COMMANDS},
+    **{f"help {name}": command_help(name) for name in make_group().commands},
 }
+
+if __name__ == "__main__":
+    main()
