@@ -29,7 +29,7 @@ from distillbench.tasks.data import data_source
 from distillbench.tasks.identity import TaskIndex, TaskSpec
 
 PAGES = Path(__file__).parent
-_BLOCK = re.compile(r"^<!-- generated: ([a-z ]+) -->\n(?:.*?^<!-- end -->\n)?", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^<!-- generated: ([a-z ]+) -->\n(?:(?:(?!<!-- generated: ).)*?^<!-- end -->\n)?", re.M | re.S)
 _EXIT_CODE = re.compile(r"^ {2}(\d+) +(\S.*)$", re.MULTILINE)
 _ATTRIBUTE = re.compile(r"^ {4}(\w+): (.+(?:\n {8}.+)*)$", re.MULTILINE)
 
@@ -123,7 +123,8 @@ def command_help(name: str) -> Callable[[], str]:
 
     def text() -> str:
         group = make_group()
-        context = click.Context(group, info_name="distillbench", **group.context_settings)
+        # the same lines in every terminal
+        context = click.Context(group, info_name="distillbench", terminal_width=98, **group.context_settings)
         if name:
             command = group.commands[name]
             context = click.Context(command, info_name=name, parent=context, **command.context_settings)
