@@ -18,7 +18,8 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from distillbench.testing import Ran
 
-pytest_plugins = ["distillbench.testing"]  # also where the installation is older than its entry point
+# The first also where the installation is older than its entry point.
+pytest_plugins = ["distillbench.testing", "toy_fixtures"]
 
 settings.register_profile("shared-machine", deadline=None, max_examples=100)
 settings.load_profile("shared-machine")

@@ -9,77 +9,46 @@ import resource
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import replace
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from api_helpers import (
+    NO_IDS,
+    answers,
+    asks,
+    batch,
+    check_is_error,
+    engine_threads,
+    ids_request,
+    opened,
+    opened_tokens,
+)
 from api_server import Reply, Sent, Server, as_json, chat, completion, refusal, serve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plugin_helpers import Run, Tiny, trace
 
 from distillbench.errors import RowError, StageError
-from distillbench.protocols import Context, EngineSession
+from distillbench.protocols import Context
 from distillbench.reasoning_formats import join_apart
-from distillbench.records import Batch, Checkpoint, Generation, Message, Prompt, Request, Sampling
+from distillbench.records import Batch, Checkpoint, Generation, Message, Prompt
 from distillbench_plugins.engines.api import ApiEngine, ApiOptions
 from distillbench_plugins.renderers.hosted import HostedRenderer, HostedRendererOptions
 from distillbench_plugins.servers.client import MOST_UNANSWERED
 from distillbench_plugins.students.hosted import HostedOptions, HostedStudent
 
 KEY = "sk-a-secret-of-the-test"
-NO_IDS = np.array([], dtype=np.int32)
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
     with serve() as running:
         yield running
-
-
-@contextmanager
-def opened(server: Server, **options: Any) -> Iterator[EngineSession]:
-    """A session with a hosted model, whose pauses between tries are short."""
-    quick = {"timeout": 10.0, "retries": 2, "backoff": 0.01, "concurrency": 4}
-    engine = ApiEngine(ApiOptions(base_url=server.base_url, **(quick | options)))  # type: ignore[arg-type]
-    with engine.open(HostedStudent(HostedOptions("m")), None, (), Context(work=Path())) as session:
-        yield session
-
-
-def asks(*names: str, **sampling: Any) -> list[Request]:
-    """Requests that a server tells apart by what the user says."""
-    return [
-        Request(name, Prompt(NO_IDS, ""), Sampling(**sampling), (), seed=7, messages=(Message("user", name),))
-        for name in names
-    ]
-
-
-def batch(requests: Sequence[Request], **more: Any) -> Batch:
-    return Batch("stage", more.pop("checkpoint", None), requests, **more)
-
-
-def answers(session: EngineSession, requests: Sequence[Request]) -> dict[str, Generation]:
-    """What a session gives, each sample once."""
-    found = list(session.generate([batch(requests)]))
-    by_id = {one.sample_id: one for _, one in found}
-    assert {key for key, _ in found} <= {"stage"}
-    assert len(by_id) == len(found), "a request was answered twice"
-    assert set(by_id) == {one.sample_id for one in requests}, "none is lost"
-    return by_id
-
-
-def check_is_error(found: Generation, *words: str) -> None:
-    assert found.error
-    for word in words:
-        assert word in found.error
-    assert (found.text, found.token_ids, found.finish_reason) == ("", (), None), "an error is no answer"
 
 
 def stopped(reply: Reply, at: str) -> Reply:
@@ -390,10 +359,6 @@ def test_skip_and_no_work(server: Server) -> None:
     assert len(server.asked) == 1
 
 
-def engine_threads() -> list[threading.Thread]:
-    return [one for one in threading.enumerate() if one.name == "api-engine"]
-
-
 def wait_until(true: Any) -> None:
     for _ in range(500):
         if true():
@@ -438,7 +403,8 @@ ABANDONED = """
 import sys
 from pathlib import Path
 sys.path[:0] = [{tests!r}]
-from test_plugin_engine_api import asks, batch, opened, Server
+from api_helpers import asks, batch, opened
+from api_server import Server
 session = opened(Server(base_url={url!r}), timeout=600)
 generator = session.__enter__().generate([batch(asks(*map(str, range(40))))])
 print(next(generator)[1].text, flush=True)
@@ -451,7 +417,7 @@ def test_a_program_that_ends_is_not_held_up(server: Server, end: str) -> None:
     server.behave = lambda sent: chat("x", delay=0.0 if sent.asked == "0" else 600.0)
     # A program that was started in the background, as a test run may be, has Ctrl-C switched off.
     code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    code += ABANDONED.format(tests=str(Path(__file__).parent), url=server.base_url, end=end)
+    code += ABANDONED.format(tests=str(Path(__file__).parents[1]), url=server.base_url, end=end)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120, check=False)
     assert done.stdout == b"x\n", done.stderr
     assert done.returncode == {"": 0, "sys.exit(3)": 3, "raise RuntimeError": 1}.get(end, -signal.SIGINT)
@@ -656,15 +622,6 @@ def test_tokens_are_not_asked_of_a_chat_api(server: Server) -> None:
 # --- token ids in, token ids out ---
 
 
-@contextmanager
-def opened_tokens(server: Server, tiny: Tiny, **options: Any) -> Iterator[EngineSession]:
-    """A session in `mode: tokens` with the tiny student, which has a tokenizer."""
-    quick = {"timeout": 10.0, "retries": 1, "backoff": 0.01, "concurrency": 4}
-    engine = ApiEngine(ApiOptions(base_url=server.base_url, **(quick | options)))  # type: ignore[arg-type]
-    with engine.open(tiny.student, tiny.built, (), Context(work=tiny.built)) as session:
-        yield session
-
-
 @pytest.fixture
 def speaking(server: Server, tiny: Tiny) -> Server:
     """A server that continues tokens, whatever they are, with the same three."""
@@ -674,11 +631,6 @@ def speaking(server: Server, tiny: Tiny) -> Server:
 
 def speech(tiny: Tiny) -> list[int]:
     return [*tiny.tokenizer.encode("ab", add_special_tokens=False), tiny.renderer.stop_token_ids()[0]]
-
-
-def ids_request(tiny: Tiny, *ids: int, **sampling: Any) -> Request:
-    prompt = Prompt(np.array(ids, dtype=np.int32), "")
-    return Request(" ".join(map(str, ids)), prompt, Sampling(**sampling), tiny.renderer.stop_token_ids(), seed=7)
 
 
 def test_what_is_sent_to_a_server_of_tokens(speaking: Server, tiny: Tiny) -> None:

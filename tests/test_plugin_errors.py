@@ -248,7 +248,7 @@ def test_a_hook_that_fails_during_a_run_is_told_once_and_costs_nothing(bench: To
     summary = bench.run(SMALL, on_event=heard)
     assert set(summary.endings.values()) == {"done"}
     (told,) = heard.told
-    assert "plugin 'bad' of tests (tests.core.test_core_plugin_errors)" in told
+    assert "plugin 'bad' of tests (tests.test_plugin_errors)" in told
     assert good.called == bad.called and good.called.count("ended") == len(summary.plan.stages)
 
 

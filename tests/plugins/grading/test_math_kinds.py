@@ -27,7 +27,10 @@ from distillbench_plugins.grading.mathematics.units import measured, unit_of
 
 PAIRS: list[dict[str, Any]] = [
     json.loads(line)
-    for line in Path(__file__).with_name("data").joinpath("math_pairs.jsonl").read_text(encoding="utf-8").splitlines()
+    for line in (Path(__file__).parents[1] / "data")
+    .joinpath("math_pairs.jsonl")
+    .read_text(encoding="utf-8")
+    .splitlines()
 ]
 KINDS = list(dict.fromkeys(row["kind"] for row in PAIRS))
 

@@ -19,7 +19,7 @@ from distillbench_plugins.grading import evalplus as rules
 from distillbench_plugins.grading.sandbox.runners.functions import LENGTH, VALUE
 from distillbench_plugins.grading.sandbox.values import pack
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+SHARED = Path(__file__).parents[3].parent / "shared" / "data"
 
 
 def row(name: str, entry_point: str, code: str, base: list[Any], plus: list[Any], atol: float = 0.0) -> dict[str, Any]:

@@ -227,8 +227,8 @@ def test_expressions_that_differ_clearly(gold: str, answer: str, clear: bool) ->
 @pytest.mark.parametrize("sign", ["(", " ", "\\,", "1 234", "1,", "$", ".", "\\frac", "°", "%", "9"])
 def test_long_texts_take_no_time(sign: str) -> None:
     """The parent is not killed at a limit: what it does with model text must take a time that is linear in it."""
-    begin = time.monotonic()
+    begin = time.process_time()
     text = sign * (100_000 // len(sign))
     for asked in (text, text[:999], f"5{text[:990]}x"):
         shortcut("5", normalised(asked))
-    assert time.monotonic() - begin < 1
+    assert time.process_time() - begin < 20, "one that is quadratic takes minutes"

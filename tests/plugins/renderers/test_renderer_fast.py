@@ -21,7 +21,7 @@ from distillbench_plugins.renderers.bpe_checks import why_not
 from distillbench_plugins.renderers.fast_bpe import FastBpe, fast_bpe, fast_bpe_of
 from distillbench_plugins.renderers.tokenise import Tokeniser
 
-REAL = Path(__file__).parents[3] / "shared" / "data" / "tokenizers" / "real"
+REAL = Path(__file__).parents[4] / "shared" / "data" / "tokenizers" / "real"
 #: Of Qwen, and of Llama 3, whose numbers have up to three digits.
 _TAIL = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 PATTERNS = {

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from api_helpers import answers, asks, check_is_error, engine_threads, opened
 from api_server import Reply, Server, as_json, chat, refusal, serve
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_plugin_engine_api import answers, asks, check_is_error, engine_threads, opened
 
 from distillbench.outcomes import decide
 from distillbench.reasoning_formats import join_apart

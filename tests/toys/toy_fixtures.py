@@ -15,7 +15,7 @@ from distillbench.catalog import Catalog
 from distillbench.cli.invocation import Invocation
 from distillbench.manager import make_manager
 
-TOYS = Path(__file__).parent / "toys"
+TOYS = Path(__file__).parent / "site"
 
 #: One teacher, one trainer with two checkpoints, one evaluation; the plan has a student, a baseline and ten stages.
 MATRIX: dict[str, Any] = {

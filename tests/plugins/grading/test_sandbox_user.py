@@ -51,8 +51,8 @@ def as_ordinary_user(folder: Path, *command: str) -> subprocess.CompletedProcess
 @pytest.mark.parametrize(
     "tests",
     [
-        ("test_plugin_sandbox_calls.py", "test"),
-        ("test_plugin_sandbox_attacks.py", "refused or wrong_answer or scratch or old_interrupt"),
+        ("test_sandbox_calls.py", "test"),
+        ("test_sandbox_attacks.py", "refused or wrong_answer or scratch or old_interrupt"),
     ],
 )
 def test_attacks_are_contained_for_an_ordinary_user_too(tmp_path: Path, tests: tuple[str, str]) -> None:
@@ -63,8 +63,18 @@ def test_attacks_are_contained_for_an_ordinary_user_too(tmp_path: Path, tests: t
     if as_ordinary_user(tmp_path, sys.executable, "-c", "import pytest, distillbench").returncode != 0:
         pytest.skip("NOT TESTED as an ordinary user: root may not mount here")
     file, chosen = tests
-    command = (sys.executable, "-B", "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", f"tests/plugins/{file}")
-    ran = as_ordinary_user(tmp_path, *command, "-k", chosen)
+    command = (
+        sys.executable,
+        "-B",
+        "-m",
+        "pytest",
+        "-q",
+        "-rs",
+        "-p",
+        "no:cacheprovider",
+        f"tests/plugins/grading/{file}",
+    )
+    ran = as_ordinary_user(tmp_path, *command, f"tests/plugins/grading/{file}", "-k", chosen)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     if "NOT TESTED in bubblewrap" in ran.stdout:
         pytest.skip("NOT TESTED in bubblewrap as an ordinary user, only without it: he may not make user namespaces")

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 import yaml
+from api_helpers import answers, asks, batch, ids_request, opened, opened_tokens
 from api_server import Reply, Sent, Server, as_json, chat, completion, refusal, serve
 from hypothesis import given
 from hypothesis import strategies as st
 from plugin_helpers import Tiny, problem
-from test_plugin_engine_api import answers, asks, batch, ids_request, opened, opened_tokens
 
 from distillbench.errors import GraderError, StageError, masked
 from distillbench.protocols import Context
@@ -275,7 +275,7 @@ def test_options_that_hold_the_key_itself(server: Server, monkeypatch: pytest.Mo
 
 # --- hostile servers -------------------------------------------------------------------------------------------------
 
-RUBRIC = Path(__file__).parents[2] / "tasks/distillbench_tasks/open_ended/rubric.md"
+RUBRIC = Path(__file__).parents[3] / "tasks/distillbench_tasks/open_ended/rubric.md"
 
 
 @pytest.fixture
