@@ -45,6 +45,20 @@ def test_a_block_that_is_out_of_date_is_written_anew():
     assert generator().expand(after) == after
 
 
+def test_a_new_mark_takes_nothing_that_stands_before_the_next_block():
+    page = "<!-- generated: outcomes -->\nkept\n<!-- generated: exit codes -->\nstale\n<!-- end -->\n"
+    after = generator().expand(page)
+    assert "-->\nkept\n<!--" in after and "stale" not in after
+
+
+def test_help_in_the_pages_does_not_hang_on_the_width_of_a_terminal(monkeypatch):
+    pages_of_help = []
+    for columns in ("60", "80", "200"):
+        monkeypatch.setenv("COLUMNS", columns)
+        pages_of_help.append(generator().expand("<!-- generated: help run -->\n"))
+    assert pages_of_help[1:] == pages_of_help[:-1]
+
+
 def test_every_hook_is_described_in_the_words_of_its_specification():
     page = " ".join(text_of("plugins.md").split())
     specs = {name: spec for name, spec in vars(hookspecs).items() if name.startswith("distillbench_")}
