@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -12,11 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from core_bench import Control, Heard, Toys
-from rich.console import Console
 
-from distillbench.cli.progress import Display
 from distillbench.errors import StageError
-from distillbench.events import About, Event, Graded, Planned, Sampled, Waiting
+from distillbench.events import Event, Graded, Sampled, Waiting
 from distillbench.records import Checkpoint, Prompt
 from distillbench.run.proof import Proof, largest_change
 from distillbench.store.rows import SAMPLES, VERDICTS, read_rows
@@ -227,33 +224,3 @@ def test_events_tell_of_samples_and_outcomes(bench: Toys) -> None:
     heard = Heard()
     bench.run(GRID, on_event=heard)
     assert heard.of(Sampled) and [one for one in heard.of(Graded) if one.is_whole]
-
-
-def shown(evaluations: int, *events: Any) -> str:
-    """What the progress says of events, to a file."""
-    out = io.StringIO()
-    stages = tuple(About(str(number), "sample", f"{number} on math", "math", "math") for number in range(evaluations))
-    with Display(Console(file=out, width=200), 0) as display:
-        display(Planned(matrix="m", cells={}, stages=stages, done=0, n_stages=len(stages), n_cells=1, grows=False))
-        for event in events:
-            display(event)
-    return out.getvalue()
-
-
-def test_a_benchmark_is_summed_up_once_all_its_samples_have_outcomes() -> None:
-    one, other = (About(str(number), "sample", f"{number} on math", "math", "math") for number in range(2))
-    sampled = [
-        Sampled(stage=one, done=0, total=2, tokens=0),
-        Sampled(stage=one, done=2, total=2, tokens=30),
-        Graded(stage=one, outcomes={"correct": 1}),
-    ]
-    assert "math: " not in shown(2, *sampled)
-    rest = [
-        Sampled(stage=other, done=2, total=2, tokens=10),
-        Graded(stage=other, outcomes={"wrong": 2}, is_whole=True),
-        Graded(stage=one, outcomes={"correct": 1, "truncated": 1}, is_whole=True),
-    ]
-    lines = shown(2, *sampled, *rest).splitlines()
-    assert "0 on math: accuracy 0.500 [0.095, 0.905], n = 2: 1 correct, 1 truncated" in lines
-    (line,) = [line for line in lines if line.startswith("math: ")]
-    assert line.startswith("math: 4/4, ") and ", 1 correct, 2 wrong, 1 truncated, sampled in 0 s" in line
