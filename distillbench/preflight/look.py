@@ -292,7 +292,7 @@ def _trainer_facts(pairing: Pairing, catalog: Catalog) -> list[object] | None:
 
 
 def refuse_mismatch(pairings: Iterable[Pairing], bench: Bench, renderer: Renderer) -> None:
-    """Looks at all rows of a training just before it begins.
+    """Looks at all rows of a training, once they are rendered.
 
     Raises:
         StageError: They do not fit what some evaluation will ask.

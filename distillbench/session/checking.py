@@ -92,7 +92,7 @@ def what_was_looked_at(pairing: Pairing, looked: Looked) -> str:
 
 def what_was_not_looked_at(pairing: Pairing, looked: Looked) -> str:
     """What a check could not look at, why, and what will; empty where it saw everything there is."""
-    later = "`distillbench run` looks at every row just before it trains"
+    later = "`distillbench run` looks at every row before it trains"
     if looked.source == "unbuilt":
         rows = "" if pairing.trainer is None or pairing.teacher is None else " and training rows"
         what = f"prompts of {', '.join(one.name for one in pairing.evaluations)}{rows}"

@@ -543,7 +543,7 @@ def test_check_loads_every_task_and_renders_every_prompt(cli: Cli, matrix: Matri
     ]
     assert hub[1]["text"] == " prompts of toy; reasoning is not told apart"
     assert "training rows: teacher 'wise' gives no preview" in hub[2]["text"]
-    assert "`distillbench run` looks at every row just before it trains" in hub[2]["text"]
+    assert "`distillbench run` looks at every row before it trains" in hub[2]["text"]
     tasks = tmp_path / "tasks"
     shutil.copytree(toys / "toy_tasks", tasks)
     text = (tasks / "toy.yaml").read_text().replace("task: toy", "task: broken").replace("{{question}}", "{{question")
